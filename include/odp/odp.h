@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/*
+ * libodp: memory regions that a software device reaches, pinned or on demand.
+ *
+ * A process attaches once to a run directory (odp_proc_get). It registers
+ * ranges of its memory as regions; every attached process can then move bytes
+ * between its own regions and those of others by key (odp_copy), on its own
+ * CPU, without the owner's help.
+ *
+ * Errors are negative errno values unless a comment says otherwise. Every
+ * function may be called from any thread, except from inside a handler that
+ * odp_service_set() installed where a comment forbids it.
+ */
+#ifndef ODP_ODP_H
+#define ODP_ODP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct odp_proc;   /* this process's attachment; one a process */
+struct odp_peer;   /* an attached process (this one too) as seen from here */
+struct odp_region; /* a region that this process registered */
+struct odp_mr_shm; /* the shared record of a region; opaque to callers */
+
+/* ---- Attaching to a run directory (domain.c, peer.c, arena.c) ---- */
+
+/*
+ * Attach this process to its run directory and start its service thread; later
+ * calls return the same attachment (it lives until the process ends, because
+ * memory that was registered keeps depending on it). The directory is
+ * $UODP_DIR, else $XDG_RUNTIME_DIR/uodp, else /dev/shm/uodp-<uid>; it is made
+ * with mode 0700. After fork the child has none until it calls this again.
+ *
+ * Errors: -EPERM (directory not owned by the caller or open to others),
+ * -EPROTO (made by another version, or corrupt), -EMFILE/-EUSERS (all slots in
+ * use), -ENOMEM, or what the failing system call gave. One line on stderr says
+ * what to do.
+ */
+int odp_proc_get(struct odp_proc **proc);
+
+/* The run directory's path; owned by PROC. */
+const char *odp_proc_dir(const struct odp_proc *proc);
+/* PROC's slot number, 0 to ODP_MAX_PROCS - 1. */
+unsigned odp_proc_slot(const struct odp_proc *proc);
+/* PROC seen as a peer of itself; never dead, needs no put. */
+struct odp_peer *odp_proc_self(struct odp_proc *proc);
+
+/*
+ * The peer in SLOT, attached on first use (its segment is mapped; its fds are
+ * opened through /proc). The pointer stays valid until the process ends; when
+ * the slot's process has died and another took the slot, this returns another
+ * pointer. -ENOENT: nobody there; -EACCES: may not be traced by the caller.
+ * Not from the service thread.
+ */
+int odp_peer_get(struct odp_proc *proc, unsigned slot, struct odp_peer **peer);
+
+/* False once the peer's process has ended (a plain load; the service thread
+ * watches the peer's pidfd). */
+bool odp_peer_alive(const struct odp_peer *peer);
+/* As odp_peer_alive(), but asks the kernel (poll on the pidfd). */
+bool odp_peer_check(struct odp_peer *peer);
+unsigned odp_peer_slot(const struct odp_peer *peer);
+pid_t odp_peer_pid(const struct odp_peer *peer);
+
+/*
+ * Address of LEN bytes at OFF in PEER's segment, or NULL when they are not
+ * wholly inside its arena: offsets read from shared memory are not trusted.
+ */
+void *odp_peer_ptr(const struct odp_peer *peer, uint64_t off, size_t len);
+/* Offset of the root object that the layer above published, 0 if none yet. */
+uint64_t odp_peer_root(const struct odp_peer *peer);
+/* Publish OFF as this process's root object (release store). */
+void odp_root_set(struct odp_proc *proc, uint64_t off);
+
+/*
+ * A file descriptor of this process that is the same open file as, or a newly
+ * opened end of, descriptor FD of PEER. Pipes and memfds are opened through
+ * /proc/PID/fd (FLAGS as for open(2)); anything else is taken with pidfd_getfd.
+ * The caller closes it. -ESRCH, -EACCES, -EPERM, -EBADF.
+ */
+int odp_peer_fd(struct odp_peer *peer, int fd, int flags);
+
+/*
+ * Zeroed shared memory in this process's segment: page-multiples come
+ * page-aligned, smaller sizes 64-byte aligned. Returns the offset, 0 when full.
+ * Peers reach it with odp_peer_ptr(). Freed with the same size.
+ * Not from the service thread.
+ */
+uint64_t odp_arena_alloc(struct odp_proc *proc, size_t size);
+void odp_arena_free(struct odp_proc *proc, uint64_t off, size_t size);
+
+/* Zeroed private memory that is never a program's heap page, so that it may be
+ * touched while program memory is being moved or is missing. NULL when out of
+ * memory. Page-granular for sizes of a page and more; smaller objects share
+ * pages. Freed with the same size. Not from the service thread. */
+void *odp_priv_alloc(size_t size);
+void odp_priv_free(void *p, size_t size);
+
+/*
+ * Blocks of 256 queue pair numbers, unique in the run directory. BLOCK is
+ * 1..65535 (block 0 holds the reserved QP numbers 0 and 1 and is never given).
+ */
+#define ODP_QPN_BLOCK_SHIFT 8
+int odp_qpn_block_alloc(struct odp_proc *proc, unsigned *block);
+void odp_qpn_block_free(struct odp_proc *proc, unsigned block);
+/* The slot that owns BLOCK, or -ENOENT. A plain load. */
+int odp_qpn_block_slot(struct odp_proc *proc, unsigned block);
+
+/* ---- The service thread (service.c) ---- */
+
+/*
+ * One thread a process, an io_uring loop. It reads userfaultfd events and
+ * faults, watches peers' pidfds, and calls FN(ARG) when the bell rings, when a
+ * deadline that FN returned has come, and when a peer died. FN returns the
+ * CLOCK_MONOTONIC time in ns at which it wants to be called next, or
+ * UINT64_MAX. FN must not wait for a program thread, call malloc, or touch
+ * program memory except through odp_copy().
+ */
+typedef uint64_t (*odp_service_fn)(void *arg);
+void odp_service_set(struct odp_proc *proc, odp_service_fn fn, void *arg);
+/* Make PEER's service thread call its handler soon. Safe from anywhere. */
+void odp_bell_ring(struct odp_peer *peer);
+/* CLOCK_MONOTONIC in nanoseconds. */
+uint64_t odp_now(void);
+
+/* ---- A lock in shared memory that survives its owner (lock.c) ---- */
+
+/*
+ * Held for tens of nanoseconds around shared queues. A waiter spins, then
+ * yields, and takes the lock over when the holder's process has died; what the
+ * lock protects must therefore be consistent at every store. Zero is unlocked.
+ */
+struct odp_lock {
+	uint32_t owner; /* 0, or slot + 1 in the low 16 bits and a tag above */
+};
+void odp_lock(struct odp_proc *proc, struct odp_lock *lock);
+bool odp_trylock(struct odp_proc *proc, struct odp_lock *lock);
+void odp_unlock(struct odp_lock *lock);
+
+/* ---- Regions (region.c) ---- */
+
+enum {
+	/* The values of enum ibv_access_flags. */
+	ODP_ACCESS_LOCAL_WRITE = 1 << 0,
+	ODP_ACCESS_REMOTE_WRITE = 1 << 1,
+	ODP_ACCESS_REMOTE_READ = 1 << 2,
+	ODP_ACCESS_REMOTE_ATOMIC = 1 << 3,
+};
+
+enum odp_kind { ODP_PINNED, ODP_ON_DEMAND };
+
+/* Where a region's bytes live; AUTO is what $UODP_BACKING says, by default the
+ * best that the memory and the host allow. */
+enum odp_backing { ODP_BACKING_AUTO, ODP_BACKING_POOL, ODP_BACKING_VA, ODP_BACKING_PIN };
+
+struct odp_region_attr {
+	void *addr;
+	size_t length;       /* bytes, > 0 */
+	uint64_t iova;       /* the address that work requests use for ADDR */
+	uint32_t pd;         /* protection domain number, checked on access */
+	uint32_t access;     /* ODP_ACCESS_* */
+	enum odp_kind kind;
+	enum odp_backing backing;
+};
+
+/*
+ * Register memory. Pinned: every page is resolved now, and kept until
+ * odp_region_destroy() whatever happens to the mapping. On demand: pages follow
+ * the program's mapping; those present now are valid without a fault.
+ *
+ * Errors as ibv_reg_mr(3): -EINVAL (length 0, wrap-around, REMOTE_WRITE or
+ * REMOTE_ATOMIC without LOCAL_WRITE), -EFAULT (pinned: unmapped, not
+ * accessible, or a writable shared mapping of a disk file), -ENOMEM (region
+ * table full, RLIMIT_MEMLOCK for pinned memory, no memory).
+ * Not from the service thread.
+ */
+int odp_region_create(struct odp_proc *proc, const struct odp_region_attr *attr,
+		      struct odp_region **region);
+
+/*
+ * Deregister: when it returns, no transfer of any process touches the memory
+ * through this region, and none will. REGION is freed.
+ */
+int odp_region_destroy(struct odp_region *region);
+
+/* The key (lkey and rkey): 24-bit index, 8-bit variant; never 0. */
+uint32_t odp_region_key(const struct odp_region *region);
+
+/* Change PD, access (both: not while transfers run). */
+int odp_region_modify(struct odp_region *region, uint32_t pd, uint32_t access);
+
+enum odp_advice { ODP_PREFETCH, ODP_PREFETCH_WRITE, ODP_PREFETCH_NO_FAULT };
+/* Fault [iova, iova+length) in, as ibv_advise_mr(3). -EFAULT: outside the
+ * region, or a page that cannot be resolved; -EPERM: WRITE on a read-only
+ * region. */
+int odp_region_advise(struct odp_region *region, enum odp_advice advice, uint64_t iova,
+		      size_t length);
+
+/* Invalidate [addr, addr+length) of this process in every on-demand region, as
+ * if the kernel had called an MMU notifier: the next access faults. */
+int odp_invalidate(struct odp_proc *proc, void *addr, size_t length);
+
+struct odp_region_stats { /* names as `rdma statistic show mr` */
+	uint64_t page_faults;                /* pages a transfer found missing */
+	uint64_t page_faults_handled;        /* of these, resolved */
+	uint64_t page_invalidations;         /* pages an invalidation covered */
+	uint64_t page_invalidations_handled; /* of these, valid before */
+	uint64_t page_prefetch;              /* pages brought in by advice */
+	uint64_t pages;                      /* pages that the region spans */
+	uint64_t pages_valid;                /* entries valid now */
+};
+void odp_region_stats(const struct odp_region *region, struct odp_region_stats *stats);
+
+/* ---- Transfers (access.c, copy.c, atomic.c) ---- */
+
+/*
+ * A place in a region, or in plain private memory. Set up with odp_span_region()
+ * or odp_span_private(); odp_copy() advances it.
+ */
+struct odp_span {
+	struct odp_peer *peer;      /* NULL: private memory at ADDR */
+	struct odp_mr_shm *mr;
+	uint64_t addr;              /* iova, or the private address */
+	uint32_t key;
+	int err;                    /* set when odp_copy() failed on this side */
+};
+
+/*
+ * Look KEY up in PEER and check that PD may use [iova, iova+length) with all of
+ * ACCESS. Zero length needs no key. -ENOENT: no such key; -EPERM: other PD;
+ * -EACCES: a right is missing; -ERANGE: out of bounds or wrap-around.
+ */
+int odp_span_region(struct odp_span *span, struct odp_peer *peer, uint32_t key, uint32_t pd,
+		    uint64_t iova, uint64_t length, uint32_t access);
+
+/* Private memory of the calling process that no program maps or unmaps: a
+ * work queue's inline data, a bounce buffer, the stack. */
+static inline void odp_span_private(struct odp_span *span, void *ptr)
+{
+	span->peer = NULL;
+	span->mr = NULL;
+	span->addr = (uintptr_t)ptr;
+	span->key = 0;
+	span->err = 0;
+}
+
+/*
+ * Copy up to *LEN bytes from SRC to DST, both advanced by what was copied, which
+ * is stored in *LEN: at most one slice (ODP_SLICE bytes), so that invalidations
+ * never wait long. The last bytes of a copy become visible last, with a release
+ * store. Missing pages of on-demand regions are faulted in by the caller's
+ * thread.
+ *
+ * 0: progress was made. -EAGAIN: none, a page or the region is in transition:
+ * call again later. -EFAULT: no page can be had; -EKEYREVOKED: the region is
+ * gone; the side that failed has .err set to the same value.
+ */
+#define ODP_SLICE ((size_t)256 << 10)
+int odp_copy(struct odp_span *dst, struct odp_span *src, size_t *len);
+
+enum odp_atomic_op { ODP_FETCH_ADD, ODP_CMP_SWAP };
+/*
+ * 8-byte atomic on SPAN (naturally aligned: the caller checks), old value in
+ * *OLD, values in host order. Atomic against the CPU on pool memory; against
+ * other odp_atomic() calls on all memory. Errors as odp_copy().
+ */
+int odp_atomic(struct odp_span *span, enum odp_atomic_op op, uint64_t compare_add,
+	       uint64_t swap, uint64_t *old);
+
+/* ---- What this host can do (caps.c) ---- */
+
+struct odp_cap {
+	const char *name;   /* "userfaultfd", "io_uring", "pidfd_getfd", "ptrace" ... */
+	bool present;
+	char detail[96];    /* what was found, or the errno of the probe */
+	const char *cost;   /* what is lost without it */
+};
+/* Probe the host; fills up to N entries, returns how many there are. */
+int odp_caps(struct odp_cap *caps, int n);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

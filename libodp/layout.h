@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/*
+ * Memory that processes share: the domain file of a run directory, and each
+ * process's segment. Fixed-width types and offsets only; whoever reads a value
+ * that another process wrote checks it before use.
+ */
+#ifndef ODP_LAYOUT_H
+#define ODP_LAYOUT_H
+
+#include <assert.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <odp/odp.h>
+
+#define ODP_LAYOUT_VERSION 1u
+
+#define ODP_PAGE_SHIFT 12
+#define ODP_PAGE_SIZE ((uint64_t)1 << ODP_PAGE_SHIFT)
+
+#define ODP_MAX_PROCS 1024u
+#define ODP_MAX_LANES 64u         /* a process; further threads share the last one */
+#define ODP_MAX_REGIONS (1u << 20)
+#define ODP_QPN_BLOCKS (1u << (24 - ODP_QPN_BLOCK_SHIFT))
+
+#define ODP_CACHELINE 64
+
+/*
+ * A lane says where a thread is: a word is odd while the thread is inside a
+ * transfer of that sort. Written only by the thread that holds the lane.
+ *
+ * Invariant: a thread reads or writes pool frames, and reads translation
+ * entries it acts on, only while its POOL word is odd and after it saw the
+ * owner's gate open. An invalidator shuts the gate, then waits until every
+ * lane has been even once: after that nobody holds a stale translation.
+ * Ordering: the store that makes a lane odd and the load of the gate are
+ * seq_cst, as are the addition that shuts the gate and the loads of the lanes
+ * (store-buffering, Dekker): one of the two sees the other.
+ *
+ * VA is odd while the thread is in a system call that copies to or from the
+ * owner's address space or a pinned buffer. Such a call may wait for the
+ * owner's service thread, so only deregistration waits for it, never the
+ * service thread.
+ */
+struct odp_lane {
+	_Atomic uint64_t pool;
+	_Atomic uint64_t va;
+	_Atomic uint32_t tid; /* 0: free */
+	uint32_t pad[11];
+};
+static_assert(sizeof(struct odp_lane) == ODP_CACHELINE, "one line a lane");
+
+/* A gate is shut while any freezer is inside: freeze adds 1, thaw adds
+ * ODP_GATE_THAW. A fault that saw another value before it began retries. */
+#define ODP_GATE_FROZEN ((uint64_t)0xffff)
+#define ODP_GATE_THAW ((uint64_t)0xffff) /* -1 for the freezer, +1 for the sequence above */
+
+enum odp_slot_state { ODP_SLOT_FREE, ODP_SLOT_SETUP, ODP_SLOT_LIVE };
+
+/*
+ * One attached process. Claimed and reaped under the domain's lock; the holder
+ * lives as long as it holds the fcntl write lock on byte ODP_LIVE_BYTE + slot
+ * of the domain file, which the kernel drops when it dies.
+ */
+struct odp_slot {
+	_Atomic uint32_t state;  /* enum odp_slot_state; LIVE is a release store */
+	_Atomic uint32_t gen;    /* grows by one at each claim */
+	int32_t pid;
+	int32_t seg_fd;          /* descriptor numbers in that process, -1: none */
+	int32_t pool_fd;
+	int32_t bell_fd;         /* write end of the service thread's pipe */
+	int32_t uffd_fd;
+	int32_t ring_fd;         /* io_uring with the pinned buffers */
+	uint64_t start_time;     /* field 22 of /proc/PID/stat */
+	char comm[16];
+	uint64_t pad0;
+	/* line 2 */
+	_Atomic uint64_t gate;   /* ODP_GATE_FROZEN bits: freezers now; above: how often thawed */
+	_Atomic uint32_t lane_high; /* lanes ever used */
+	uint32_t pad1[13];
+	/* lines 3, 4: bit s set: the process in slot s may be in a lane aimed here */
+	_Atomic uint64_t attached[ODP_MAX_PROCS / 64];
+};
+static_assert(sizeof(struct odp_slot) == 4 * ODP_CACHELINE, "slot layout");
+static_assert(offsetof(struct odp_slot, gate) == ODP_CACHELINE, "gate has its own line");
+
+#define ODP_DOMAIN_MAGIC 0x6e6d6f6470646f75ull /* "uodpdomn" */
+/* Bytes of the domain file used as fcntl locks, past everything that is data. */
+#define ODP_LOCK_BYTE ((off_t)1 << 40)
+#define ODP_LIVE_BYTE (ODP_LOCK_BYTE + 4096)
+
+/* File "domain" in the run directory, mapped by every attached process. */
+struct odp_domain {
+	uint64_t magic;
+	uint32_t version;
+	uint32_t size_check;     /* sizeof(struct odp_domain) */
+	_Atomic uint64_t claims; /* how often a slot was claimed, for reports */
+	uint8_t pad[4096 - 24];
+	struct odp_slot slots[ODP_MAX_PROCS];
+	_Atomic uint16_t qpn_owner[ODP_QPN_BLOCKS]; /* slot + 1, 0: free */
+	struct odp_lane lanes[ODP_MAX_PROCS][ODP_MAX_LANES];
+};
+static_assert(offsetof(struct odp_domain, slots) == 4096, "domain layout");
+
+/*
+ * Translation entry: one a page of a region, 64 bits.
+ *   VALID  the page may be used; WRITE too for writing.
+ *   FAULTING  a thread is resolving it; bits 16.. hold its slot + 1, so that a
+ *          waiter can tell a dead resolver and take over.
+ *   where  (bits 4,5) POOL: bits 12.. are the frame's offset in the pool;
+ *          VA: the owner's address space; PIN: the region's pinned buffers.
+ * Zero: not known yet.
+ */
+typedef uint64_t odp_entry_t;
+#define ODP_E_VALID ((odp_entry_t)1 << 0)
+#define ODP_E_WRITE ((odp_entry_t)1 << 1)
+#define ODP_E_FAULTING ((odp_entry_t)1 << 2)
+#define ODP_E_WHERE ((odp_entry_t)3 << 4)
+#define ODP_E_POOL ((odp_entry_t)1 << 4)
+#define ODP_E_VA ((odp_entry_t)2 << 4)
+#define ODP_E_PIN ((odp_entry_t)3 << 4)
+#define ODP_E_FRAME (~(ODP_PAGE_SIZE - 1))
+
+/*
+ * The shared record of a region. The owner writes it before the release store
+ * of KEY and clears KEY, with a fence over all lanes, before it changes or
+ * reuses anything else: readers check KEY inside a lane.
+ */
+struct odp_mr_shm {
+	_Atomic uint32_t key;   /* 0: free */
+	uint32_t pd;
+	uint32_t access;        /* ODP_ACCESS_* */
+	uint8_t kind;           /* enum odp_kind */
+	uint8_t backing;        /* enum odp_backing, of most of its pages */
+	uint8_t writable;       /* the device may write */
+	uint8_t pad0;
+	uint64_t addr;          /* in the owner */
+	uint64_t iova;
+	uint64_t length;
+	uint64_t xlat;          /* segment offset of npages entries */
+	uint64_t npages;        /* from addr rounded down */
+	uint32_t pin_first;     /* first registered buffer in the owner's ring */
+	uint32_t pin_count;
+	/* counters, relaxed: struct odp_region_stats */
+	_Atomic uint64_t page_faults;
+	_Atomic uint64_t page_faults_handled;
+	_Atomic uint64_t page_invalidations;
+	_Atomic uint64_t page_invalidations_handled;
+	_Atomic uint64_t page_prefetch;
+	_Atomic uint64_t pages_valid;
+	uint64_t pad1[2];
+};
+static_assert(sizeof(struct odp_mr_shm) == 128, "two lines a region");
+
+#define ODP_SEG_MAGIC 0x676573706464706full
+
+/* A process's segment, a sparse memfd. */
+struct odp_seg {
+	uint64_t magic;
+	uint32_t version;
+	uint32_t slot;
+	uint32_t gen;
+	int32_t pid;
+	uint64_t size;             /* bytes of the whole memfd */
+	uint64_t arena;            /* offset where the arena starts */
+	_Atomic uint64_t root;     /* offset of the upper layer's root object */
+	struct odp_lock atomics;   /* serializes atomics that the CPU cannot do */
+	struct odp_lock ring;      /* serializes submissions to the pin ring */
+	_Atomic uint32_t regions_high; /* highest region index ever used + 1 */
+	uint32_t pad0;
+	uint8_t pad[4096 - 64];
+	struct odp_mr_shm mrs[ODP_MAX_REGIONS];
+	/* arena follows, at .arena */
+};
+static_assert(offsetof(struct odp_seg, mrs) == 4096, "segment layout");
+
+#define ODP_SEG_SIZE ((uint64_t)16 << 30)  /* address space, not memory */
+#define ODP_POOL_SIZE ((uint64_t)1 << 42)  /* offsets in the pool's memfd */
+#define ODP_WINDOW_SHIFT 30                /* peers map the pool in such pieces */
+#define ODP_WINDOWS (ODP_POOL_SIZE >> ODP_WINDOW_SHIFT)
+
+#endif

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/*
+ * The verbs objects that other processes reach: a requester runs its work on
+ * its own CPU and pushes receive completions into the responder's queues here.
+ * All of it lives in the arena of the owner's segment; offsets, no pointers.
+ */
+#ifndef UODP_SHM_H
+#define UODP_SHM_H
+
+#include <assert.h>
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include <odp/odp.h>
+
+#define UODP_SHM_VERSION 1u
+
+#define UODP_MAX_QP 32768u
+#define UODP_MAX_CQ 32768u
+#define UODP_MAX_SRQ 8192u
+#define UODP_MAX_CQE 262143u
+#define UODP_MAX_WR 32768u
+#define UODP_MAX_SGE 32u
+#define UODP_MAX_INLINE 1024u
+#define UODP_EVENT_RING 1024u
+
+/* A completion; what ibv_poll_cq() turns into struct ibv_wc. */
+struct uodp_cqe {
+	uint64_t wr_id;
+	uint32_t status;     /* enum ibv_wc_status */
+	uint32_t opcode;     /* enum ibv_wc_opcode */
+	uint32_t byte_len;
+	uint32_t imm;        /* network order, or the invalidated rkey */
+	uint32_t qp_num;
+	uint32_t src_qp;
+	uint32_t wc_flags;
+	uint32_t vendor_err;
+	uint64_t timestamp;  /* CLOCK_MONOTONIC ns */
+	uint8_t pad[16];
+};
+static_assert(sizeof(struct uodp_cqe) == 64, "one line a completion");
+
+enum uodp_arm { UODP_ARM_NONE, UODP_ARM_SOLICITED, UODP_ARM_NEXT };
+
+/*
+ * Completion queue. Producers (any process) hold LOCK; the owner consumes.
+ * PROD is a release store after the CQE; CONS a release store after its copy.
+ */
+struct uodp_cq_shm {
+	struct odp_lock lock;
+	_Atomic uint32_t gen;      /* odd while in use */
+	uint64_t ring;             /* offset of (mask + 1) CQEs */
+	uint32_t mask;
+	uint32_t cqe;              /* usable entries */
+	int32_t channel_fd;        /* write end of the channel's pipe in the owner, -1 */
+	_Atomic uint32_t armed;    /* enum uodp_arm; seq_cst with prod */
+	_Atomic uint32_t overflow; /* no completion is stored any more */
+	_Atomic uint32_t notify_lost; /* channel pipe was full: the owner retries */
+	uint64_t user_handle;      /* struct ibv_cq * in the owner */
+	uint64_t pad0[2];
+	/* line 2 */
+	_Atomic uint32_t prod;
+	uint32_t pad1[15];
+	/* line 3 */
+	_Atomic uint32_t cons;
+	uint32_t pad2[15];
+};
+static_assert(sizeof(struct uodp_cq_shm) == 192, "three lines a CQ");
+
+struct uodp_sge {
+	uint64_t addr;
+	uint32_t length;
+	uint32_t lkey;
+};
+
+/* A posted receive; stride in a ring is uodp_rwqe_size(max_sge). */
+struct uodp_rwqe {
+	uint64_t wr_id;
+	uint32_t num_sge;
+	uint32_t length;     /* sum over the SGEs */
+	struct uodp_sge sge[];
+};
+
+/*
+ * Receive queue: of a QP, or an SRQ. The owner produces under a private lock;
+ * consumers hold LOCK.
+ */
+struct uodp_rq_shm {
+	struct odp_lock lock;
+	uint32_t mask;
+	uint64_t ring;
+	uint32_t max_wr;
+	uint32_t max_sge;
+	uint32_t stride;
+	uint32_t pad0;
+	_Atomic uint32_t prod;
+	_Atomic uint32_t cons;
+	uint32_t limit;      /* SRQ: event when fewer are left; 0: disarmed */
+	uint32_t pad1[5];
+};
+static_assert(sizeof(struct uodp_rq_shm) == 64, "one line an RQ");
+
+struct uodp_srq_shm {
+	struct uodp_rq_shm rq;
+	_Atomic uint32_t gen;      /* odd while in use */
+	uint32_t pd;
+	uint64_t user_handle;
+	uint64_t pad[6];
+};
+static_assert(sizeof(struct uodp_srq_shm) == 128, "two lines an SRQ");
+
+/*
+ * The responder's half of a QP. LOCK covers the state and the receive in
+ * progress; requesters of other processes take it to deliver a message.
+ */
+struct uodp_qp_shm {
+	struct odp_lock lock;
+	_Atomic uint32_t gen;      /* odd while in use */
+	_Atomic uint32_t state;    /* enum ibv_qp_state */
+	uint32_t qpn;
+	uint32_t type;             /* enum ibv_qp_type */
+	uint32_t pd;
+	uint32_t dest_qpn;         /* RC, UC: who may send here */
+	uint32_t access;           /* ODP_ACCESS_REMOTE_*, from qp_access_flags */
+	uint32_t qkey;             /* UD */
+	uint32_t rq_psn;
+	uint32_t sq_psn;
+	uint32_t min_rnr_timer;    /* IBTA code 0..31 */
+	uint32_t recv_cq;          /* index in the owner's table */
+	uint32_t srq;              /* index + 1, 0: own receive queue */
+	uint32_t path_mtu;         /* bytes */
+	uint32_t max_dest_rd_atomic;
+	/* line 2 */
+	struct uodp_rq_shm rq;
+	/* line 3: the receive that a message is using */
+	_Atomic uint32_t recv_busy; /* an SRQ receive was taken and not completed */
+	uint32_t last_wqe_reached;
+	uint64_t recv_wr_id;
+	uint64_t user_handle;      /* struct ibv_qp * in the owner */
+	uint32_t device;           /* index of the device in the owner's list */
+	uint32_t pad0;
+	uint8_t gid[16];           /* of the device's port, to check the sender's path */
+	uint64_t pad1[2];
+	/* line 4: counters, relaxed, for odpctl */
+	_Atomic uint64_t tx_msgs, tx_bytes, rx_msgs, rx_bytes, faults, rnr;
+	uint64_t pad2[2];
+};
+static_assert(sizeof(struct uodp_qp_shm) == 256, "four lines a QP");
+
+/* An async event on its way to the owner's service thread. */
+struct uodp_event {
+	uint32_t type;       /* enum ibv_event_type */
+	uint32_t index;      /* of the QP, CQ or SRQ */
+	uint32_t gen;        /* the object's at the time */
+	uint32_t pad;
+};
+
+/* The root object; its offset is odp_peer_root(). */
+struct uodp_root {
+	uint64_t magic;
+	uint32_t version;
+	uint32_t num_devices;
+	char devices[16][64];      /* names, for odpctl */
+	uint64_t qps, cqs, srqs;   /* offsets of the tables below */
+	_Atomic uint32_t qp_high, cq_high, srq_high; /* highest index used + 1 */
+	uint32_t pad0;
+	/* QPN block -> 1 + ordinal of 256 QPs in the QP table */
+	_Atomic uint16_t block_ord[1u << (24 - ODP_QPN_BLOCK_SHIFT)];
+	/* async events raised by peers; producers hold event_lock */
+	struct odp_lock event_lock;
+	_Atomic uint32_t event_prod, event_cons;
+	uint32_t pad1;
+	struct uodp_event events[UODP_EVENT_RING];
+};
+#define UODP_ROOT_MAGIC 0x746f6f7270646f75ull
+
+#endif

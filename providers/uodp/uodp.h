@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/*
+ * The provider's private objects. One file an object; verbs conventions
+ * (positive errno, or NULL and errno) at the entry points, -errno below them.
+ */
+#ifndef UODP_H
+#define UODP_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include <infiniband/verbs.h>
+#include <odp/odp.h>
+
+#include "abi/verbs_abi.h" /* struct verbs_device, verbs_context_ops, ... */
+#include "shm.h"
+
+#define uodp_likely(x) __builtin_expect(!!(x), 1)
+#define uodp_unlikely(x) __builtin_expect(!!(x), 0)
+#define uodp_container_of(ptr, type, member) \
+	((type *)((char *)(ptr)-offsetof(type, member)))
+
+#define UODP_MAX_DEVICES 16
+#define UODP_NUM_GIDS 2       /* 0: link-local, 1: IPv4-mapped; both RoCE v2 */
+#define UODP_PORT 1
+#define UODP_MTU 4096u
+#define UODP_MAX_MSG (1u << 30)
+#define UODP_MAX_PD 65536u
+#define UODP_MAX_AH 1000000u
+#define UODP_MAX_RD_ATOMIC 128
+
+struct uodp_device {
+	struct verbs_device vdev; /* first */
+	struct verbs_sysfs_dev *sysfs;
+	unsigned index;
+	union ibv_gid gids[UODP_NUM_GIDS];
+	__be64 guid;
+};
+
+/* The provider's part of the process; made by uodp_proc_get(). */
+struct uodp_proc {
+	struct odp_proc *odp;
+	struct odp_peer *self;
+	struct uodp_root *root;       /* ours, in our segment */
+	struct uodp_qp_shm *qps_shm;
+	struct uodp_cq_shm *cqs_shm;
+	struct uodp_srq_shm *srqs_shm;
+	pthread_mutex_t lock;         /* the tables below, contexts */
+	struct uodp_qp **qps;         /* [UODP_MAX_QP], private, NULL: free */
+	struct uodp_cq **cqs;         /* [UODP_MAX_CQ] */
+	struct uodp_srq **srqs;       /* [UODP_MAX_SRQ] */
+	struct uodp_context *contexts; /* open ones, linked by .next */
+	uint32_t next_pd;
+	/* QPs whose send queue waits (progress.c) */
+	pthread_mutex_t pending_lock;
+	struct uodp_qp *pending;
+	_Atomic uint32_t npending;
+};
+
+struct uodp_context {
+	struct verbs_context vctx;
+	struct uodp_proc *proc;
+	struct uodp_device *dev;
+	int async_wr;                 /* write end of async_fd's pipe */
+	struct uodp_context *next;
+};
+
+struct uodp_pd {
+	struct ibv_pd ibpd;
+	uint32_t num;                 /* unique in the process, never 0 */
+	_Atomic uint32_t users;       /* MRs, QPs, SRQs, AHs: dealloc gives EBUSY */
+};
+
+struct uodp_mr {
+	struct verbs_mr vmr;
+	struct odp_region *region;
+};
+
+struct uodp_ah {
+	struct ibv_ah ibah;
+	struct ibv_ah_attr attr;
+};
+
+static inline struct uodp_device *to_uodp_device(struct ibv_device *d)
+{
+	return uodp_container_of(d, struct uodp_device, vdev.device);
+}
+static inline struct uodp_context *to_uodp_context(struct ibv_context *c)
+{
+	return uodp_container_of(c, struct uodp_context, vctx.context);
+}
+static inline struct uodp_pd *to_uodp_pd(struct ibv_pd *pd)
+{
+	return uodp_container_of(pd, struct uodp_pd, ibpd);
+}
+static inline struct uodp_mr *to_uodp_mr(struct ibv_mr *mr)
+{
+	return uodp_container_of(mr, struct uodp_mr, vmr.ibv_mr);
+}
+static inline struct uodp_ah *to_uodp_ah(struct ibv_ah *ah)
+{
+	return uodp_container_of(ah, struct uodp_ah, ibah);
+}
+
+/* ---- proc.c: the per-process part (data plane) ---- */
+/* Attach (odp_proc_get) and publish the root object; 0 or -errno. */
+int uodp_proc_get(struct uodp_proc **proc);
+
+/* ---- device.c, sysfs.c (control plane) ---- */
+/* The GID at INDEX of the device, or -EINVAL. */
+int uodp_device_gid(const struct uodp_device *dev, unsigned index, union ibv_gid *gid);
+/* Is GID one of the GIDs that the device with index DEV has, in any process of
+ * this run directory with the same UODP_DEVICES? */
+bool uodp_gid_is_device(const union ibv_gid *gid, unsigned dev);
+
+/* ---- event.c (data plane) ---- */
+/* Raise an async event on object INDEX (QP, CQ or SRQ) of PEER; delivered by
+ * that process's service thread into the context's async_fd. */
+void uodp_event_raise(struct uodp_proc *proc, struct odp_peer *peer, enum ibv_event_type type,
+		      uint32_t index);
+
+/* ---- verbs, data plane ---- */
+struct ibv_cq *uodp_create_cq(struct ibv_context *ctx, int cqe, struct ibv_comp_channel *channel,
+			      int comp_vector);
+int uodp_resize_cq(struct ibv_cq *cq, int cqe);
+int uodp_destroy_cq(struct ibv_cq *cq);
+int uodp_poll_cq(struct ibv_cq *cq, int n, struct ibv_wc *wc);
+int uodp_req_notify_cq(struct ibv_cq *cq, int solicited_only);
+struct ibv_srq *uodp_create_srq(struct ibv_pd *pd, struct ibv_srq_init_attr *attr);
+int uodp_modify_srq(struct ibv_srq *srq, struct ibv_srq_attr *attr, int mask);
+int uodp_query_srq(struct ibv_srq *srq, struct ibv_srq_attr *attr);
+int uodp_destroy_srq(struct ibv_srq *srq);
+int uodp_post_srq_recv(struct ibv_srq *srq, struct ibv_recv_wr *wr, struct ibv_recv_wr **bad);
+struct ibv_qp *uodp_create_qp(struct ibv_pd *pd, struct ibv_qp_init_attr *attr);
+struct ibv_qp *uodp_create_qp_ex(struct ibv_context *ctx, struct ibv_qp_init_attr_ex *attr);
+int uodp_modify_qp(struct ibv_qp *qp, struct ibv_qp_attr *attr, int mask);
+int uodp_query_qp(struct ibv_qp *qp, struct ibv_qp_attr *attr, int mask,
+		  struct ibv_qp_init_attr *init);
+int uodp_destroy_qp(struct ibv_qp *qp);
+int uodp_post_send(struct ibv_qp *qp, struct ibv_send_wr *wr, struct ibv_send_wr **bad);
+int uodp_post_recv(struct ibv_qp *qp, struct ibv_recv_wr *wr, struct ibv_recv_wr **bad);
+
+/* ---- verbs, control plane (context.c, device.c, pd.c, mr.c, ah.c) ---- */
+int uodp_query_device_ex(struct ibv_context *ctx, const struct ibv_query_device_ex_input *in,
+			 struct ibv_device_attr_ex *attr, size_t size);
+int uodp_query_port(struct ibv_context *ctx, uint8_t port, struct ibv_port_attr *attr);
+struct ibv_pd *uodp_alloc_pd(struct ibv_context *ctx);
+int uodp_dealloc_pd(struct ibv_pd *pd);
+struct ibv_mr *uodp_reg_mr(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova,
+			   int access);
+int uodp_dereg_mr(struct verbs_mr *vmr);
+int uodp_advise_mr(struct ibv_pd *pd, enum ibv_advise_mr_advice advice, uint32_t flags,
+		   struct ibv_sge *sg, uint32_t n);
+struct ibv_ah *uodp_create_ah(struct ibv_pd *pd, struct ibv_ah_attr *attr);
+int uodp_destroy_ah(struct ibv_ah *ah);
+
+#endif
