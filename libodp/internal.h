@@ -60,12 +60,6 @@ struct odp_proc {
 
 extern struct odp_proc *odp_self; /* NULL before odp_proc_get */
 
-/* ---- log.c ---- */
-/* One line on stderr, "uodp: ..."; keeps errno; UODP_LOG=0 silences all but
- * errors, 2 adds debugging. Uses no malloc and no stdio: safe in any thread. */
-enum odp_log_level { ODP_LOG_ERR, ODP_LOG_WARN, ODP_LOG_DEBUG };
-void odp_log(enum odp_log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
 /* ---- lane.c ---- */
 /* The calling thread's lane, claimed on first use, freed when it exits. */
 struct odp_lane *odp_lane_get(struct odp_proc *proc);

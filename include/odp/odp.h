@@ -44,6 +44,16 @@ struct odp_mr_shm; /* the shared record of a region; opaque to callers */
  */
 int odp_proc_get(struct odp_proc **proc);
 
+/* The attachment if odp_proc_get() has made it, else NULL. A plain load. */
+struct odp_proc *odp_proc_attached(void);
+
+/*
+ * Check the run directory, make it if there is none, and copy its path to BUF,
+ * without attaching. Errors as odp_proc_get(), with the same line on stderr;
+ * -ENAMETOOLONG when SIZE is too small.
+ */
+int odp_dir_get(char *buf, size_t size);
+
 /* The run directory's path; owned by PROC. */
 const char *odp_proc_dir(const struct odp_proc *proc);
 /* PROC's slot number, 0 to ODP_MAX_PROCS - 1. */
@@ -272,6 +282,13 @@ enum odp_atomic_op { ODP_FETCH_ADD, ODP_CMP_SWAP };
  */
 int odp_atomic(struct odp_span *span, enum odp_atomic_op op, uint64_t compare_add,
 	       uint64_t swap, uint64_t *old);
+
+/* ---- Messages (log.c) ---- */
+
+/* One line on stderr, "uodp: ..."; keeps errno; UODP_LOG=0 silences all but
+ * errors, 2 adds debugging. Uses no malloc and no stdio: safe in any thread. */
+enum odp_log_level { ODP_LOG_ERR, ODP_LOG_WARN, ODP_LOG_DEBUG };
+void odp_log(enum odp_log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* ---- What this host can do (caps.c) ---- */
 
