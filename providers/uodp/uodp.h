@@ -32,7 +32,8 @@
 
 struct uodp_device {
 	struct verbs_device vdev; /* first */
-	struct verbs_sysfs_dev *sysfs;
+	struct verbs_device opener; /* opened in its place: it has no sysfs, so no device file */
+	struct verbs_sysfs_dev sysfs;
 	unsigned index;
 	union ibv_gid gids[UODP_NUM_GIDS];
 	__be64 guid;
@@ -52,10 +53,10 @@ struct uodp_proc {
 	struct uodp_srq **srqs;       /* [UODP_MAX_SRQ] */
 	struct uodp_context *contexts; /* open ones, linked by .next */
 	uint32_t next_pd;
-	/* QPs whose send queue waits (progress.c) */
-	pthread_mutex_t pending_lock;
-	struct uodp_qp *pending;
+	/* QPs whose send queue waits, a bit each (progress.c) */
+	_Atomic uint64_t pending[UODP_MAX_QP / 64];
 	_Atomic uint32_t npending;
+	atomic_flag pin_lock;         /* qps[] lookups that take a reference */
 };
 
 struct uodp_context {
@@ -64,6 +65,12 @@ struct uodp_context {
 	struct uodp_device *dev;
 	int async_wr;                 /* write end of async_fd's pipe */
 	struct uodp_context *next;
+};
+
+/* What ibv_create_comp_channel() gives for our contexts. */
+struct uodp_channel {
+	struct ibv_comp_channel ch;   /* first; ch.fd is the read end of a pipe */
+	int wr;                       /* its write end, nonblocking */
 };
 
 struct uodp_pd {
@@ -82,6 +89,17 @@ struct uodp_ah {
 	struct ibv_ah_attr attr;
 };
 
+/* A completion channel: a pipe whose read end is ch.fd. */
+struct uodp_channel {
+	struct ibv_comp_channel ch; /* first: libibverbs frees it */
+	int wr;                     /* write end; peers open it too */
+	uint32_t id;                /* unique in the process: descriptor numbers are reused */
+};
+
+static inline struct uodp_channel *to_uodp_channel(struct ibv_comp_channel *ch)
+{
+	return uodp_container_of(ch, struct uodp_channel, ch);
+}
 static inline struct uodp_device *to_uodp_device(struct ibv_device *d)
 {
 	return uodp_container_of(d, struct uodp_device, vdev.device);
@@ -89,6 +107,10 @@ static inline struct uodp_device *to_uodp_device(struct ibv_device *d)
 static inline struct uodp_context *to_uodp_context(struct ibv_context *c)
 {
 	return uodp_container_of(c, struct uodp_context, vctx.context);
+}
+static inline struct uodp_channel *to_uodp_channel(struct ibv_comp_channel *ch)
+{
+	return uodp_container_of(ch, struct uodp_channel, ch);
 }
 static inline struct uodp_pd *to_uodp_pd(struct ibv_pd *pd)
 {
@@ -108,13 +130,34 @@ static inline struct uodp_ah *to_uodp_ah(struct ibv_ah *ah)
 int uodp_proc_get(struct uodp_proc **proc);
 
 /* ---- device.c, sysfs.c (control plane) ---- */
+/* The devices of $UODP_DEVICES, made on the first call; they are never freed.
+ * The number of them, 0 after a line on stderr that says why. */
+unsigned uodp_devices(struct uodp_device **devs);
+bool uodp_is_device(const struct ibv_device *dev);
+/* Write the directory that libibverbs takes for DEV's in sysfs, or repair it. */
+int uodp_sysfs_write(const struct uodp_device *dev);
 /* The GID at INDEX of the device, or -EINVAL. */
 int uodp_device_gid(const struct uodp_device *dev, unsigned index, union ibv_gid *gid);
 /* Is GID one of the GIDs that the device with index DEV has, in any process of
  * this run directory with the same UODP_DEVICES? */
 bool uodp_gid_is_device(const union ibv_gid *gid, unsigned dev);
 
+/* ---- context.c, channel.c (control plane) ---- */
+struct verbs_context *uodp_alloc_context(struct ibv_device *dev, int cmd_fd, void *priv);
+void uodp_free_context(struct ibv_context *ctx);
+/* A pipe whose write end is nonblocking and has a high number, so that a
+ * program that uses low ones by their numbers does not meet it; 0 or -errno. */
+int uodp_pipe(int *rd, int *wr);
+struct ibv_comp_channel *uodp_create_comp_channel(struct ibv_context *ctx);
+int uodp_destroy_comp_channel(struct ibv_comp_channel *ch);
+/* Deregister what CTX's program left registered. */
+void uodp_mr_drop_all(struct ibv_context *ctx);
+
 /* ---- event.c (data plane) ---- */
+/* Context ops: count what the program has read, so that destroy can wait for
+ * its acknowledgement (ibv_ack_cq_events(3), ibv_ack_async_event(3)). */
+void uodp_cq_event(struct ibv_cq *cq);
+void uodp_async_event(struct ibv_context *ctx, struct ibv_async_event *event);
 /* Raise an async event on object INDEX (QP, CQ or SRQ) of PEER; delivered by
  * that process's service thread into the context's async_fd. */
 void uodp_event_raise(struct uodp_proc *proc, struct odp_peer *peer, enum ibv_event_type type,
@@ -150,6 +193,8 @@ int uodp_dealloc_pd(struct ibv_pd *pd);
 struct ibv_mr *uodp_reg_mr(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova,
 			   int access);
 int uodp_dereg_mr(struct verbs_mr *vmr);
+int uodp_rereg_mr(struct verbs_mr *vmr, int flags, struct ibv_pd *pd, void *addr, size_t length,
+		  int access);
 int uodp_advise_mr(struct ibv_pd *pd, enum ibv_advise_mr_advice advice, uint32_t flags,
 		   struct ibv_sge *sg, uint32_t n);
 struct ibv_ah *uodp_create_ah(struct ibv_pd *pd, struct ibv_ah_attr *attr);
