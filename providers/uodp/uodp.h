@@ -67,12 +67,6 @@ struct uodp_context {
 	struct uodp_context *next;
 };
 
-/* What ibv_create_comp_channel() gives for our contexts. */
-struct uodp_channel {
-	struct ibv_comp_channel ch;   /* first; ch.fd is the read end of a pipe */
-	int wr;                       /* its write end, nonblocking */
-};
-
 struct uodp_pd {
 	struct ibv_pd ibpd;
 	uint32_t num;                 /* unique in the process, never 0 */
@@ -96,10 +90,6 @@ struct uodp_channel {
 	uint32_t id;                /* unique in the process: descriptor numbers are reused */
 };
 
-static inline struct uodp_channel *to_uodp_channel(struct ibv_comp_channel *ch)
-{
-	return uodp_container_of(ch, struct uodp_channel, ch);
-}
 static inline struct uodp_device *to_uodp_device(struct ibv_device *d)
 {
 	return uodp_container_of(d, struct uodp_device, vdev.device);
