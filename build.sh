@@ -1,0 +1,184 @@
+#!/bin/sh
+# SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause)
+set -eu
+
+usage() {
+	cat <<'EOF'
+usage: ./build.sh           build into build/
+       ./build.sh demo      build, then show pinned and on-demand regions at work
+       ./build.sh test      build, also with sanitizers, and run every test
+       ./build.sh --help
+
+What is missing is installed with apt-get when root runs this; otherwise the
+command that installs it is printed.
+
+CC         the C compiler, when build/ does not exist yet (default: cc)
+UODP_WERROR=1  compiler warnings are errors
+EOF
+}
+
+say() { printf '%s\n' "$*"; }
+die() {
+	say "build.sh: $*" >&2
+	exit 1
+}
+heading() { printf '\n== %s\n\n' "$*"; }
+
+# ---- what the build and the tests need ----
+
+missing=
+need() { # PACKAGE TEST...: PACKAGE is missing when TEST fails
+	package=$1
+	shift
+	"$@" >/dev/null 2>&1 || missing="$missing $package"
+}
+have_header() {
+	[ -e "/usr/include/$1" ] || printf '#include <%s>\n' "$1" | "${CC:-cc}" -E -
+}
+have_pyverbs() { /usr/bin/python3 -c 'import pyverbs.device'; }
+have_make() { command -v ninja || command -v make; }
+# Pages for man are left out of small systems; the pages' test needs groff only.
+have_groff() { command -v groff && groff -man -Tutf8 /dev/null; }
+
+need_build() {
+	need gcc command -v "${CC:-cc}"
+	need libc6-dev have_header stdio.h
+	need cmake command -v cmake
+	need ninja-build have_make
+	need libibverbs-dev have_header infiniband/verbs.h
+	need liburing-dev have_header liburing.h
+	need libjson-c-dev have_header json-c/json.h
+	need libcunit1-dev have_header CUnit/Basic.h
+}
+need_perftest() {
+	need perftest command -v ib_write_bw
+}
+need_tests() {
+	need_perftest
+	need ibverbs-utils command -v ibv_rc_pingpong
+	need python3 command -v python3
+	need python3-pyverbs have_pyverbs
+	need groff have_groff
+}
+
+provide() {
+	[ -n "$missing" ] || return 0
+	install="apt-get install -y --no-install-recommends$missing"
+	if ! command -v apt-get >/dev/null; then
+		die "needed (names of Debian packages):$missing"
+	elif [ "$(id -u)" -ne 0 ]; then
+		say "build.sh: packages are missing; this installs them:" >&2
+		die "sudo apt-get update && sudo $install"
+	fi
+	say "installing:$missing"
+	export DEBIAN_FRONTEND=noninteractive
+	apt-get -qq update
+	$install >/dev/null
+}
+
+# ---- building ----
+
+jobs=$(nproc 2>/dev/null || echo 2)
+
+build() { # DIRECTORY [cmake option...]
+	dir=$1
+	shift
+	if [ ! -e "$dir/CMakeCache.txt" ] && command -v ninja >/dev/null; then
+		set -- -G Ninja "$@"
+	fi
+	if [ "${UODP_WERROR:-0}" != 0 ]; then
+		set -- -DUODP_WERROR=ON "$@"
+	fi
+	cmake -S . -B "$dir" "$@"
+	cmake --build "$dir" --parallel "$jobs"
+}
+
+quiet() { # COMMAND...: its output is shown when it fails
+	log=$(mktemp)
+	if "$@" >"$log" 2>&1; then
+		rm -f "$log"
+	else
+		cat "$log" >&2
+		rm -f "$log"
+		exit 1
+	fi
+}
+
+# ---- demo ----
+
+server=
+demo_end() {
+	[ -z "$server" ] || kill "$server" 2>/dev/null || true
+	rm -rf "$UODP_DIR"
+}
+
+perftest_pair() { # PROGRAM [argument...]: two processes; the client's table is shown
+	port=$((20000 + $$ % 10000))
+	build/bin/uodprun "$@" -p "$port" >"$UODP_DIR/server" 2>&1 &
+	server=$!
+	tries=0
+	until build/bin/uodprun "$@" -p "$port" 127.0.0.1 >"$UODP_DIR/client" 2>&1; do
+		tries=$((tries + 1))
+		if [ $tries -eq 50 ] || ! kill -0 "$server" 2>/dev/null; then
+			cat "$UODP_DIR/server" "$UODP_DIR/client" >&2
+			die "$1 failed"
+		fi
+		sleep 0.1
+	done
+	wait "$server"
+	server=
+	grep -E '^ *(#bytes|[0-9]+ )' "$UODP_DIR/client"
+}
+
+demo() {
+	quiet build build
+	UODP_DIR=$(mktemp -d "${TMPDIR:-/tmp}/uodp-demo.XXXXXX")
+	export UODP_DIR
+	trap demo_end EXIT
+	trap 'exit 130' INT TERM
+
+	heading "What memory events do to a pinned and an on-demand region (odpcmp on uodp0)"
+	build/bin/uodprun build/bin/odpcmp
+	heading "RDMA writes of 64 KiB between two processes, pinned (ib_write_bw)"
+	perftest_pair ib_write_bw -F -d uodp0 -x 1 -s 65536 -D 2
+	heading "The same, on demand (ib_write_bw --odp)"
+	perftest_pair ib_write_bw -F -d uodp0 -x 1 -s 65536 -D 2 --odp
+}
+
+# ---- test ----
+
+run_tests() {
+	build build
+	build build/asan -DUODP_SANITIZE=address
+	build build/tsan -DUODP_SANITIZE=thread
+	ctest --test-dir build --output-on-failure --no-tests=error --parallel "$jobs"
+}
+
+cd "$(dirname "$0")"
+case ${1:-build} in
+build)
+	need_build
+	provide
+	build build
+	say "built: $(echo build/bin/*)"
+	;;
+demo)
+	need_build
+	need_perftest
+	provide
+	demo
+	;;
+test)
+	need_build
+	need_tests
+	provide
+	run_tests
+	;;
+-h | --help | help)
+	usage
+	;;
+*)
+	usage >&2
+	exit 2
+	;;
+esac
