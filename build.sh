@@ -58,7 +58,7 @@ need_tests() {
 	need ibverbs-utils command -v ibv_rc_pingpong
 	need python3 command -v python3
 	need python3-pyverbs have_pyverbs
-	need groff have_groff
+	need groff-base have_groff
 }
 
 provide() {

@@ -1,0 +1,40 @@
+#!/bin/sh
+# SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause)
+# Usage: man_pages.sh SOURCE-DIRECTORY
+# Every page renders without a warning, and every exported function of libodp
+# has its name in one.
+set -u
+cd "$1" || exit 1
+if ! command -v groff >/dev/null; then
+	echo "skipped: groff is not installed"
+	exit 77
+fi
+failed=0
+warnings=$(mktemp) || exit 1
+trap 'rm -f "$warnings"' EXIT
+for page in man/*.[137]; do
+	# Keeping the text: an empty page would pass otherwise.
+	text=$(groff -man -ww -Tutf8 -k "$page" 2>"$warnings") || failed=1
+	if [ -s "$warnings" ]; then
+		cat "$warnings"
+		failed=1
+	fi
+	case $text in
+	*NAME*DESCRIPTION*) ;;
+	*)
+		echo "$page: no NAME or no DESCRIPTION"
+		failed=1
+		;;
+	esac
+done
+for name in $(sed -n 's/^[[:space:]]*\(odp_[a-z_]*\);/\1/p' libodp/libodp.map); do
+	if ! sed -n '/^\.SH NAME/,/^\.SH LIBRARY/p' man/odp_*.3 | grep -qw "$name"; then
+		echo "libodp exports $name, which no page is about"
+		failed=1
+	fi
+	if [ ! -e "man/$name.3" ] && ! grep -qw "$name" man/CMakeLists.txt; then
+		echo "man/CMakeLists.txt makes no link for $name"
+		failed=1
+	fi
+done
+exit $failed
