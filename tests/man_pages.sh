@@ -14,7 +14,7 @@ warnings=$(mktemp) || exit 1
 trap 'rm -f "$warnings"' EXIT
 for page in man/*.[137]; do
 	# Keeping the text: an empty page would pass otherwise.
-	text=$(groff -man -ww -Tutf8 -k "$page" 2>"$warnings") || failed=1
+	text=$(groff -man -ww -Tutf8 -k -P -cbou "$page" 2>"$warnings") || failed=1
 	if [ -s "$warnings" ]; then
 		cat "$warnings"
 		failed=1
@@ -27,7 +27,8 @@ for page in man/*.[137]; do
 		;;
 	esac
 done
-for name in $(sed -n 's/^[[:space:]]*\(odp_[a-z_]*\);/\1/p' libodp/libodp.map); do
+names=$(sed -n 's/^[[:space:]]*\(odp_[a-z_]*\);/\1/p' libodp/libodp.map)
+for name in $names; do
 	if ! sed -n '/^\.SH NAME/,/^\.SH LIBRARY/p' man/odp_*.3 | grep -qw "$name"; then
 		echo "libodp exports $name, which no page is about"
 		failed=1
