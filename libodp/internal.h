@@ -38,53 +38,154 @@ struct odp_peer {
 	int ring_fd;                /* -1: not attached yet */
 	_Atomic bool dead;
 	bool self;
+	_Atomic uint64_t pool_size; /* of its pool's memfd when last looked at */
+	struct odp_peer *watch_next; /* on its way to, or in, the service thread */
 	void *_Atomic windows[ODP_WINDOWS]; /* pieces of its pool, mapped on use */
 };
 
+struct odp_arena;   /* arena.c */
+struct odp_service; /* service.c */
+
 struct odp_proc {
 	struct odp_domain *domain;
-	int domain_fd;
+	uint32_t lock_owner;        /* what odp_lock() stores: slot + 1, gen above */
+	int domain_fd;              /* the only one on that file: see domain.c */
 	int dir_fd;
+	int seg_fd;
 	char dir[256];
 	struct odp_peer *self;
 	struct odp_peer *_Atomic peers[ODP_MAX_PROCS];
 	pthread_mutex_t peer_lock;  /* attaching */
-	pthread_mutex_t alloc_lock; /* arena and private memory */
+	pthread_mutex_t alloc_lock; /* arena */
+	struct odp_arena *arena;
 	struct odp_mem *mem;
 	/* service thread */
-	pthread_t service;
+	struct odp_service *service;
 	int bell_rd;
+	pthread_mutex_t handler_lock; /* the two below; held for two stores only */
 	odp_service_fn handler;
 	void *handler_arg;
 };
 
-extern struct odp_proc *odp_self; /* NULL before odp_proc_get */
+/* NULL before odp_proc_get, and in a child after fork. A release store; read it
+ * plainly where a caller's proc proves that it is set. */
+extern struct odp_proc *odp_self;
+
+/* ---- fd.c ---- */
+/* Move FD out of the way of programs that count on low numbers; closes FD. */
+int odp_fd_high(int fd);
+/* Raise the soft limit of open files to the hard one; false if that is no help. */
+bool odp_fd_limit_raise(void);
+/* Field 22 of /proc/PID/stat, 0 when there is no such process. */
+uint64_t odp_pid_start_time(pid_t pid);
+/* SIZE bytes of FD, shared, sparse, not inherited by fork, not in core dumps. */
+void *odp_map_shared(int fd, uint64_t off, size_t size);
+
+/* ---- rundir.c ---- */
+/* Choose, make and check the run directory; its path in DIR, its fd returned. */
+int odp_rundir_open(char *dir, size_t size);
+
+/* ---- domain.c ---- */
+/* Open or create the domain file in PROC's directory and map it. */
+int odp_domain_open(struct odp_proc *proc);
+void odp_domain_close(struct odp_proc *proc);
+/* The lock over slots; dropped by the kernel when its holder dies. */
+int odp_domain_lock(struct odp_proc *proc);
+void odp_domain_unlock(struct odp_proc *proc);
+
+/* ---- slot.c ---- */
+/* Claim a slot (state SETUP) and make PROC's self peer refer to it. */
+int odp_slot_claim(struct odp_proc *proc);
+/* Does the process that claimed slot NR live? Asks the kernel. */
+bool odp_slot_alive(struct odp_proc *proc, unsigned nr);
+/* Free the slots of processes that died. */
+int odp_slot_reap(struct odp_proc *proc);
+
+/* ---- arena.c ---- */
+int odp_arena_open(struct odp_proc *proc);
+void odp_arena_close(struct odp_proc *proc);
+
+/* ---- priv.c ---- */
+/* In a child after fork: forget what the parent's threads were in the middle of. */
+void odp_priv_child(void);
 
 /* ---- lane.c ---- */
-/* The calling thread's lane, claimed on first use, freed when it exits. */
-struct odp_lane *odp_lane_get(struct odp_proc *proc);
-/* Enter the pool side aimed at A and B; false when either is frozen. */
-static inline bool odp_lane_enter(struct odp_lane *lane, const struct odp_peer *a,
-				  const struct odp_peer *b)
-{
-	uint64_t seq = atomic_load_explicit(&lane->pool, memory_order_relaxed);
+extern __thread struct odp_lane *odp_lane_mine __attribute__((tls_model("initial-exec")));
+struct odp_lane *odp_lane_claim(struct odp_proc *proc);
+/* The service thread's lane, for the calling thread. */
+void odp_lane_service(struct odp_proc *proc);
+/* In a child after fork: the lane is the parent's. */
+void odp_lane_child(void);
+/* One thread at a time in the shared lane; recursive, so that a thread inside
+ * the pool side may enter the system-call side. */
+void odp_lane_share(void);
+void odp_lane_unshare(void);
 
-	/* seq_cst store, then loads: pairs with odp_freeze(). */
-	atomic_store_explicit(&lane->pool, seq + 1, memory_order_seq_cst);
-	if (odp_likely(!((atomic_load_explicit(&a->slot->gate, memory_order_seq_cst) |
-			  atomic_load_explicit(&b->slot->gate, memory_order_seq_cst)) &
-			 ODP_GATE_FROZEN)))
-		return true;
-	atomic_store_explicit(&lane->pool, seq + 2, memory_order_release);
-	return false;
+/* The calling thread's lane, claimed on first use, freed when it exits. */
+static inline struct odp_lane *odp_lane_get(struct odp_proc *proc)
+{
+	struct odp_lane *lane = odp_lane_mine;
+
+	return odp_likely(lane) ? lane : odp_lane_claim(proc);
 }
+
+static inline bool odp_lane_is_shared(const struct odp_lane *lane)
+{
+	/* Set before the first thread gets the lane, never changed. */
+	return odp_unlikely(atomic_load_explicit(&lane->shared, memory_order_relaxed));
+}
+
 static inline void odp_lane_leave(struct odp_lane *lane)
 {
 	uint64_t seq = atomic_load_explicit(&lane->pool, memory_order_relaxed);
 
 	/* release: all that was done inside happens before the fence ends. */
 	atomic_store_explicit(&lane->pool, seq + 1, memory_order_release);
+	if (odp_lane_is_shared(lane))
+		odp_lane_unshare();
 }
+
+/* Enter the pool side aimed at A and B; false when either is frozen. */
+static inline bool odp_lane_enter(struct odp_lane *lane, const struct odp_peer *a,
+				  const struct odp_peer *b)
+{
+	uint64_t seq;
+
+	if (odp_lane_is_shared(lane))
+		odp_lane_share();
+	seq = atomic_load_explicit(&lane->pool, memory_order_relaxed);
+	/* seq_cst store, then loads: pairs with odp_freeze() and odp_fence(). */
+	atomic_store_explicit(&lane->pool, seq + 1, memory_order_seq_cst);
+	if (odp_likely(!((atomic_load_explicit(&a->slot->gate, memory_order_seq_cst) |
+			  atomic_load_explicit(&b->slot->gate, memory_order_seq_cst)) &
+			 ODP_GATE_FROZEN)))
+		return true;
+	odp_lane_leave(lane);
+	return false;
+}
+
+/* The system-call side: no gate; the caller loads the region's key (seq_cst)
+ * after entering, which pairs with odp_fence(proc, true). */
+static inline void odp_lane_va_enter(struct odp_lane *lane)
+{
+	uint64_t seq;
+
+	if (odp_lane_is_shared(lane))
+		odp_lane_share();
+	seq = atomic_load_explicit(&lane->va, memory_order_relaxed);
+	atomic_store_explicit(&lane->va, seq + 1, memory_order_seq_cst);
+}
+
+static inline void odp_lane_va_leave(struct odp_lane *lane)
+{
+	uint64_t seq = atomic_load_explicit(&lane->va, memory_order_relaxed);
+
+	/* release: the copy happens before the fence ends. */
+	atomic_store_explicit(&lane->va, seq + 1, memory_order_release);
+	if (odp_lane_is_shared(lane))
+		odp_lane_unshare();
+}
+
 /* Shut this process's gate, open it again; freezers may overlap, none waits. */
 void odp_freeze(struct odp_proc *proc);
 void odp_thaw(struct odp_proc *proc);
@@ -95,17 +196,27 @@ void odp_thaw(struct odp_proc *proc);
 bool odp_fence(struct odp_proc *proc, bool va);
 
 /* ---- peer.c ---- */
+/* A peer record for slot NR with no descriptors yet. */
+struct odp_peer *odp_peer_new(struct odp_proc *proc, unsigned nr);
+/* In a child after fork: close the descriptors of all peers. */
+void odp_peers_child(struct odp_proc *proc);
 /* Pointer to LEN bytes at OFF in PEER's pool (not across a window), or NULL. */
 void *odp_pool_ptr(struct odp_peer *peer, uint64_t off, size_t len);
 
 /* ---- service.c ---- */
+/* Create the thread; it waits until odp_service_go(), or ends at odp_service_stop(). */
 int odp_service_start(struct odp_proc *proc);
+void odp_service_go(struct odp_proc *proc);
+void odp_service_stop(struct odp_proc *proc);
+/* In a child after fork: close the thread's descriptors. */
+void odp_service_child(struct odp_proc *proc);
 /* Watch a peer's pidfd; on exit peer->dead is set and the handler called. */
 void odp_service_watch(struct odp_proc *proc, struct odp_peer *peer);
 
 /* ---- mem.c: the memory side's hooks ---- */
-/* Called once by odp_proc_get: creates pool memfd, userfaultfd, pin ring, fills
- * slot->pool_fd, uffd_fd, ring_fd. */
+/* Called once by odp_proc_get, before the service thread loops, with PROC
+ * complete but for odp_self: creates pool memfd, userfaultfd, pin ring, fills
+ * slot->pool_fd, uffd_fd, ring_fd. Undoes its own work when it fails. */
 int odp_mem_open(struct odp_proc *proc);
 /* The uffd that the service thread polls, or -1. */
 int odp_mem_uffd(struct odp_proc *proc);

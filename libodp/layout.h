@@ -20,7 +20,9 @@
 #define ODP_PAGE_SIZE ((uint64_t)1 << ODP_PAGE_SHIFT)
 
 #define ODP_MAX_PROCS 1024u
-#define ODP_MAX_LANES 64u         /* a process; further threads share the last one */
+#define ODP_MAX_LANES 64u         /* a process: see below */
+#define ODP_LANE_SERVICE 0u       /* the service thread's own: it waits for no thread */
+#define ODP_LANE_SHARED (ODP_MAX_LANES - 1) /* of all threads that find none free */
 #define ODP_MAX_REGIONS (1u << 20)
 #define ODP_QPN_BLOCKS (1u << (24 - ODP_QPN_BLOCK_SHIFT))
 
@@ -46,8 +48,9 @@
 struct odp_lane {
 	_Atomic uint64_t pool;
 	_Atomic uint64_t va;
-	_Atomic uint32_t tid; /* 0: free */
-	uint32_t pad[11];
+	_Atomic uint32_t tid;    /* 0: free */
+	_Atomic uint32_t shared; /* the last lane: its threads take turns (lane.c) */
+	uint32_t pad[10];
 };
 static_assert(sizeof(struct odp_lane) == ODP_CACHELINE, "one line a lane");
 
@@ -74,7 +77,10 @@ struct odp_slot {
 	int32_t ring_fd;         /* io_uring with the pinned buffers */
 	uint64_t start_time;     /* field 22 of /proc/PID/stat */
 	char comm[16];
-	uint64_t pad0;
+	/* A ringer adds to RUNG, then writes to the bell if ASLEEP; the service thread
+	 * sets ASLEEP, then looks at RUNG (both seq_cst): one sees the other. */
+	_Atomic uint32_t bell_rung;
+	_Atomic uint32_t bell_asleep;
 	/* line 2 */
 	_Atomic uint64_t gate;   /* ODP_GATE_FROZEN bits: freezers now; above: how often thawed */
 	_Atomic uint32_t lane_high; /* lanes ever used */
@@ -96,12 +102,15 @@ struct odp_domain {
 	uint32_t version;
 	uint32_t size_check;     /* sizeof(struct odp_domain) */
 	_Atomic uint64_t claims; /* how often a slot was claimed, for reports */
-	uint8_t pad[4096 - 24];
+	_Atomic uint32_t qpn_next; /* where the search for a free block begins */
+	uint32_t pad0;
+	uint8_t pad[4096 - 32];
 	struct odp_slot slots[ODP_MAX_PROCS];
 	_Atomic uint16_t qpn_owner[ODP_QPN_BLOCKS]; /* slot + 1, 0: free */
 	struct odp_lane lanes[ODP_MAX_PROCS][ODP_MAX_LANES];
 };
 static_assert(offsetof(struct odp_domain, slots) == 4096, "domain layout");
+static_assert(offsetof(struct odp_domain, lanes) % 4096 == 0, "lanes of a slot fill whole pages");
 
 /*
  * Translation entry: one a page of a region, 64 bits.
@@ -174,6 +183,9 @@ struct odp_seg {
 	/* arena follows, at .arena */
 };
 static_assert(offsetof(struct odp_seg, mrs) == 4096, "segment layout");
+
+#define ODP_ARENA_OFF sizeof(struct odp_seg)
+static_assert(ODP_ARENA_OFF % ODP_PAGE_SIZE == 0, "the arena is page-aligned");
 
 #define ODP_SEG_SIZE ((uint64_t)16 << 30)  /* address space, not memory */
 #define ODP_POOL_SIZE ((uint64_t)1 << 42)  /* offsets in the pool's memfd */
