@@ -14,7 +14,7 @@ warnings=$(mktemp) || exit 1
 trap 'rm -f "$warnings"' EXIT
 for page in man/*.[137]; do
 	# Keeping the text: an empty page would pass otherwise.
-	text=$(groff -man -ww -Tutf8 -k -P -cbou "$page" 2>"$warnings") || failed=1
+	text=$(groff -t -man -ww -Tutf8 -k -P -cbou "$page" 2>"$warnings") || failed=1
 	if [ -s "$warnings" ]; then
 		cat "$warnings"
 		failed=1
