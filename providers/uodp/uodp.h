@@ -24,11 +24,14 @@
 #define UODP_MAX_DEVICES 16
 #define UODP_NUM_GIDS 2       /* 0: link-local, 1: IPv4-mapped; both RoCE v2 */
 #define UODP_PORT 1
+#define UODP_PORT_CAPS (IBV_PORT_CM_SUP | IBV_PORT_IP_BASED_GIDS)
 #define UODP_MTU 4096u
 #define UODP_MAX_MSG (1u << 30)
 #define UODP_MAX_PD 65536u
 #define UODP_MAX_AH 1000000u
 #define UODP_MAX_RD_ATOMIC 128
+
+struct uodp_table;
 
 struct uodp_device {
 	struct verbs_device vdev; /* first */
@@ -48,15 +51,18 @@ struct uodp_proc {
 	struct uodp_cq_shm *cqs_shm;
 	struct uodp_srq_shm *srqs_shm;
 	pthread_mutex_t lock;         /* the tables below, contexts */
-	struct uodp_qp **qps;         /* [UODP_MAX_QP], private, NULL: free */
-	struct uodp_cq **cqs;         /* [UODP_MAX_CQ] */
-	struct uodp_srq **srqs;       /* [UODP_MAX_SRQ] */
+	struct uodp_table *qps, *cqs, *srqs;
+	uint16_t *ord_block;          /* QPN block of each 256 QPs of the table */
 	struct uodp_context *contexts; /* open ones, linked by .next */
 	uint32_t next_pd;
 	/* QPs whose send queue waits, a bit each (progress.c) */
 	_Atomic uint64_t pending[UODP_MAX_QP / 64];
 	_Atomic uint32_t npending;
-	atomic_flag pin_lock;         /* qps[] lookups that take a reference */
+	_Atomic uint64_t service_next; /* ns, when the service thread looks again */
+	pthread_t service;            /* that thread, once it has run */
+	_Atomic uint32_t service_known;
+	pthread_mutex_t pin_lock;     /* live[]; never held while anything else is done */
+	struct uodp_qp **live;        /* by index: QPs that may be referred to */
 };
 
 struct uodp_context {
@@ -76,6 +82,7 @@ struct uodp_pd {
 struct uodp_mr {
 	struct verbs_mr vmr;
 	struct odp_region *region;
+	uint64_t iova;
 };
 
 struct uodp_ah {
@@ -124,8 +131,10 @@ int uodp_proc_get(struct uodp_proc **proc);
  * The number of them, 0 after a line on stderr that says why. */
 unsigned uodp_devices(struct uodp_device **devs);
 bool uodp_is_device(const struct ibv_device *dev);
-/* Write the directory that libibverbs takes for DEV's in sysfs, or repair it. */
-int uodp_sysfs_write(const struct uodp_device *dev);
+/* Write the directory below RUN_DIR that libibverbs takes for DEV's in sysfs, or
+ * repair it; 0, or -errno after a line on stderr. */
+#define UODP_SYSFS_DIR "sys/class/infiniband"
+int uodp_sysfs_write(const struct uodp_device *dev, const char *run_dir);
 /* The GID at INDEX of the device, or -EINVAL. */
 int uodp_device_gid(const struct uodp_device *dev, unsigned index, union ibv_gid *gid);
 /* Is GID one of the GIDs that the device with index DEV has, in any process of

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/* Address handles: the path of a datagram. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "uodp.h"
+
+static _Atomic uint32_t num_ahs;
+
+/* On Ethernet a path is a GID: a LID says nothing. */
+static bool attr_valid(const struct ibv_ah_attr *attr)
+{
+	static const union ibv_gid zero;
+
+	return attr->port_num == UODP_PORT && attr->is_global &&
+	       attr->grh.sgid_index < UODP_NUM_GIDS &&
+	       (attr->grh.dgid.global.subnet_prefix != zero.global.subnet_prefix ||
+		attr->grh.dgid.global.interface_id != zero.global.interface_id);
+}
+
+struct ibv_ah *uodp_create_ah(struct ibv_pd *pd, struct ibv_ah_attr *attr)
+{
+	struct uodp_ah *ah;
+
+	if (!attr_valid(attr)) {
+		errno = EINVAL;
+		return NULL;
+	}
+	if (atomic_fetch_add_explicit(&num_ahs, 1, memory_order_relaxed) >= UODP_MAX_AH)
+		goto err_count;
+	ah = calloc(1, sizeof(*ah));
+	if (!ah)
+		goto err_count;
+	ah->attr = *attr;
+	atomic_fetch_add_explicit(&to_uodp_pd(pd)->users, 1, memory_order_relaxed);
+	return &ah->ibah;
+
+err_count:
+	atomic_fetch_sub_explicit(&num_ahs, 1, memory_order_relaxed);
+	errno = ENOMEM;
+	return NULL;
+}
+
+int uodp_destroy_ah(struct ibv_ah *ibah)
+{
+	struct uodp_pd *pd = to_uodp_pd(ibah->pd);
+
+	free(to_uodp_ah(ibah));
+	atomic_fetch_sub_explicit(&num_ahs, 1, memory_order_relaxed);
+	/* release: pairs with the acquire in uodp_dealloc_pd() */
+	atomic_fetch_sub_explicit(&pd->users, 1, memory_order_release);
+	return 0;
+}

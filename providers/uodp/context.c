@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/* Open devices. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "queue.h"
+
+#define COMP_VECTORS 1
+
+/* What is not here answers EOPNOTSUPP. */
+static const struct verbs_context_ops context_ops = {
+	.advise_mr = uodp_advise_mr,
+	.alloc_pd = uodp_alloc_pd,
+	.async_event = uodp_async_event,
+	.cq_event = uodp_cq_event,
+	.create_ah = uodp_create_ah,
+	.create_cq = uodp_create_cq,
+	.create_qp = uodp_create_qp,
+	.create_qp_ex = uodp_create_qp_ex,
+	.create_srq = uodp_create_srq,
+	.dealloc_pd = uodp_dealloc_pd,
+	.dereg_mr = uodp_dereg_mr,
+	.destroy_ah = uodp_destroy_ah,
+	.destroy_cq = uodp_destroy_cq,
+	.destroy_qp = uodp_destroy_qp,
+	.destroy_srq = uodp_destroy_srq,
+	.free_context = uodp_free_context,
+	.modify_qp = uodp_modify_qp,
+	.modify_srq = uodp_modify_srq,
+	.poll_cq = uodp_poll_cq,
+	.post_recv = uodp_post_recv,
+	.post_send = uodp_post_send,
+	.post_srq_recv = uodp_post_srq_recv,
+	.query_device_ex = uodp_query_device_ex,
+	.query_port = uodp_query_port,
+	.query_qp = uodp_query_qp,
+	.query_srq = uodp_query_srq,
+	.reg_mr = uodp_reg_mr,
+	.req_notify_cq = uodp_req_notify_cq,
+	.rereg_mr = uodp_rereg_mr,
+	.resize_cq = uodp_resize_cq,
+};
+
+/* Let odpctl show which devices this process knows (proc->lock held). */
+static void names_publish(struct uodp_proc *proc)
+{
+	struct uodp_device *devs;
+	unsigned n = uodp_devices(&devs);
+
+	if (proc->root->num_devices)
+		return;
+	for (unsigned i = 0; i < n; i++)
+		memcpy(proc->root->devices[i], devs[i].vdev.device.name,
+		       sizeof(proc->root->devices[i]));
+	proc->root->num_devices = n;
+}
+
+static void context_link(struct uodp_context *ctx)
+{
+	struct uodp_proc *proc = ctx->proc;
+
+	pthread_mutex_lock(&proc->lock);
+	names_publish(proc);
+	ctx->next = proc->contexts;
+	proc->contexts = ctx;
+	pthread_mutex_unlock(&proc->lock);
+}
+
+static void context_unlink(struct uodp_context *ctx)
+{
+	struct uodp_context **at;
+
+	pthread_mutex_lock(&ctx->proc->lock);
+	for (at = &ctx->proc->contexts; *at; at = &(*at)->next) {
+		if (*at == ctx) {
+			*at = ctx->next;
+			break;
+		}
+	}
+	pthread_mutex_unlock(&ctx->proc->lock);
+}
+
+/*
+ * libibverbs would ask the kernel's device for everything that a provider does
+ * not answer. /dev/null in its place refuses each ioctl with ENOTTY, after which
+ * libibverbs reads sysfs: that is, the files of sysfs.c.
+ */
+static struct uodp_context *context_create(struct uodp_device *dev)
+{
+	struct uodp_context *ctx;
+	int cmd_fd;
+
+	cmd_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (cmd_fd < 0)
+		return NULL;
+	ctx = _verbs_init_and_alloc_context(&dev->vdev.device, cmd_fd, sizeof(*ctx),
+					    &((struct uodp_context *)NULL)->vctx, 0);
+	if (!ctx)
+		return NULL;
+	ctx->dev = dev;
+	ctx->async_wr = -1;
+	ctx->vctx.context.num_comp_vectors = COMP_VECTORS;
+	verbs_set_ops(&ctx->vctx, &context_ops);
+	return ctx;
+}
+
+static void context_destroy(struct uodp_context *ctx)
+{
+	if (ctx->async_wr >= 0)
+		close(ctx->async_wr);
+	verbs_uninit_context(&ctx->vctx);
+	free(ctx);
+}
+
+/* IBDEV is a device's opener, PRIV the device itself. */
+struct verbs_context *uodp_alloc_context(struct ibv_device *ibdev, int cmd_fd, void *priv)
+{
+	struct uodp_device *dev = priv;
+	struct uodp_context *ctx;
+	struct uodp_proc *proc;
+	int ret;
+
+	(void)ibdev;
+	if (cmd_fd >= 0)
+		close(cmd_fd);
+	if (!dev) {
+		errno = ENODEV;
+		return NULL;
+	}
+	ret = uodp_proc_get(&proc);
+	if (!ret)
+		/* Once more: the directory may be another than when it was listed. */
+		ret = uodp_sysfs_write(dev, odp_proc_dir(proc->odp));
+	if (ret) {
+		errno = -ret;
+		return NULL;
+	}
+	ctx = context_create(dev);
+	if (!ctx)
+		return NULL;
+	ctx->proc = proc;
+	ret = uodp_pipe(&ctx->vctx.context.async_fd, &ctx->async_wr);
+	if (ret) {
+		context_destroy(ctx);
+		errno = -ret;
+		return NULL;
+	}
+	context_link(ctx);
+	return &ctx->vctx;
+}
+
+/*
+ * A program may close a device and leave its objects; the kernel would clean up
+ * then. Nobody is left to acknowledge events, so none is waited for.
+ */
+static void drop_qps(struct uodp_context *ctx)
+{
+	for (uint32_t i = 0; i < ctx->proc->qps->size; i++) {
+		struct uodp_qp *qp = ctx->proc->qps->slots[i];
+
+		if (!qp || qp->vqp.qp.context != &ctx->vctx.context)
+			continue;
+		qp->vqp.qp.events_completed =
+			atomic_load_explicit(&qp->async_reported, memory_order_relaxed);
+		uodp_destroy_qp(&qp->vqp.qp);
+	}
+}
+
+static void drop_srqs(struct uodp_context *ctx)
+{
+	for (uint32_t i = 0; i < ctx->proc->srqs->size; i++) {
+		struct uodp_srq *srq = ctx->proc->srqs->slots[i];
+
+		if (!srq || srq->vsrq.srq.context != &ctx->vctx.context)
+			continue;
+		srq->vsrq.srq.events_completed =
+			atomic_load_explicit(&srq->async_reported, memory_order_relaxed);
+		uodp_destroy_srq(&srq->vsrq.srq);
+	}
+}
+
+static void drop_cqs(struct uodp_context *ctx)
+{
+	for (uint32_t i = 0; i < ctx->proc->cqs->size; i++) {
+		struct uodp_cq *cq = ctx->proc->cqs->slots[i];
+
+		if (!cq || cq->vcq.cq.context != &ctx->vctx.context)
+			continue;
+		cq->vcq.cq.comp_events_completed =
+			atomic_load_explicit(&cq->comp_reported, memory_order_relaxed);
+		cq->vcq.cq.async_events_completed =
+			atomic_load_explicit(&cq->async_reported, memory_order_relaxed);
+		uodp_destroy_cq(&cq->vcq.cq);
+	}
+}
+
+void uodp_free_context(struct ibv_context *ibctx)
+{
+	struct uodp_context *ctx = to_uodp_context(ibctx);
+
+	drop_qps(ctx);
+	drop_srqs(ctx);
+	drop_cqs(ctx);
+	uodp_mr_drop_all(ibctx);
+	context_unlink(ctx);
+	context_destroy(ctx);
+}

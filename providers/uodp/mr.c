@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/* Memory regions: the verbs side of libodp's. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "uodp.h"
+
+#define ACCESS_RIGHTS                                                               \
+	(IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ | \
+	 IBV_ACCESS_REMOTE_ATOMIC)
+#define ACCESS_SUPPORTED (ACCESS_RIGHTS | IBV_ACCESS_ON_DEMAND)
+#define ACCESS_KNOWN                                                            \
+	(ACCESS_SUPPORTED | IBV_ACCESS_MW_BIND | IBV_ACCESS_ZERO_BASED |        \
+	 IBV_ACCESS_HUGETLB | IBV_ACCESS_OPTIONAL_RANGE)
+
+#define PAGE_MASK ((uintptr_t)4095)
+
+/*
+ * The process's MRs by the index in their keys, for ibv_advise_mr(). A leaf is
+ * allocated when its first MR comes, and kept.
+ */
+#define LEAF_SHIFT 10
+#define LEAF_SIZE (1u << LEAF_SHIFT)
+#define NUM_LEAVES (1u << (24 - LEAF_SHIFT))
+
+static struct uodp_mr **leaves[NUM_LEAVES];
+static pthread_mutex_t leaves_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static struct uodp_mr **mr_slot(uint32_t key)
+{
+	uint32_t index = key >> 8;
+	struct uodp_mr ***leaf = &leaves[index >> LEAF_SHIFT];
+
+	if (!*leaf)
+		*leaf = calloc(LEAF_SIZE, sizeof(**leaf));
+	return *leaf ? *leaf + (index & (LEAF_SIZE - 1)) : NULL;
+}
+
+/* Make room for KEY; setting it later cannot fail then. */
+static int slot_reserve(uint32_t key)
+{
+	struct uodp_mr **slot;
+
+	pthread_mutex_lock(&leaves_lock);
+	slot = mr_slot(key);
+	pthread_mutex_unlock(&leaves_lock);
+	return slot ? 0 : -ENOMEM;
+}
+
+static void slot_set(uint32_t key, struct uodp_mr *mr)
+{
+	pthread_mutex_lock(&leaves_lock);
+	*mr_slot(key) = mr;
+	pthread_mutex_unlock(&leaves_lock);
+}
+
+static struct uodp_mr *mr_find(uint32_t key)
+{
+	struct uodp_mr **leaf = leaves[key >> 8 >> LEAF_SHIFT];
+	struct uodp_mr *mr = leaf ? leaf[key >> 8 & (LEAF_SIZE - 1)] : NULL;
+
+	return mr && odp_region_key(mr->region) == key ? mr : NULL;
+}
+
+/* 0, or -errno as the kernel has it for a device without these. */
+static int access_check(int access)
+{
+	if (access & ~ACCESS_KNOWN)
+		return -EINVAL;
+	/* Those of the optional range are hints. */
+	return access & ~(ACCESS_SUPPORTED | IBV_ACCESS_OPTIONAL_RANGE) ? -EOPNOTSUPP : 0;
+}
+
+static int region_create(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova, int access,
+			 struct odp_region **region)
+{
+	struct odp_region_attr attr = {
+		.addr = addr,
+		.length = length,
+		.iova = iova,
+		.pd = to_uodp_pd(pd)->num,
+		.access = access & ACCESS_RIGHTS,
+		.kind = access & IBV_ACCESS_ON_DEMAND ? ODP_ON_DEMAND : ODP_PINNED,
+		.backing = ODP_BACKING_AUTO,
+	};
+	int ret = access_check(access);
+
+	if (ret)
+		return ret;
+	/* No implicit ODP; and an MR's pages are those of its memory. */
+	if (length == SIZE_MAX || (((uintptr_t)addr ^ iova) & PAGE_MASK))
+		return -EINVAL;
+	ret = odp_region_create(to_uodp_context(pd->context)->proc->odp, &attr, region);
+	if (ret)
+		return ret;
+	ret = slot_reserve(odp_region_key(*region));
+	if (ret)
+		odp_region_destroy(*region);
+	return ret;
+}
+
+static void mr_set_region(struct uodp_mr *mr, struct odp_region *region, uint64_t iova)
+{
+	struct ibv_mr *ibmr = &mr->vmr.ibv_mr;
+
+	mr->region = region;
+	mr->iova = iova;
+	ibmr->lkey = odp_region_key(region);
+	ibmr->rkey = ibmr->lkey;
+	ibmr->handle = ibmr->lkey >> 8;
+	slot_set(ibmr->lkey, mr);
+}
+
+struct ibv_mr *uodp_reg_mr(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova, int access)
+{
+	struct odp_region *region;
+	struct uodp_mr *mr;
+	int ret = -ENOMEM;
+
+	mr = calloc(1, sizeof(*mr));
+	if (!mr)
+		goto err;
+	ret = region_create(pd, addr, length, iova, access, &region);
+	if (ret)
+		goto err;
+	mr->vmr.mr_type = VERBS_MR_TYPE_MR;
+	mr->vmr.access = access;
+	mr->vmr.ibv_mr.context = pd->context;
+	mr->vmr.ibv_mr.pd = pd;
+	mr_set_region(mr, region, iova);
+	atomic_fetch_add_explicit(&to_uodp_pd(pd)->users, 1, memory_order_relaxed);
+	return &mr->vmr.ibv_mr;
+
+err:
+	free(mr);
+	errno = -ret;
+	return NULL;
+}
+
+int uodp_dereg_mr(struct verbs_mr *vmr)
+{
+	struct uodp_mr *mr = to_uodp_mr(&vmr->ibv_mr);
+	struct uodp_pd *pd = to_uodp_pd(vmr->ibv_mr.pd);
+	uint32_t key = odp_region_key(mr->region);
+	int ret;
+
+	slot_set(key, NULL);
+	ret = odp_region_destroy(mr->region);
+	if (ret) {
+		slot_set(key, mr);
+		return -ret;
+	}
+	/* release: pairs with the acquire in uodp_dealloc_pd() */
+	atomic_fetch_sub_explicit(&pd->users, 1, memory_order_release);
+	free(mr);
+	return 0;
+}
+
+void uodp_mr_drop_all(struct ibv_context *ctx)
+{
+	for (unsigned i = 0; i < NUM_LEAVES; i++) {
+		for (unsigned j = 0; leaves[i] && j < LEAF_SIZE; j++) {
+			struct uodp_mr *mr = leaves[i][j];
+
+			if (mr && mr->vmr.ibv_mr.context == ctx)
+				uodp_dereg_mr(&mr->vmr);
+		}
+	}
+}
+
+/* A region cannot move or change its kind: another takes its place, with other
+ * keys, as the man page allows. */
+static int mr_replace(struct uodp_mr *mr, struct ibv_pd *pd, void *addr, size_t length,
+		      uint64_t iova, int access)
+{
+	struct odp_region *old = mr->region, *region;
+	int ret;
+
+	ret = region_create(pd, addr, length, iova, access, &region);
+	if (ret)
+		return ret;
+	slot_set(odp_region_key(old), NULL);
+	mr_set_region(mr, region, iova);
+	return odp_region_destroy(old);
+}
+
+static void mr_set_pd(struct uodp_mr *mr, struct ibv_pd *pd)
+{
+	atomic_fetch_add_explicit(&to_uodp_pd(pd)->users, 1, memory_order_relaxed);
+	/* release: pairs with the acquire in uodp_dealloc_pd() */
+	atomic_fetch_sub_explicit(&to_uodp_pd(mr->vmr.ibv_mr.pd)->users, 1, memory_order_release);
+	mr->vmr.ibv_mr.pd = pd;
+}
+
+int uodp_rereg_mr(struct verbs_mr *vmr, int flags, struct ibv_pd *pd, void *addr, size_t length,
+		  int access)
+{
+	struct uodp_mr *mr = to_uodp_mr(&vmr->ibv_mr);
+	struct ibv_mr *ibmr = &vmr->ibv_mr;
+	uint64_t iova = (uintptr_t)addr;
+	int ret;
+
+	if (!(flags & IBV_REREG_MR_CHANGE_PD))
+		pd = ibmr->pd;
+	if (!(flags & IBV_REREG_MR_CHANGE_ACCESS))
+		access = vmr->access;
+	if (!(flags & IBV_REREG_MR_CHANGE_TRANSLATION)) {
+		addr = ibmr->addr;
+		length = ibmr->length;
+		iova = mr->iova;
+	}
+	ret = !pd || pd->context != ibmr->context ? -EINVAL : access_check(access);
+	if (!ret) {
+		if ((flags & IBV_REREG_MR_CHANGE_TRANSLATION) ||
+		    ((access ^ vmr->access) & IBV_ACCESS_ON_DEMAND))
+			ret = mr_replace(mr, pd, addr, length, iova, access);
+		else
+			ret = odp_region_modify(mr->region, to_uodp_pd(pd)->num,
+						access & ACCESS_RIGHTS);
+	}
+	if (ret) {
+		errno = -ret;
+		return -ret;
+	}
+	vmr->access = access;
+	if (pd != ibmr->pd)
+		mr_set_pd(mr, pd);
+	return 0;
+}
+
+static int advice_from_verbs(enum ibv_advise_mr_advice from, enum odp_advice *to)
+{
+	switch (from) {
+	case IBV_ADVISE_MR_ADVICE_PREFETCH:
+		*to = ODP_PREFETCH;
+		return 0;
+	case IBV_ADVISE_MR_ADVICE_PREFETCH_WRITE:
+		*to = ODP_PREFETCH_WRITE;
+		return 0;
+	case IBV_ADVISE_MR_ADVICE_PREFETCH_NO_FAULT:
+		*to = ODP_PREFETCH_NO_FAULT;
+		return 0;
+	default:
+		return -EOPNOTSUPP;
+	}
+}
+
+static int advise_check(struct ibv_pd *pd, enum odp_advice advice, const struct ibv_sge *sge,
+			struct uodp_mr **found)
+{
+	struct uodp_mr *mr = mr_find(sge->lkey);
+
+	/* Advice is about pages that come and go: others are not known here. */
+	if (!mr || !(mr->vmr.access & IBV_ACCESS_ON_DEMAND))
+		return -ENOENT;
+	if (mr->vmr.ibv_mr.pd != pd)
+		return -EPERM;
+	if (advice == ODP_PREFETCH_WRITE && !(mr->vmr.access & IBV_ACCESS_LOCAL_WRITE))
+		return -EPERM;
+	*found = mr;
+	return 0;
+}
+
+/*
+ * IBV_ADVISE_MR_FLAG_FLUSH makes no difference: the pages are there when this
+ * returns.
+ */
+int uodp_advise_mr(struct ibv_pd *pd, enum ibv_advise_mr_advice advice, uint32_t flags,
+		   struct ibv_sge *sg, uint32_t n)
+{
+	enum odp_advice what;
+	struct uodp_mr *mr;
+	int ret;
+
+	ret = advice_from_verbs(advice, &what);
+	if (ret)
+		return -ret;
+	if ((flags & ~IBV_ADVISE_MR_FLAG_FLUSH) || !n || !sg)
+		return EINVAL;
+
+	pthread_mutex_lock(&leaves_lock); /* so that no MR goes meanwhile */
+	for (uint32_t i = 0; i < n && !ret; i++)
+		ret = advise_check(pd, what, &sg[i], &mr);
+	for (uint32_t i = 0; i < n && !ret; i++) {
+		ret = advise_check(pd, what, &sg[i], &mr);
+		if (!ret)
+			ret = odp_region_advise(mr->region, what, sg[i].addr, sg[i].length);
+	}
+	pthread_mutex_unlock(&leaves_lock);
+	return -ret;
+}
