@@ -21,6 +21,15 @@
 #define odp_likely(x) __builtin_expect(!!(x), 1)
 #define odp_unlikely(x) __builtin_expect(!!(x), 0)
 
+static inline void odp_pause(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ __volatile__("yield");
+#endif
+}
+
 struct odp_mem; /* mem.c: converted ranges, regions by address, the pool */
 
 /* A peer, in private memory (odp_priv_alloc). Never freed: callers hold plain
@@ -78,6 +87,8 @@ int odp_fd_high(int fd);
 bool odp_fd_limit_raise(void);
 /* Field 22 of /proc/PID/stat, 0 when there is no such process. */
 uint64_t odp_pid_start_time(pid_t pid);
+/* The number in a file such as /proc/sys/kernel/..., -1 when it cannot be read. */
+int odp_proc_sys_int(const char *path);
 /* SIZE bytes of FD, shared, sparse, not inherited by fork, not in core dumps. */
 void *odp_map_shared(int fd, uint64_t off, size_t size);
 
@@ -92,9 +103,12 @@ void odp_domain_close(struct odp_proc *proc);
 /* The lock over slots; dropped by the kernel when its holder dies. */
 int odp_domain_lock(struct odp_proc *proc);
 void odp_domain_unlock(struct odp_proc *proc);
+/* Make sure that the file system has room for the lanes of slot NR. */
+int odp_domain_reserve_lanes(struct odp_proc *proc, unsigned nr);
+void odp_domain_child(void);
 
 /* ---- slot.c ---- */
-/* Claim a slot (state SETUP) and make PROC's self peer refer to it. */
+/* Claim a slot, left in state SETUP; returns its number. */
 int odp_slot_claim(struct odp_proc *proc);
 /* Does the process that claimed slot NR live? Asks the kernel. */
 bool odp_slot_alive(struct odp_proc *proc, unsigned nr);
@@ -114,8 +128,8 @@ extern __thread struct odp_lane *odp_lane_mine __attribute__((tls_model("initial
 struct odp_lane *odp_lane_claim(struct odp_proc *proc);
 /* The service thread's lane, for the calling thread. */
 void odp_lane_service(struct odp_proc *proc);
-/* In a child after fork: the lane is the parent's. */
-void odp_lane_child(void);
+/* The calling thread has no lane: in a child after fork it is the parent's. */
+void odp_lane_forget(void);
 /* One thread at a time in the shared lane; recursive, so that a thread inside
  * the pool side may enter the system-call side. */
 void odp_lane_share(void);

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/* Descriptors, /proc and shared mappings: small things that several files need. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+/* Programs select() on low descriptors, or close 3 to some small N at start. */
+#define FD_HIGH 512
+
+int odp_fd_high(int fd)
+{
+	int high;
+
+	if (fd < 0 || fd >= FD_HIGH)
+		return fd;
+	/* With a low limit there is no room up there: then stay. */
+	high = fcntl(fd, F_DUPFD_CLOEXEC, FD_HIGH);
+	if (high < 0)
+		return fd;
+	close(fd);
+	return high;
+}
+
+bool odp_fd_limit_raise(void)
+{
+	struct rlimit lim;
+
+	if (getrlimit(RLIMIT_NOFILE, &lim) || lim.rlim_cur >= lim.rlim_max)
+		return false;
+	lim.rlim_cur = lim.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &lim))
+		return false;
+	odp_log(ODP_LOG_DEBUG, "raised the limit of open files to %lu",
+		(unsigned long)lim.rlim_cur);
+	return true;
+}
+
+static ssize_t file_read(const char *path, char *buf, size_t size)
+{
+	ssize_t n;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	n = read(fd, buf, size - 1);
+	if (n < 0)
+		n = -errno;
+	close(fd);
+	if (n >= 0)
+		buf[n] = 0;
+	return n;
+}
+
+uint64_t odp_pid_start_time(pid_t pid)
+{
+	char path[32], stat[1024];
+	const char *p;
+	int field;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	if (file_read(path, stat, sizeof(stat)) <= 0)
+		return 0;
+	/* Field 2 is the name in parentheses, which may itself hold spaces and ')'. */
+	p = strrchr(stat, ')');
+	for (field = 2; p && field < 22; field++) {
+		p = strchr(p, ' ');
+		if (p)
+			p++;
+	}
+	return p ? strtoull(p, NULL, 10) : 0;
+}
+
+int odp_proc_sys_int(const char *path)
+{
+	char buf[32];
+
+	return file_read(path, buf, sizeof(buf)) > 0 ? atoi(buf) : -1;
+}
+
+void *odp_map_shared(int fd, uint64_t off, size_t size)
+{
+	void *p;
+
+	/*
+	 * Inaccessible first: a program that has called mlockall(MCL_FUTURE) would
+	 * otherwise have every page of a sparse file brought in here.
+	 */
+	p = mmap(NULL, size, PROT_NONE, MAP_SHARED | MAP_NORESERVE, fd, (off_t)off);
+	if (p == MAP_FAILED)
+		return NULL;
+	munlock(p, size);
+	if (mprotect(p, size, PROT_READ | PROT_WRITE) || madvise(p, size, MADV_DONTFORK)) {
+		munmap(p, size);
+		return NULL;
+	}
+	madvise(p, size, MADV_DONTDUMP);
+	return p;
+}

@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/*
+ * Lanes: one a thread, the service thread's at its own place, the last one
+ * shared in turns by threads that found none free. A thread takes its turn
+ * before it enters, when it stands in nobody's way; inside, it waits for no
+ * thread that could wait for the turn.
+ */
+#include <assert.h>
+#include <sched.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+#define FENCE_SPIN_NS 50000u          /* a slice is copied in less */
+#define FENCE_NAP_NS 50000u
+#define FENCE_CHECK_NS 2000000u       /* between questions whether the process lives */
+#define FENCE_LIMIT_NS 1000000000u
+#define FENCE_GRACE_NS 10000000u      /* for those looked at after the limit */
+
+__thread struct odp_lane *odp_lane_mine __attribute__((tls_model("initial-exec")));
+
+static pthread_mutex_t lane_turn = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+static pthread_once_t lane_once = PTHREAD_ONCE_INIT;
+static pthread_key_t lane_key;
+static bool lane_key_made;
+
+void odp_lane_share(void)
+{
+	pthread_mutex_lock(&lane_turn);
+}
+
+void odp_lane_unshare(void)
+{
+	pthread_mutex_unlock(&lane_turn);
+}
+
+/* A word that its thread left odd (cancelled inside) would stop every fence. */
+static void lane_word_close(_Atomic uint64_t *word)
+{
+	uint64_t seq = atomic_load_explicit(word, memory_order_relaxed);
+
+	if (seq & 1)
+		atomic_store_explicit(word, seq + 1, memory_order_release);
+}
+
+static void lane_release(void *arg)
+{
+	struct odp_lane *lane = arg;
+
+	odp_lane_mine = NULL;
+	if (odp_lane_is_shared(lane))
+		return;
+	lane_word_close(&lane->pool);
+	lane_word_close(&lane->va);
+	/* release: pairs with the next thread's compare-and-swap. */
+	atomic_store_explicit(&lane->tid, 0, memory_order_release);
+}
+
+static void lane_key_make(void)
+{
+	lane_key_made = !pthread_key_create(&lane_key, lane_release);
+}
+
+/* seq_cst: a fence that misses the new height was begun by a freezer whose gate
+ * the lane's thread will see shut. */
+static void lane_height(struct odp_slot *slot, uint32_t high)
+{
+	uint32_t old = atomic_load_explicit(&slot->lane_high, memory_order_relaxed);
+
+	while (old < high && !atomic_compare_exchange_weak_explicit(
+				     &slot->lane_high, &old, high, memory_order_seq_cst,
+				     memory_order_relaxed))
+		;
+}
+
+static unsigned lane_find(struct odp_lane *lanes, uint32_t tid)
+{
+	unsigned i;
+
+	/* Without a key nobody would give the lane back: share. */
+	for (i = ODP_LANE_SERVICE + 1; lane_key_made && i < ODP_LANE_SHARED; i++) {
+		uint32_t none = 0;
+
+		if (!atomic_load_explicit(&lanes[i].tid, memory_order_relaxed) &&
+		    /* acquire: pairs with the release store in lane_release(). */
+		    atomic_compare_exchange_strong_explicit(&lanes[i].tid, &none, tid,
+							    memory_order_acquire,
+							    memory_order_relaxed))
+			return i;
+	}
+	return ODP_LANE_SHARED;
+}
+
+struct odp_lane *odp_lane_claim(struct odp_proc *proc)
+{
+	const unsigned nr = proc->self->nr;
+	struct odp_lane *lanes = proc->domain->lanes[nr];
+	unsigned i;
+
+	pthread_once(&lane_once, lane_key_make);
+	i = lane_find(lanes, (uint32_t)gettid());
+	if (i != ODP_LANE_SHARED && pthread_setspecific(lane_key, &lanes[i])) {
+		atomic_store_explicit(&lanes[i].tid, 0, memory_order_release);
+		i = ODP_LANE_SHARED;
+	}
+	lane_height(proc->self->slot, i + 1);
+	odp_lane_mine = &lanes[i];
+	return odp_lane_mine;
+}
+
+void odp_lane_service(struct odp_proc *proc)
+{
+	struct odp_lane *lane = &proc->domain->lanes[proc->self->nr][ODP_LANE_SERVICE];
+
+	atomic_store_explicit(&lane->tid, (uint32_t)gettid(), memory_order_relaxed);
+	lane_height(proc->self->slot, ODP_LANE_SERVICE + 1);
+	odp_lane_mine = lane;
+}
+
+void odp_lane_forget(void)
+{
+	/* Of the parent's threads only the caller is left, outside any lane. */
+	pthread_mutex_t turn = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+
+	lane_turn = turn;
+	odp_lane_mine = NULL;
+	if (lane_key_made)
+		pthread_setspecific(lane_key, NULL);
+}
+
+void odp_freeze(struct odp_proc *proc)
+{
+	/* seq_cst: before the loads of the lanes; pairs with odp_lane_enter(). */
+	atomic_fetch_add_explicit(&proc->self->slot->gate, 1, memory_order_seq_cst);
+}
+
+void odp_thaw(struct odp_proc *proc)
+{
+	/* release: who sees the gate open sees what was done behind it. */
+	atomic_fetch_add_explicit(&proc->self->slot->gate, ODP_GATE_THAW, memory_order_seq_cst);
+}
+
+struct fence {
+	struct odp_proc *proc;
+	uint64_t limit; /* when to give up; 0: the clock has not been read yet */
+	bool all_left;
+};
+
+static bool fence_left(_Atomic uint64_t *word, uint64_t inside)
+{
+	/* acquire: pairs with the release store that left the lane. */
+	return atomic_load_explicit(word, memory_order_acquire) != inside;
+}
+
+/* False when the process has died: its other lanes need no look. */
+static bool fence_wait(struct fence *f, unsigned nr, _Atomic uint64_t *word, uint64_t inside)
+{
+	const struct timespec nap = { .tv_nsec = FENCE_NAP_NS };
+	const uint64_t start = odp_now();
+	uint64_t now = start, check = start + FENCE_SPIN_NS, limit;
+
+	if (!f->limit)
+		f->limit = start + FENCE_LIMIT_NS;
+	limit = f->limit > start + FENCE_GRACE_NS ? f->limit : start + FENCE_GRACE_NS;
+	while (!fence_left(word, inside)) {
+		if (now - start < FENCE_SPIN_NS) {
+			odp_pause();
+		} else {
+			if (now >= check && !odp_slot_alive(f->proc, nr))
+				return false;
+			if (now >= limit) {
+				odp_log(ODP_LOG_WARN,
+					"process %d (slot %u) stays inside a transfer: its pages are not reused",
+					f->proc->domain->slots[nr].pid, nr);
+				f->all_left = false;
+				return true;
+			}
+			if (now >= check)
+				check = now + FENCE_CHECK_NS;
+			nanosleep(&nap, NULL);
+		}
+		now = odp_now();
+	}
+	return true;
+}
+
+static bool fence_word(struct fence *f, unsigned nr, _Atomic uint64_t *word)
+{
+	/* seq_cst: after the addition that shut the gate; see struct odp_lane. */
+	uint64_t seq = atomic_load_explicit(word, memory_order_seq_cst);
+	unsigned i;
+
+	if (!(seq & 1))
+		return true;
+	for (i = 0; i < 100; i++) {
+		if (fence_left(word, seq))
+			return true;
+		odp_pause();
+	}
+	return fence_wait(f, nr, word, seq);
+}
+
+static void fence_slot(struct fence *f, unsigned nr, bool va)
+{
+	struct odp_domain *dom = f->proc->domain;
+	uint32_t i, high;
+
+	/* seq_cst: see lane_height(). */
+	high = atomic_load_explicit(&dom->slots[nr].lane_high, memory_order_seq_cst);
+	for (i = 0; i < high && i < ODP_MAX_LANES; i++) {
+		struct odp_lane *lane = &dom->lanes[nr][i];
+
+		if (!fence_word(f, nr, &lane->pool) || (va && !fence_word(f, nr, &lane->va)))
+			return;
+	}
+}
+
+static void fence_check_caller(bool va)
+{
+	const struct odp_lane *lane = odp_lane_mine;
+
+	if (!lane || odp_lane_is_shared(lane))
+		return;
+	assert(!(atomic_load_explicit(&lane->pool, memory_order_relaxed) & 1));
+	assert(!va || !(atomic_load_explicit(&lane->va, memory_order_relaxed) & 1));
+	(void)va;
+}
+
+bool odp_fence(struct odp_proc *proc, bool va)
+{
+	struct fence f = { .proc = proc, .all_left = true };
+	struct odp_slot *slot = proc->self->slot;
+	unsigned i;
+
+	fence_check_caller(va);
+	for (i = 0; i < ODP_MAX_PROCS / 64; i++) {
+		/* seq_cst: pairs with odp_peer_get(), which sets the bit before it
+		 * gives a thread anything to enter a lane with. */
+		uint64_t bits = atomic_load_explicit(&slot->attached[i], memory_order_seq_cst);
+
+		for (; bits; bits &= bits - 1)
+			fence_slot(&f, i * 64 + (unsigned)__builtin_ctzll(bits), va);
+	}
+	return f.all_left;
+}

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/* A spin lock in shared memory that outlives its holder. */
+#include <sched.h>
+#include <time.h>
+
+#include "internal.h"
+
+#define LOCK_SPINS 200
+#define LOCK_CHECK_NS 1000000u
+
+ODP_EXPORT uint64_t odp_now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+/* acquire: pairs with the release store in odp_unlock(). */
+static bool lock_swap(struct odp_lock *lock, uint32_t from, uint32_t to)
+{
+	return __atomic_compare_exchange_n(&lock->owner, &from, to, false, __ATOMIC_ACQUIRE,
+					   __ATOMIC_RELAXED);
+}
+
+static bool lock_holder_alive(struct odp_proc *proc, uint32_t owner)
+{
+	const unsigned nr = (owner & 0xffff) - 1;
+	uint32_t gen;
+
+	if (nr >= ODP_MAX_PROCS)
+		return false; /* rubbish: no process of this domain */
+	gen = atomic_load_explicit(&proc->domain->slots[nr].gen, memory_order_relaxed);
+	return (gen & 0xffff) == owner >> 16 && odp_slot_alive(proc, nr);
+}
+
+static bool lock_steal(struct odp_proc *proc, struct odp_lock *lock)
+{
+	uint32_t owner = __atomic_load_n(&lock->owner, __ATOMIC_RELAXED);
+
+	if (!owner || lock_holder_alive(proc, owner) || !lock_swap(lock, owner, proc->lock_owner))
+		return false;
+	odp_log(ODP_LOG_DEBUG, "took over a lock from slot %u, whose process has died",
+		(owner & 0xffff) - 1);
+	return true;
+}
+
+__attribute__((noinline)) static void lock_wait(struct odp_proc *proc, struct odp_lock *lock)
+{
+	uint64_t now, check = 0;
+	unsigned i;
+
+	for (;;) {
+		for (i = 0; i < LOCK_SPINS; i++) {
+			if (!__atomic_load_n(&lock->owner, __ATOMIC_RELAXED) &&
+			    lock_swap(lock, 0, proc->lock_owner))
+				return;
+			odp_pause();
+		}
+		sched_yield();
+		now = odp_now();
+		if (!check)
+			check = now + LOCK_CHECK_NS;
+		if (now < check)
+			continue;
+		if (lock_steal(proc, lock))
+			return;
+		check = now + LOCK_CHECK_NS;
+	}
+}
+
+ODP_EXPORT void odp_lock(struct odp_proc *proc, struct odp_lock *lock)
+{
+	if (odp_unlikely(!lock_swap(lock, 0, proc->lock_owner)))
+		lock_wait(proc, lock);
+}
+
+ODP_EXPORT bool odp_trylock(struct odp_proc *proc, struct odp_lock *lock)
+{
+	return lock_swap(lock, 0, proc->lock_owner);
+}
+
+ODP_EXPORT void odp_unlock(struct odp_lock *lock)
+{
+	/* release: what the lock protected is seen by the next holder. */
+	__atomic_store_n(&lock->owner, 0, __ATOMIC_RELEASE);
+}

@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/*
+ * The service thread. Program threads wait for it, so it waits for none of
+ * them: from odp_service_go() on it calls no malloc, no stdio, and takes no lock
+ * but handler_lock and those that no one holds over program memory.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "service.h"
+
+static void service_sem_wait(sem_t *sem)
+{
+	while (sem_wait(sem) && errno == EINTR)
+		;
+}
+
+void odp_service_peer_ended(struct odp_peer *peer)
+{
+	/* release: pairs with odp_peer_alive(). */
+	atomic_store_explicit(&peer->dead, true, memory_order_release);
+}
+
+unsigned odp_service_polled(struct odp_service *svc, unsigned what, int events)
+{
+	if (events >= 0 && (events & POLLIN))
+		return what;
+	/* Somebody closed our descriptor. To poll again would spin. */
+	svc->broken |= what;
+	odp_log(ODP_LOG_ERR, "the service thread lost its %s: descriptor closed by the program?",
+		what == ODP_EV_BELL ? "bell" : "userfaultfd");
+	return 0;
+}
+
+static void service_drain_bell(struct odp_proc *proc)
+{
+	char buf[256];
+
+	while (read(proc->bell_rd, buf, sizeof(buf)) == (ssize_t)sizeof(buf))
+		;
+}
+
+static uint64_t service_call(struct odp_proc *proc)
+{
+	odp_service_fn fn;
+	void *arg;
+
+	pthread_mutex_lock(&proc->handler_lock);
+	fn = proc->handler;
+	arg = proc->handler_arg;
+	pthread_mutex_unlock(&proc->handler_lock);
+	return fn ? fn(arg) : UINT64_MAX;
+}
+
+/* True when some could not be taken yet. */
+static bool service_take_incoming(struct odp_service *svc)
+{
+	struct odp_peer *peer, *next;
+
+	/* acquire: pairs with the release in odp_service_watch(). */
+	peer = atomic_exchange_explicit(&svc->incoming, NULL, memory_order_acquire);
+	for (; peer; peer = next) {
+		next = peer->watch_next;
+		peer->watch_next = svc->waiting;
+		svc->waiting = peer;
+	}
+	while (svc->waiting && svc->poller->watch(svc, svc->waiting))
+		svc->waiting = svc->waiting->watch_next;
+	return svc->waiting;
+}
+
+static uint64_t service_timeout(uint64_t deadline)
+{
+	uint64_t now;
+
+	if (deadline == UINT64_MAX)
+		return ODP_WAIT_FOREVER;
+	now = odp_now();
+	return deadline > now ? deadline - now : 0;
+}
+
+static void service_loop(struct odp_service *svc)
+{
+	struct odp_proc *proc = svc->proc;
+	struct odp_slot *slot = proc->self->slot;
+	uint64_t deadline = UINT64_MAX, timeout;
+	uint32_t rung, seen = 0;
+	unsigned ev;
+	bool call;
+
+	for (;;) {
+		timeout = service_take_incoming(svc) ? 0 : service_timeout(deadline);
+		/* seq_cst store, then load: pairs with odp_bell_ring(). */
+		atomic_store_explicit(&slot->bell_asleep, 1, memory_order_seq_cst);
+		rung = atomic_load_explicit(&slot->bell_rung, memory_order_seq_cst);
+		ev = svc->poller->wait(svc, rung == seen ? timeout : 0);
+		atomic_store_explicit(&slot->bell_asleep, 0, memory_order_relaxed);
+		/* First those who wait: threads in page faults and in munmap. */
+		if (ev & ODP_EV_UFFD)
+			odp_mem_uffd_ready(proc);
+		if (ev & ODP_EV_BELL)
+			service_drain_bell(proc);
+		/* acquire: what the ringer wrote before it rang is seen. */
+		rung = atomic_load_explicit(&slot->bell_rung, memory_order_acquire);
+		call = rung != seen || (ev & (ODP_EV_PEER | ODP_EV_BELL));
+		seen = rung;
+		if (call || (deadline != UINT64_MAX && odp_now() >= deadline))
+			deadline = service_call(proc);
+	}
+}
+
+static const struct odp_poller *service_poller_open(struct odp_service *svc)
+{
+	const char *env = secure_getenv("UODP_NO_IOURING");
+	int ret;
+
+	if (env && strcmp(env, "0") && strcmp(env, "1") && *env)
+		odp_log(ODP_LOG_WARN, "UODP_NO_IOURING=%.32s is not 0 or 1: using 0", env);
+	if (!env || strcmp(env, "1")) {
+		ret = odp_poller_uring.open(svc);
+		if (!ret)
+			return &odp_poller_uring;
+		odp_log(ODP_LOG_DEBUG, "io_uring: %s: the service thread uses ppoll",
+			strerror(-ret));
+	}
+	odp_poller_poll.open(svc);
+	return &odp_poller_poll;
+}
+
+static void *service_main(void *arg)
+{
+	struct odp_service *svc = arg;
+
+	odp_lane_service(svc->proc);
+	svc->poller = service_poller_open(svc);
+	sem_post(&svc->opened);
+	service_sem_wait(&svc->go);
+	if (svc->stop) {
+		svc->poller->close(svc);
+		return NULL;
+	}
+	svc->uffd = odp_mem_uffd(svc->proc);
+	service_loop(svc);
+	return NULL;
+}
+
+static int service_open_bell(struct odp_proc *proc)
+{
+	int fds[2], ret;
+
+	if (pipe2(fds, O_CLOEXEC | O_NONBLOCK)) {
+		ret = -errno;
+		odp_log(ODP_LOG_ERR, "service thread: pipe: %s", strerror(-ret));
+		return ret;
+	}
+	proc->bell_rd = odp_fd_high(fds[0]);
+	proc->self->bell_fd = odp_fd_high(fds[1]);
+	proc->self->slot->bell_fd = proc->self->bell_fd;
+	return 0;
+}
+
+static void service_close_bell(struct odp_proc *proc)
+{
+	close(proc->bell_rd);
+	close(proc->self->bell_fd);
+	proc->bell_rd = proc->self->bell_fd = -1;
+}
+
+/* No signal of the program's may run on this thread. */
+static int service_create_thread(struct odp_service *svc)
+{
+	sigset_t all, old;
+	int ret;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	ret = pthread_create(&svc->thread, NULL, service_main, svc);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (ret) {
+		odp_log(ODP_LOG_ERR, "service thread: cannot be created: %s", strerror(ret));
+		return -ret;
+	}
+	pthread_setname_np(svc->thread, "uodp");
+	return 0;
+}
+
+int odp_service_start(struct odp_proc *proc)
+{
+	struct odp_service *svc = odp_priv_alloc(sizeof(*svc));
+	int ret;
+
+	if (!svc)
+		return -ENOMEM;
+	svc->proc = proc;
+	svc->uffd = -1;
+	sem_init(&svc->opened, 0, 0);
+	sem_init(&svc->go, 0, 0);
+	ret = service_open_bell(proc);
+	if (ret)
+		goto err_free;
+	ret = service_create_thread(svc);
+	if (ret)
+		goto err_close_bell;
+	service_sem_wait(&svc->opened);
+	proc->service = svc;
+	return 0;
+
+err_close_bell:
+	service_close_bell(proc);
+err_free:
+	odp_priv_free(svc, sizeof(*svc));
+	return ret;
+}
+
+void odp_service_go(struct odp_proc *proc)
+{
+	sem_post(&proc->service->go);
+}
+
+void odp_service_stop(struct odp_proc *proc)
+{
+	struct odp_service *svc = proc->service;
+
+	svc->stop = true;
+	sem_post(&svc->go);
+	pthread_join(svc->thread, NULL);
+	service_close_bell(proc);
+	odp_priv_free(svc, sizeof(*svc));
+	proc->service = NULL;
+}
+
+void odp_service_child(struct odp_proc *proc)
+{
+	proc->service->poller->close(proc->service);
+	service_close_bell(proc);
+}
+
+ODP_EXPORT void odp_service_set(struct odp_proc *proc, odp_service_fn fn, void *arg)
+{
+	pthread_mutex_lock(&proc->handler_lock);
+	proc->handler = fn;
+	proc->handler_arg = arg;
+	pthread_mutex_unlock(&proc->handler_lock);
+	odp_bell_ring(proc->self); /* to learn the first deadline */
+}
+
+void odp_service_watch(struct odp_proc *proc, struct odp_peer *peer)
+{
+	struct odp_service *svc = proc->service;
+	struct odp_peer *head = atomic_load_explicit(&svc->incoming, memory_order_relaxed);
+
+	do {
+		peer->watch_next = head;
+		/* release: the peer is complete; pairs with service_take_incoming(). */
+	} while (!atomic_compare_exchange_weak_explicit(&svc->incoming, &head, peer,
+							memory_order_release,
+							memory_order_relaxed));
+	odp_bell_ring(proc->self);
+}
+
+ODP_EXPORT void odp_bell_ring(struct odp_peer *peer)
+{
+	struct odp_slot *slot = peer->slot;
+	int saved;
+
+	/* seq_cst, then load: pairs with service_loop(). A service thread that is
+	 * awake looks at the count before it sleeps: no byte is needed. */
+	atomic_fetch_add_explicit(&slot->bell_rung, 1, memory_order_seq_cst);
+	if (!atomic_load_explicit(&slot->bell_asleep, memory_order_seq_cst))
+		return;
+	saved = errno;
+	/* A full pipe wakes as well as one byte more. */
+	if (write(peer->bell_fd, "", 1) < 0)
+		errno = saved;
+}

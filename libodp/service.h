@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/* The service thread's own: what it waits for, and with what. */
+#ifndef ODP_SERVICE_H
+#define ODP_SERVICE_H
+
+#include <liburing.h>
+#include <poll.h>
+#include <semaphore.h>
+
+#include "internal.h"
+
+/* What a wait may bring. */
+enum {
+	ODP_EV_BELL = 1 << 0,
+	ODP_EV_UFFD = 1 << 1,
+	ODP_EV_PEER = 1 << 2, /* one ended, or has to be watched */
+};
+
+#define ODP_WAIT_FOREVER UINT64_MAX
+
+struct odp_service;
+
+/* A way to wait. Used by the service thread alone; allocates in open() only. */
+struct odp_poller {
+	const char *name;
+	int (*open)(struct odp_service *svc);
+	/* ODP_EV_* bits; returns after TIMEOUT ns at the latest. */
+	unsigned (*wait)(struct odp_service *svc, uint64_t timeout);
+	/* Mark the peer dead when its pidfd says so; false: no room, ask again. */
+	bool (*watch)(struct odp_service *svc, struct odp_peer *peer);
+	/* In a child after fork, and at the end. */
+	void (*close)(struct odp_service *svc);
+};
+extern const struct odp_poller odp_poller_uring;
+extern const struct odp_poller odp_poller_poll;
+
+#define ODP_POLL_PEERS (2 * ODP_MAX_PROCS)
+
+struct odp_service {
+	struct odp_proc *proc;
+	const struct odp_poller *poller;
+	pthread_t thread;
+	sem_t opened, go;
+	bool stop;
+	int uffd;
+	struct odp_peer *_Atomic incoming; /* to be watched: pushed by anyone */
+	struct odp_peer *waiting;          /* taken from there, not watched yet */
+	unsigned broken;                   /* ODP_EV_* that can no longer be polled */
+	/* io_uring */
+	struct io_uring ring;
+	unsigned armed; /* ODP_EV_* polled for now */
+	/* ppoll */
+	unsigned npeers;
+	struct odp_peer *peers[ODP_POLL_PEERS];
+	struct pollfd fds[2 + ODP_POLL_PEERS];
+};
+
+/* The poll result EVENTS (or negative) of BELL or UFFD: what to report. */
+unsigned odp_service_polled(struct odp_service *svc, unsigned what, int events);
+void odp_service_peer_ended(struct odp_peer *peer);
+
+#endif
