@@ -205,6 +205,7 @@ void uodp_free_context(struct ibv_context *ibctx)
 	drop_srqs(ctx);
 	drop_cqs(ctx);
 	uodp_mr_drop_all(ibctx);
+	uodp_pd_drop_all(ibctx);
 	context_unlink(ctx);
 	context_destroy(ctx);
 }

@@ -7,18 +7,29 @@
 
 static _Atomic uint32_t num_pds;
 
-/* A number that no protection domain of this process had before. */
-static uint32_t number_next(struct uodp_proc *proc)
+/* Give PD a number that no other of this process has. */
+static void pd_link(struct uodp_context *ctx, struct uodp_pd *pd)
 {
-	uint32_t num;
-
-	pthread_mutex_lock(&proc->lock);
-	num = ++proc->next_pd;
-	pthread_mutex_unlock(&proc->lock);
-	return num;
+	pthread_mutex_lock(&ctx->proc->lock);
+	pd->num = ++ctx->proc->next_pd;
+	pd->next = ctx->pds;
+	if (pd->next)
+		pd->next->at = &pd->next;
+	pd->at = &ctx->pds;
+	ctx->pds = pd;
+	pthread_mutex_unlock(&ctx->proc->lock);
 }
 
-struct ibv_pd *uodp_alloc_pd(struct ibv_context *ctx)
+static void pd_unlink(struct uodp_context *ctx, struct uodp_pd *pd)
+{
+	pthread_mutex_lock(&ctx->proc->lock);
+	*pd->at = pd->next;
+	if (pd->next)
+		pd->next->at = pd->at;
+	pthread_mutex_unlock(&ctx->proc->lock);
+}
+
+struct ibv_pd *uodp_alloc_pd(struct ibv_context *ibctx)
 {
 	struct uodp_pd *pd;
 
@@ -27,7 +38,8 @@ struct ibv_pd *uodp_alloc_pd(struct ibv_context *ctx)
 	pd = calloc(1, sizeof(*pd));
 	if (!pd)
 		goto err_count;
-	pd->num = number_next(to_uodp_context(ctx)->proc);
+	pd_link(to_uodp_context(ibctx), pd);
+	pd->ibpd.context = ibctx;
 	pd->ibpd.handle = pd->num;
 	return &pd->ibpd;
 
@@ -37,6 +49,13 @@ err_count:
 	return NULL;
 }
 
+static void pd_destroy(struct uodp_pd *pd)
+{
+	pd_unlink(to_uodp_context(pd->ibpd.context), pd);
+	atomic_fetch_sub_explicit(&num_pds, 1, memory_order_relaxed);
+	free(pd);
+}
+
 int uodp_dealloc_pd(struct ibv_pd *ibpd)
 {
 	struct uodp_pd *pd = to_uodp_pd(ibpd);
@@ -44,7 +63,14 @@ int uodp_dealloc_pd(struct ibv_pd *ibpd)
 	/* acquire: pairs with the release of the last user's decrement */
 	if (atomic_load_explicit(&pd->users, memory_order_acquire))
 		return EBUSY;
-	atomic_fetch_sub_explicit(&num_pds, 1, memory_order_relaxed);
-	free(pd);
+	pd_destroy(pd);
 	return 0;
+}
+
+void uodp_pd_drop_all(struct ibv_context *ibctx)
+{
+	struct uodp_context *ctx = to_uodp_context(ibctx);
+
+	while (ctx->pds)
+		pd_destroy(ctx->pds);
 }

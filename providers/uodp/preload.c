@@ -80,7 +80,7 @@ struct ibv_device **ibv_get_device_list(int *num)
 	struct ibv_device **list;
 	unsigned num_devs;
 	bool hide;
-	int n = 0;
+	int n = 0, err;
 
 	next_get();
 	if (num)
@@ -90,6 +90,7 @@ struct ibv_device **ibv_get_device_list(int *num)
 		return NULL;
 	}
 	list = next.get_device_list(&n); /* NULL: a host without RDMA */
+	err = errno;
 	num_devs = uodp_abi_check() ? uodp_devices(&devs) : 0;
 	hide = list && only_ours();
 	if (hide) {
@@ -101,6 +102,7 @@ struct ibv_device **ibv_get_device_list(int *num)
 		list = list_append(list, &n, devs, num_devs);
 	if (num)
 		*num = n;
+	errno = err; /* the host's, when there is nothing to add */
 	return list;
 }
 

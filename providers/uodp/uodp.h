@@ -50,7 +50,7 @@ struct uodp_proc {
 	struct uodp_qp_shm *qps_shm;
 	struct uodp_cq_shm *cqs_shm;
 	struct uodp_srq_shm *srqs_shm;
-	pthread_mutex_t lock;         /* the tables below, contexts */
+	pthread_mutex_t lock;         /* contexts, next_pd */
 	struct uodp_table *qps, *cqs, *srqs;
 	uint16_t *ord_block;          /* QPN block of each 256 QPs of the table */
 	struct uodp_context *contexts; /* open ones, linked by .next */
@@ -61,7 +61,7 @@ struct uodp_proc {
 	_Atomic uint64_t service_next; /* ns, when the service thread looks again */
 	pthread_t service;            /* that thread, once it has run */
 	_Atomic uint32_t service_known;
-	pthread_mutex_t pin_lock;     /* live[]; never held while anything else is done */
+	pthread_mutex_t pin_lock;     /* the tables and live[]; held for look-ups only */
 	struct uodp_qp **live;        /* by index: QPs that may be referred to */
 };
 
@@ -70,6 +70,7 @@ struct uodp_context {
 	struct uodp_proc *proc;
 	struct uodp_device *dev;
 	int async_wr;                 /* write end of async_fd's pipe */
+	struct uodp_pd *pds;          /* under proc->lock */
 	struct uodp_context *next;
 };
 
@@ -77,6 +78,7 @@ struct uodp_pd {
 	struct ibv_pd ibpd;
 	uint32_t num;                 /* unique in the process, never 0 */
 	_Atomic uint32_t users;       /* MRs, QPs, SRQs, AHs: dealloc gives EBUSY */
+	struct uodp_pd *next, **at;   /* in the context's list */
 };
 
 struct uodp_mr {
@@ -149,8 +151,9 @@ void uodp_free_context(struct ibv_context *ctx);
 int uodp_pipe(int *rd, int *wr);
 struct ibv_comp_channel *uodp_create_comp_channel(struct ibv_context *ctx);
 int uodp_destroy_comp_channel(struct ibv_comp_channel *ch);
-/* Deregister what CTX's program left registered. */
+/* Deregister, and deallocate, what CTX's program has left. */
 void uodp_mr_drop_all(struct ibv_context *ctx);
+void uodp_pd_drop_all(struct ibv_context *ctx);
 
 /* ---- event.c (data plane) ---- */
 /* Context ops: count what the program has read, so that destroy can wait for
