@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+#include <infiniband/verbs.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include "odpcmp.h"
+
+void answer_set(struct answer *answer, const char *text)
+{
+	snprintf(answer->text, sizeof(answer->text), "%.23s", text);
+	answer->note[0] = '\0';
+	answer->state = ANSWER_GOOD;
+}
+
+const char *errno_name(int err, char *buf, size_t len)
+{
+	const char *name = strerrorname_np(err);
+
+	if (name)
+		snprintf(buf, len, "%s", name);
+	else
+		snprintf(buf, len, "errno %d", err);
+	return buf;
+}
+
+void answer_refused(struct answer *answer, int err)
+{
+	char text[sizeof(answer->text) + sizeof("reg ")];
+
+	errno_name(err, answer->error, sizeof(answer->error));
+	snprintf(text, sizeof(text), "reg %s", answer->error);
+	answer_set(answer, text);
+}
+
+/* As verbs.h spells them, without the prefix. */
+static const char *const wc_names[] = {
+	[IBV_WC_SUCCESS] = "SUCCESS",
+	[IBV_WC_LOC_LEN_ERR] = "LOC_LEN_ERR",
+	[IBV_WC_LOC_QP_OP_ERR] = "LOC_QP_OP_ERR",
+	[IBV_WC_LOC_EEC_OP_ERR] = "LOC_EEC_OP_ERR",
+	[IBV_WC_LOC_PROT_ERR] = "LOC_PROT_ERR",
+	[IBV_WC_WR_FLUSH_ERR] = "WR_FLUSH_ERR",
+	[IBV_WC_MW_BIND_ERR] = "MW_BIND_ERR",
+	[IBV_WC_BAD_RESP_ERR] = "BAD_RESP_ERR",
+	[IBV_WC_LOC_ACCESS_ERR] = "LOC_ACCESS_ERR",
+	[IBV_WC_REM_INV_REQ_ERR] = "REM_INV_REQ_ERR",
+	[IBV_WC_REM_ACCESS_ERR] = "REM_ACCESS_ERR",
+	[IBV_WC_REM_OP_ERR] = "REM_OP_ERR",
+	[IBV_WC_RETRY_EXC_ERR] = "RETRY_EXC_ERR",
+	[IBV_WC_RNR_RETRY_EXC_ERR] = "RNR_RETRY_EXC_ERR",
+	[IBV_WC_LOC_RDD_VIOL_ERR] = "LOC_RDD_VIOL_ERR",
+	[IBV_WC_REM_INV_RD_REQ_ERR] = "REM_INV_RD_REQ_ERR",
+	[IBV_WC_REM_ABORT_ERR] = "REM_ABORT_ERR",
+	[IBV_WC_INV_EECN_ERR] = "INV_EECN_ERR",
+	[IBV_WC_INV_EEC_STATE_ERR] = "INV_EEC_STATE_ERR",
+	[IBV_WC_FATAL_ERR] = "FATAL_ERR",
+	[IBV_WC_RESP_TIMEOUT_ERR] = "RESP_TIMEOUT_ERR",
+	[IBV_WC_GENERAL_ERR] = "GENERAL_ERR",
+};
+
+/* Records the status; one that is not success is also the answer. */
+void answer_wc(struct answer *answer, int status)
+{
+	char number[16];
+	const char *name = number;
+
+	snprintf(number, sizeof(number), "WC_%d", status);
+	if (status >= 0 && (size_t)status < ARRAY_SIZE(wc_names) && wc_names[status])
+		name = wc_names[status];
+	snprintf(answer->status, sizeof(answer->status), "IBV_WC_%s", name);
+	if (status != IBV_WC_SUCCESS)
+		answer_set(answer, name);
+}
+
+void answer_fail(struct answer *answer, const char *text, const char *fmt, ...)
+{
+	va_list ap;
+
+	snprintf(answer->text, sizeof(answer->text), "%s", text);
+	va_start(ap, fmt);
+	vsnprintf(answer->note, sizeof(answer->note), fmt, ap);
+	va_end(ap);
+	answer->state = ANSWER_FAILED;
+}

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/* The answers as JSON, one cell a line, and back. */
+#include <errno.h>
+#include <json.h>
+#include <string.h>
+
+#include "odpcmp.h"
+
+#ifndef UODP_VERSION
+#define UODP_VERSION "unknown"
+#endif
+
+/* Raised when a field changes its meaning; new fields do not raise it. */
+#define FORMAT 1
+
+static void add_string(struct json_object *object, const char *key, const char *value)
+{
+	json_object_object_add(object, key, json_object_new_string(value));
+}
+
+static struct json_object *environment_json(const struct environment *env)
+{
+	struct json_object *object = json_object_new_object();
+
+	add_string(object, "device", env->device);
+	add_string(object, "fw_ver", env->fw_ver);
+	add_string(object, "link_layer", env->link_layer);
+	json_object_object_add(object, "port", json_object_new_int(env->port));
+	json_object_object_add(object, "gid_index", json_object_new_int(env->gid_index));
+	add_string(object, "gid", env->gid);
+	json_object_object_add(object, "odp", json_object_new_boolean(env->odp));
+	add_string(object, "kernel", env->kernel);
+	add_string(object, "machine", env->machine);
+	add_string(object, "libibverbs", env->libibverbs);
+	add_string(object, "file_system", env->file_system);
+	add_string(object, "date", env->date);
+	return object;
+}
+
+static const char *const state_names[] = {
+	[ANSWER_NA] = "n/a",
+	[ANSWER_FAILED] = "failed",
+	[ANSWER_GOOD] = "ok",
+};
+
+static struct json_object *answer_json(const struct answer *answer)
+{
+	struct json_object *object = json_object_new_object();
+
+	add_string(object, "answer", answer->text);
+	add_string(object, "state", state_names[answer->state]);
+	if (*answer->status)
+		add_string(object, "status", answer->status);
+	if (*answer->error)
+		add_string(object, "errno", answer->error);
+	if (*answer->note)
+		add_string(object, "note", answer->note);
+	return object;
+}
+
+static void print_cell(FILE *out, const struct answer *answer, size_t kind, size_t event,
+		       size_t mr, size_t op, const char *separator)
+{
+	struct json_object *object = json_object_new_object();
+	struct json_object *fields = answer_json(answer);
+
+	add_string(object, "kind", kinds[kind].name);
+	add_string(object, "event", events[event].name);
+	add_string(object, "mr", mr_names[mr].name);
+	add_string(object, "op", operations[op].name);
+	json_object_object_foreach(fields, key, value)
+		json_object_object_add(object, key, json_object_get(value));
+	fprintf(out, "%s    %s", separator,
+		json_object_to_json_string_ext(object, JSON_C_TO_STRING_NOSLASHESCAPE |
+							       JSON_C_TO_STRING_SPACED));
+	json_object_put(fields);
+	json_object_put(object);
+}
+
+void json_print(FILE *out, const struct matrix *matrix)
+{
+	struct json_object *env = environment_json(&matrix->env);
+	const char *separator = "";
+	const struct answer *answer;
+	size_t kind, event, mr, op;
+
+	fprintf(out, "{\n  \"format\": %d,\n  \"odpcmp\": \"%s\",\n  \"environment\": %s,\n"
+		"  \"cells\": [\n", FORMAT, UODP_VERSION,
+		json_object_to_json_string_ext(env, JSON_C_TO_STRING_NOSLASHESCAPE |
+							    JSON_C_TO_STRING_SPACED));
+	for (kind = 0; kind < num_kinds; kind++)
+	for (event = 0; event < num_events; event++)
+	for (mr = 0; mr < NUM_MR_KINDS; mr++)
+	for (op = 0; op < num_operations; op++) {
+		answer = matrix_cell(matrix, kind, event, mr, op);
+		if (answer->state == ANSWER_NONE)
+			continue;
+		print_cell(out, answer, kind, event, mr, op, separator);
+		separator = ",\n";
+	}
+	fprintf(out, "\n  ]\n}\n");
+	json_object_put(env);
+}
+
+/* ---- loading ---- */
+
+static const char *get_string(struct json_object *object, const char *key)
+{
+	struct json_object *value;
+
+	if (!json_object_object_get_ex(object, key, &value) ||
+	    !json_object_is_type(value, json_type_string))
+		return "";
+	return json_object_get_string(value);
+}
+
+static int get_int(struct json_object *object, const char *key)
+{
+	struct json_object *value;
+
+	return json_object_object_get_ex(object, key, &value) ? json_object_get_int(value) : -1;
+}
+
+#define LOAD_STRING(object, key, field) \
+	snprintf(field, sizeof(field), "%s", get_string(object, key))
+
+static void load_environment(struct environment *env, struct json_object *object)
+{
+	struct json_object *odp;
+
+	LOAD_STRING(object, "device", env->device);
+	LOAD_STRING(object, "fw_ver", env->fw_ver);
+	LOAD_STRING(object, "link_layer", env->link_layer);
+	env->port = get_int(object, "port");
+	env->gid_index = get_int(object, "gid_index");
+	LOAD_STRING(object, "gid", env->gid);
+	env->odp = json_object_object_get_ex(object, "odp", &odp) && json_object_get_boolean(odp);
+	LOAD_STRING(object, "kernel", env->kernel);
+	LOAD_STRING(object, "machine", env->machine);
+	LOAD_STRING(object, "libibverbs", env->libibverbs);
+	LOAD_STRING(object, "file_system", env->file_system);
+	LOAD_STRING(object, "date", env->date);
+}
+
+#define FIND_NAME(table, num, wanted, index) \
+	do { \
+		for (index = 0; index < (num); index++) \
+			if (!strcmp((table)[index].name, wanted)) \
+				break; \
+	} while (0)
+
+static struct answer *find_cell(struct matrix *matrix, struct json_object *object)
+{
+	const char *kind_name = get_string(object, "kind"), *event_name = get_string(object, "event");
+	const char *mr_name = get_string(object, "mr"), *op_name = get_string(object, "op");
+	size_t kind, event, mr, op;
+
+	FIND_NAME(kinds, num_kinds, kind_name, kind);
+	FIND_NAME(events, num_events, event_name, event);
+	FIND_NAME(mr_names, (size_t)NUM_MR_KINDS, mr_name, mr);
+	FIND_NAME(operations, num_operations, op_name, op);
+	if (kind == num_kinds || event == num_events || mr == NUM_MR_KINDS ||
+	    op == num_operations)
+		return NULL;
+	return &matrix->cells[kind][event][mr][op];
+}
+
+static bool load_cell(struct matrix *matrix, struct json_object *object)
+{
+	struct answer *answer = find_cell(matrix, object);
+	const char *state = get_string(object, "state");
+	size_t i;
+
+	if (!answer)
+		return false;
+	for (i = ANSWER_NA; i < ARRAY_SIZE(state_names); i++)
+		if (!strcmp(state_names[i], state))
+			answer->state = i;
+	LOAD_STRING(object, "answer", answer->text);
+	LOAD_STRING(object, "status", answer->status);
+	LOAD_STRING(object, "errno", answer->error);
+	LOAD_STRING(object, "note", answer->note);
+	return answer->state != ANSWER_NONE;
+}
+
+/* Complains itself. Cells that this program does not know are passed over. */
+int json_load(struct matrix *matrix, const char *path)
+{
+	struct json_object *root = json_object_from_file(path), *env, *cells;
+	size_t i, num, unknown = 0;
+
+	if (!root) {
+		fprintf(stderr, PROGRAM ": cannot read %s", json_util_get_last_err());
+		return -EINVAL;
+	}
+	if (!json_object_is_type(root, json_type_object) || get_int(root, "format") != FORMAT ||
+	    !json_object_object_get_ex(root, "environment", &env) ||
+	    !json_object_object_get_ex(root, "cells", &cells) ||
+	    !json_object_is_type(cells, json_type_array)) {
+		fprintf(stderr, PROGRAM ": %s holds no answers of format %d\n", path, FORMAT);
+		json_object_put(root);
+		return -EINVAL;
+	}
+	load_environment(&matrix->env, env);
+	num = json_object_array_length(cells);
+	for (i = 0; i < num; i++)
+		unknown += !load_cell(matrix, json_object_array_get_idx(cells, i));
+	if (unknown)
+		fprintf(stderr, PROGRAM ": %s: %zu of %zu cells are unknown here\n", path, unknown,
+			num);
+	json_object_put(root);
+	return 0;
+}

@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/* Two QPs of one device, connected to each other. Any verbs device will do. */
+#include <errno.h>
+#include <infiniband/verbs.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "odpcmp.h"
+
+static int verbs_error(void)
+{
+	return errno ? -errno : -EIO;
+}
+
+/* name: of the device that was opened. */
+int rdma_open(struct rdma *rdma, const char *device, char *name, size_t name_len)
+{
+	struct ibv_device **list;
+	int i, num, ret = -ENODEV;
+
+	*rdma = (struct rdma){ .gid_index = -1 };
+	list = ibv_get_device_list(&num);
+	if (!list)
+		return verbs_error();
+	for (i = 0; i < num; i++)
+		if (!device || !strcmp(ibv_get_device_name(list[i]), device))
+			break;
+	if (i < num) {
+		snprintf(name, name_len, "%s", ibv_get_device_name(list[i]));
+		errno = 0;
+		rdma->context = ibv_open_device(list[i]);
+		ret = rdma->context ? 0 : verbs_error();
+	}
+	ibv_free_device_list(list);
+	return ret;
+}
+
+/* RoCE v2 before v1, and IPv4-mapped before the rest: what perftest takes. */
+static int gid_rank(const struct ibv_gid_entry *entry)
+{
+	int rank = 1;
+
+	if (IN6_IS_ADDR_UNSPECIFIED((const struct in6_addr *)entry->gid.raw))
+		return 0;
+	if (entry->gid_type == IBV_GID_TYPE_ROCE_V2)
+		rank += 2;
+	if (IN6_IS_ADDR_V4MAPPED((const struct in6_addr *)entry->gid.raw))
+		rank += 1;
+	return rank;
+}
+
+static int choose_gid(struct rdma *rdma, int port, int table_len)
+{
+	struct ibv_gid_entry entry;
+	int i, rank, best = -ENOENT, best_rank = 0;
+
+	for (i = 0; i < table_len; i++) {
+		if (ibv_query_gid_ex(rdma->context, port, i, &entry, 0))
+			continue;
+		rank = gid_rank(&entry);
+		if (rank > best_rank) {
+			best_rank = rank;
+			best = i;
+		}
+	}
+	return best;
+}
+
+/* Fixes the port and the GID; an InfiniBand port needs none unless one is wanted. */
+int rdma_find_gid(struct rdma *rdma, int port, int wanted)
+{
+	struct ibv_port_attr attr;
+	int ret;
+
+	ret = ibv_query_port(rdma->context, port, &attr);
+	if (ret)
+		return -ret;
+	if (attr.state != IBV_PORT_ACTIVE)
+		return -ENETDOWN;
+	rdma->port = port;
+	rdma->gid_index = wanted;
+	if (wanted >= attr.gid_tbl_len)
+		return -ERANGE;
+	if (wanted >= 0 || attr.link_layer == IBV_LINK_LAYER_INFINIBAND)
+		return 0;
+	ret = choose_gid(rdma, port, attr.gid_tbl_len);
+	if (ret < 0)
+		return ret;
+	rdma->gid_index = ret;
+	return 0;
+}
+
+static struct ibv_qp *qp_create(struct rdma *rdma)
+{
+	struct ibv_qp_init_attr attr = {
+		.send_cq = rdma->cq,
+		.recv_cq = rdma->cq,
+		.cap = { .max_send_wr = 4, .max_recv_wr = 4, .max_send_sge = 1, .max_recv_sge = 1 },
+		.qp_type = IBV_QPT_RC,
+	};
+
+	return ibv_create_qp(rdma->pd, &attr);
+}
+
+static int qp_to_init(struct ibv_qp *qp, int port)
+{
+	struct ibv_qp_attr attr = {
+		.qp_state = IBV_QPS_INIT,
+		.port_num = port,
+		.qp_access_flags = IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE |
+				   IBV_ACCESS_LOCAL_WRITE,
+	};
+
+	return ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT |
+					IBV_QP_ACCESS_FLAGS);
+}
+
+static int qp_to_rtr(const struct rdma *rdma, struct ibv_qp *qp, uint32_t dest)
+{
+	struct ibv_port_attr port;
+	struct ibv_qp_attr attr = {
+		.qp_state = IBV_QPS_RTR,
+		.dest_qp_num = dest,
+		.max_dest_rd_atomic = 1,
+		.min_rnr_timer = 12,
+		.ah_attr = { .port_num = rdma->port },
+	};
+	int ret;
+
+	ret = ibv_query_port(rdma->context, rdma->port, &port);
+	if (ret)
+		return ret;
+	attr.path_mtu = port.active_mtu;
+	attr.ah_attr.dlid = port.lid;
+	if (rdma->gid_index >= 0) {
+		attr.ah_attr.is_global = 1;
+		attr.ah_attr.grh.sgid_index = rdma->gid_index;
+		attr.ah_attr.grh.hop_limit = 64;
+		if (ibv_query_gid(rdma->context, rdma->port, rdma->gid_index,
+				  &attr.ah_attr.grh.dgid))
+			return errno ? errno : EIO;
+	}
+	return ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU |
+					IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
+					IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER);
+}
+
+static int qp_to_rts(struct ibv_qp *qp)
+{
+	struct ibv_qp_attr attr = {
+		.qp_state = IBV_QPS_RTS,
+		.timeout = 14,
+		.retry_cnt = 7,
+		.rnr_retry = 7,
+		.max_rd_atomic = 1,
+	};
+
+	return ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT |
+					IBV_QP_RNR_RETRY | IBV_QP_SQ_PSN |
+					IBV_QP_MAX_QP_RD_ATOMIC);
+}
+
+static int connect_qps(struct rdma *rdma)
+{
+	int ret;
+
+	if ((ret = qp_to_init(rdma->peer, rdma->port)) ||
+	    (ret = qp_to_init(rdma->target, rdma->port)) ||
+	    (ret = qp_to_rtr(rdma, rdma->peer, rdma->target->qp_num)) ||
+	    (ret = qp_to_rtr(rdma, rdma->target, rdma->peer->qp_num)) ||
+	    (ret = qp_to_rts(rdma->target)) ||
+	    (ret = qp_to_rts(rdma->peer)))
+		return -ret;
+	return 0;
+}
+
+/* len: of the peer's own buffer. What fails half way, rdma_close() takes down. */
+int rdma_connect(struct rdma *rdma, size_t len)
+{
+	int prot = PROT_READ | PROT_WRITE;
+	void *buf;
+
+	errno = 0;
+	rdma->pd = ibv_alloc_pd(rdma->context);
+	if (!rdma->pd)
+		return verbs_error();
+	rdma->cq = ibv_create_cq(rdma->context, 16, NULL, NULL, 0);
+	if (!rdma->cq)
+		return verbs_error();
+	rdma->peer = qp_create(rdma);
+	if (!rdma->peer)
+		return verbs_error();
+	rdma->target = qp_create(rdma);
+	if (!rdma->target)
+		return verbs_error();
+
+	buf = mmap(memory_hint(2), len, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (buf == MAP_FAILED)
+		return -errno;
+	rdma->buf = buf;
+	rdma->len = len;
+	rdma->buf_mr = ibv_reg_mr(rdma->pd, buf, len, IBV_ACCESS_LOCAL_WRITE);
+	if (!rdma->buf_mr)
+		return verbs_error();
+	return connect_qps(rdma);
+}
+
+/* -errno is an answer: a device need not have this kind of region. */
+int rdma_register(struct rdma *rdma, struct memory *m, enum mr_kind kind)
+{
+	int access = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE |
+		     mr_names[kind].access;
+
+	errno = 0;
+	rdma->mr = ibv_reg_mr(rdma->pd, m->addr, m->length, access);
+	return rdma->mr ? 0 : verbs_error();
+}
+
+void rdma_close(struct rdma *rdma)
+{
+	if (rdma->peer)
+		ibv_destroy_qp(rdma->peer);
+	if (rdma->target)
+		ibv_destroy_qp(rdma->target);
+	if (rdma->mr)
+		ibv_dereg_mr(rdma->mr);
+	if (rdma->buf_mr)
+		ibv_dereg_mr(rdma->buf_mr);
+	if (rdma->buf)
+		munmap(rdma->buf, rdma->len);
+	if (rdma->cq)
+		ibv_destroy_cq(rdma->cq);
+	if (rdma->pd)
+		ibv_dealloc_pd(rdma->pd);
+	if (rdma->context)
+		ibv_close_device(rdma->context);
+	*rdma = (struct rdma){ .gid_index = -1 };
+}
+
+static int wait_for_completion(struct rdma *rdma, uint64_t wr_id)
+{
+	struct ibv_wc wc;
+	unsigned int idle = 0;
+	int num;
+
+	/* The parent process ends this if the device never answers. */
+	for (;;) {
+		num = ibv_poll_cq(rdma->cq, 1, &wc);
+		if (num < 0)
+			return -EIO;
+		if (num == 1 && wc.qp_num == rdma->peer->qp_num)
+			return wc.wr_id == wr_id ? (int)wc.status : -EPROTO;
+		if (++idle > 1000)
+			usleep(50);
+	}
+}
+
+static int transfer_probe(struct rdma *rdma, int opcode, uintptr_t remote, size_t at)
+{
+	struct ibv_sge sge = {
+		.addr = (uintptr_t)rdma->buf + at,
+		.length = PROBE,
+		.lkey = rdma->buf_mr->lkey,
+	};
+	struct ibv_send_wr *bad, wr = {
+		.wr_id = at,
+		.sg_list = &sge,
+		.num_sge = 1,
+		.opcode = opcode,
+		.send_flags = IBV_SEND_SIGNALED,
+		.wr.rdma = { .remote_addr = remote + at, .rkey = rdma->mr->rkey },
+	};
+	int ret;
+
+	ret = ibv_post_send(rdma->peer, &wr, &bad);
+	if (ret)
+		return -ret;
+	return wait_for_completion(rdma, wr.wr_id);
+}
+
+int rdma_transfer(struct rdma *rdma, int opcode, const void *remote, size_t len, size_t page)
+{
+	int status = IBV_WC_SUCCESS;
+	size_t at;
+
+	for (at = 0; at < len && status == IBV_WC_SUCCESS; at += page)
+		status = transfer_probe(rdma, opcode, (uintptr_t)remote, at);
+	return status;
+}

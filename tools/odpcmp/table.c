@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/* The table that people read: a row a kind and event, at most 100 columns. */
+#include <string.h>
+
+#include "odpcmp.h"
+
+#define KIND_WIDTH 13
+#define EVENT_WIDTH 15
+#define CELL_WIDTH 16
+
+static void print_environment(FILE *out, const struct environment *env)
+{
+	fprintf(out, "%s, port %d", env->device, env->port);
+	if (env->gid_index >= 0)
+		fprintf(out, ", GID %d (%s)", env->gid_index, env->gid);
+	fprintf(out, "; kernel %s, libibverbs %s\n\n", env->kernel, env->libibverbs);
+}
+
+/* Pads before the next word, not behind the last one. */
+struct line {
+	FILE *out;
+	int pad;
+};
+
+static void put(struct line *line, const char *text, int width)
+{
+	int len = strlen(text);
+
+	fprintf(line->out, "%*s%s", line->pad, "", text);
+	line->pad = width > len ? width - len : 1;
+}
+
+static void print_head(FILE *out, const struct options *opt)
+{
+	struct line titles = { .out = out, .pad = 2 + KIND_WIDTH + EVENT_WIDTH };
+	struct line head = { .out = out, .pad = 2 };
+	size_t mr, op, columns = 0;
+
+	for (op = 0; op < num_operations; op++)
+		columns += opt->ops[op];
+	for (mr = 0; mr < NUM_MR_KINDS; mr++)
+		if (opt->mrs[mr])
+			put(&titles, mr_names[mr].title, columns * CELL_WIDTH);
+	fputc('\n', out);
+	put(&head, "memory", KIND_WIDTH);
+	put(&head, "event", EVENT_WIDTH);
+	for (mr = 0; mr < NUM_MR_KINDS; mr++)
+		for (op = 0; op < num_operations; op++)
+			if (opt->mrs[mr] && opt->ops[op])
+				put(&head, operations[op].title, CELL_WIDTH);
+	fputc('\n', out);
+}
+
+struct row {
+	bool asked;
+	bool suits;
+	bool comparable;	/* both kinds of region were asked */
+	bool differs;
+};
+
+static struct row row_find(const struct matrix *matrix, size_t kind, size_t event)
+{
+	struct row row = { 0 };
+	const struct answer *pinned, *odp;
+	size_t op;
+
+	for (op = 0; op < num_operations; op++) {
+		pinned = matrix_cell(matrix, kind, event, MR_PINNED, op);
+		odp = matrix_cell(matrix, kind, event, MR_ODP, op);
+		row.asked |= pinned->state != ANSWER_NONE || odp->state != ANSWER_NONE;
+		row.suits |= pinned->state > ANSWER_NA || odp->state > ANSWER_NA;
+		if (pinned->state == ANSWER_NONE || odp->state == ANSWER_NONE)
+			continue;
+		row.comparable = true;
+		row.differs |= strcmp(pinned->text, odp->text);
+	}
+	return row;
+}
+
+static void print_row(FILE *out, const struct matrix *matrix, const struct options *opt,
+		      size_t kind, size_t event, bool differs)
+{
+	struct line line = { .out = out };
+	size_t mr, op;
+
+	put(&line, differs ? "*" : " ", 2);
+	put(&line, kinds[kind].name, KIND_WIDTH);
+	put(&line, events[event].name, EVENT_WIDTH);
+	for (mr = 0; mr < NUM_MR_KINDS; mr++)
+		for (op = 0; op < num_operations; op++)
+			if (opt->mrs[mr] && opt->ops[op])
+				put(&line, matrix_cell(matrix, kind, event, mr, op)->text,
+				    CELL_WIDTH);
+	fputc('\n', out);
+}
+
+static bool occurs(const struct matrix *matrix, const char *term)
+{
+	const struct answer *answer = &matrix->cells[0][0][0][0];
+	size_t i;
+
+	for (i = 0; i < sizeof(matrix->cells) / sizeof(*answer); i++)
+		if (answer[i].state == ANSWER_GOOD && !strncmp(answer[i].text, term, strlen(term)))
+			return true;
+	return false;
+}
+
+static void print_terms(FILE *out, const struct matrix *matrix)
+{
+	static const struct {
+		const char *term;
+		const char *meaning;
+	} terms[] = {
+		{ "old", "the data from before the event" },
+		{ "new", "what the program wrote after the event" },
+		{ "moved only", "the program sees it where mremap() moved the page" },
+		{ "file only", "the program sees it in the file, not at the address" },
+		{ "no view", "it succeeded, and the program has nothing left to see it through" },
+		{ "reg ", "ibv_reg_mr() refused, with this errno" },
+		{ "REM_ACCESS_ERR", "the peer's work completion has IBV_WC_REM_ACCESS_ERR" },
+	};
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(terms); i++)
+		if (occurs(matrix, terms[i].term))
+			fprintf(out, "%-15s %s\n", terms[i].term, terms[i].meaning);
+	fputc('\n', out);
+}
+
+static void print_failures(FILE *out, const struct matrix *matrix)
+{
+	const struct answer *answer;
+	size_t kind, event, mr, op;
+
+	for (kind = 0; kind < num_kinds; kind++)
+	for (event = 0; event < num_events; event++)
+	for (mr = 0; mr < NUM_MR_KINDS; mr++)
+	for (op = 0; op < num_operations; op++) {
+		answer = matrix_cell(matrix, kind, event, mr, op);
+		if (answer->state == ANSWER_FAILED)
+			fprintf(out, "%s %s %s %s: %s: %s\n", kinds[kind].name,
+				events[event].name, mr_names[mr].name, operations[op].name,
+				answer->text, answer->note);
+	}
+}
+
+/* The number of rows that hold both kinds of region; *differ of them differ. */
+static size_t print_rows(FILE *out, const struct matrix *matrix, const struct options *opt,
+			 size_t *differ)
+{
+	/* Rows without sense are worth showing only to whoever asked for them. */
+	bool all_rows = opt->kinds_named && opt->events_named;
+	size_t kind, event, last_kind = num_kinds, rows = 0;
+	struct row row;
+
+	for (kind = 0; kind < num_kinds; kind++) {
+		for (event = 0; event < num_events; event++) {
+			row = row_find(matrix, kind, event);
+			if (!row.asked || (!row.suits && !all_rows))
+				continue;
+			if (kind != last_kind && last_kind != num_kinds)
+				fputc('\n', out);
+			last_kind = kind;
+			print_row(out, matrix, opt, kind, event, row.differs);
+			rows += row.comparable && row.suits;
+			*differ += row.differs;
+		}
+	}
+	fputc('\n', out);
+	return rows;
+}
+
+void table_print(FILE *out, const struct matrix *matrix, const struct options *opt)
+{
+	size_t rows, differ = 0;
+
+	print_environment(out, &matrix->env);
+	print_head(out, opt);
+	rows = print_rows(out, matrix, opt, &differ);
+	print_terms(out, matrix);
+	if (matrix_failed(matrix)) {
+		fprintf(out, "%zu cells could not be determined:\n", matrix_failed(matrix));
+		print_failures(out, matrix);
+	}
+	if (rows)
+		fprintf(out, "%zu of %zu rows differ between pinned and ODP%s\n", differ, rows,
+			differ ? " (*)" : "");
+}
