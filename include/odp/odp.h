@@ -91,7 +91,9 @@ void odp_root_set(struct odp_proc *proc, uint64_t off);
 /*
  * A file descriptor of this process that is the same open file as, or a newly
  * opened end of, descriptor FD of PEER. Pipes and memfds are opened through
- * /proc/PID/fd (FLAGS as for open(2)); anything else is taken with pidfd_getfd.
+ * /proc/PID/fd (FLAGS as for open(2); a pipe opened for writing is opened for
+ * reading too, so that its owner's death raises no SIGPIPE); anything else is
+ * taken with pidfd_getfd.
  * The caller closes it. -ESRCH, -EACCES, -EPERM, -EBADF.
  */
 int odp_peer_fd(struct odp_peer *peer, int fd, int flags);
@@ -273,6 +275,13 @@ static inline void odp_span_private(struct odp_span *span, void *ptr)
  */
 #define ODP_SLICE ((size_t)256 << 10)
 int odp_copy(struct odp_span *dst, struct odp_span *src, size_t *len);
+
+/*
+ * Take the remote rights away from the region with KEY in PEER, as a send with
+ * invalidate does: later remote accesses by the key fail with -EACCES.
+ * -ENOENT: no such key; -EPERM: other PD.
+ */
+int odp_key_invalidate(struct odp_peer *peer, uint32_t key, uint32_t pd);
 
 enum odp_atomic_op { ODP_FETCH_ADD, ODP_CMP_SWAP };
 /*

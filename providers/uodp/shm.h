@@ -55,7 +55,7 @@ struct uodp_cq_shm {
 	int32_t channel_fd;        /* write end of the channel's pipe in the owner, -1 */
 	_Atomic uint32_t armed;    /* enum uodp_arm; seq_cst with prod */
 	_Atomic uint32_t overflow; /* no completion is stored any more */
-	_Atomic uint32_t notify_lost; /* channel pipe was full: the owner retries */
+	uint32_t channel_id;       /* tells reuse of the descriptor number */
 	uint64_t user_handle;      /* struct ibv_cq * in the owner */
 	uint64_t pad0[2];
 	/* line 2 */
@@ -138,7 +138,7 @@ struct uodp_qp_shm {
 	uint64_t recv_wr_id;
 	uint64_t user_handle;      /* struct ibv_qp * in the owner */
 	uint32_t device;           /* index of the device in the owner's list */
-	uint32_t pad0;
+	_Atomic uint32_t epoch;    /* grows when it enters RTR: a new connection */
 	uint8_t gid[16];           /* of the device's port, to check the sender's path */
 	uint64_t pad1[2];
 	/* line 4: counters, relaxed, for odpctl */

@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/* Completion queues. */
+#include <errno.h>
+#include <string.h>
+
+#include "queue.h"
+
+struct uodp_cq_shm *uodp_cq_shm(struct odp_peer *peer, uint32_t index)
+{
+	struct uodp_root *root = odp_peer_ptr(peer, odp_peer_root(peer), sizeof(*root));
+
+	if (!root || root->magic != UODP_ROOT_MAGIC || index >= UODP_MAX_CQ)
+		return NULL;
+	return odp_peer_ptr(peer, root->cqs + index * sizeof(struct uodp_cq_shm),
+			    sizeof(struct uodp_cq_shm));
+}
+
+static bool wants_event(uint32_t armed, const struct uodp_cqe *cqe, bool solicited)
+{
+	return armed == UODP_ARM_NEXT ||
+	       (armed == UODP_ARM_SOLICITED && (solicited || cqe->status != IBV_WC_SUCCESS));
+}
+
+/* Lock held. The lock also orders arming: a completion is stored either before
+ * the consumer armed, who then polls it, or after, and raises the event. */
+static int push_locked(struct uodp_proc *proc, struct odp_peer *peer, struct uodp_cq_shm *cq,
+		       const struct uodp_cqe *cqe, bool solicited)
+{
+	uint32_t prod = atomic_load_explicit(&cq->prod, memory_order_relaxed);
+	/* acquire: the slot that CONS has passed has been read */
+	uint32_t cons = atomic_load_explicit(&cq->cons, memory_order_acquire);
+	uint32_t mask = cq->mask, armed;
+	struct uodp_cqe *slot;
+
+	if (uodp_unlikely(atomic_load_explicit(&cq->overflow, memory_order_relaxed)))
+		return -EOVERFLOW;
+	if (uodp_unlikely(prod - cons >= cq->cqe)) {
+		atomic_store_explicit(&cq->overflow, 1, memory_order_relaxed);
+		return -EOVERFLOW;
+	}
+	slot = odp_peer_ptr(peer, cq->ring + (uint64_t)(prod & mask) * sizeof(*slot),
+			    sizeof(*slot));
+	if (uodp_unlikely(!slot))
+		return -ENOENT;
+	*slot = *cqe;
+	/* release: pairs with the acquire in uodp_poll_cq() */
+	atomic_store_explicit(&cq->prod, prod + 1, memory_order_release);
+
+	armed = atomic_load_explicit(&cq->armed, memory_order_relaxed);
+	if (uodp_unlikely(wants_event(armed, cqe, solicited))) {
+		atomic_store_explicit(&cq->armed, UODP_ARM_NONE, memory_order_relaxed);
+		uodp_channel_notify(proc, peer, cq->channel_fd, cq->channel_id, cq->user_handle);
+	}
+	return 0;
+}
+
+int uodp_cq_push(struct uodp_proc *proc, struct odp_peer *peer, uint32_t index,
+		 const struct uodp_cqe *cqe, bool solicited)
+{
+	struct uodp_cq_shm *cq;
+	bool was_over;
+	int ret;
+
+	/* The process's own CQ, the usual case, needs no look through the root. */
+	if (peer == proc->self && index < UODP_MAX_CQ)
+		cq = &proc->cqs_shm[index];
+	else
+		cq = uodp_cq_shm(peer, index);
+	if (uodp_unlikely(!cq))
+		return -ENOENT;
+
+	odp_lock(proc->odp, &cq->lock);
+	if (uodp_unlikely(!(atomic_load_explicit(&cq->gen, memory_order_relaxed) & 1))) {
+		odp_unlock(&cq->lock);
+		return -ENOENT;
+	}
+	was_over = atomic_load_explicit(&cq->overflow, memory_order_relaxed);
+	ret = push_locked(proc, peer, cq, cqe, solicited);
+	odp_unlock(&cq->lock);
+	if (uodp_unlikely(ret == -EOVERFLOW && !was_over))
+		uodp_event_raise(proc, peer, IBV_EVENT_CQ_ERR, index);
+	return ret;
+}
+
+static void to_wc(const struct uodp_cqe *cqe, struct ibv_wc *wc)
+{
+	wc->wr_id = cqe->wr_id;
+	wc->status = cqe->status;
+	wc->opcode = cqe->opcode;
+	wc->vendor_err = cqe->vendor_err;
+	wc->byte_len = cqe->byte_len;
+	wc->imm_data = cqe->imm;
+	wc->qp_num = cqe->qp_num;
+	wc->src_qp = cqe->src_qp;
+	wc->wc_flags = cqe->wc_flags;
+	wc->pkey_index = 0;
+	wc->slid = 0;
+	wc->sl = 0;
+	wc->dlid_path_bits = 0;
+}
+
+static int take(struct uodp_cq *cq, int n, struct ibv_wc *wc)
+{
+	struct uodp_cq_shm *shm = cq->shm;
+	uint32_t cons = atomic_load_explicit(&shm->cons, memory_order_relaxed);
+	/* acquire: pairs with the release of prod in push_locked() */
+	uint32_t avail = atomic_load_explicit(&shm->prod, memory_order_acquire) - cons;
+	int i;
+
+	for (i = 0; i < n && (uint32_t)i < avail; i++)
+		to_wc(&cq->ring[(cons + i) & cq->mask], &wc[i]);
+	if (i)
+		/* release: the slots have been read, producers may reuse them */
+		atomic_store_explicit(&shm->cons, cons + i, memory_order_release);
+	return i;
+}
+
+static bool looks_empty(const struct uodp_cq *cq)
+{
+	return atomic_load_explicit(&cq->shm->prod, memory_order_relaxed) ==
+	       atomic_load_explicit(&cq->shm->cons, memory_order_relaxed);
+}
+
+int uodp_poll_cq(struct ibv_cq *ibcq, int n, struct ibv_wc *wc)
+{
+	struct uodp_cq *cq = to_uodp_cq(ibcq);
+	int got;
+
+	/* A poller lends its CPU to sends that wait, its own or not. */
+	if (looks_empty(cq)) {
+		if (uodp_likely(!atomic_load_explicit(&cq->proc->npending, memory_order_relaxed)))
+			return 0;
+		uodp_progress(cq->proc, false);
+	}
+	uodp_spin_lock(&cq->lock);
+	got = take(cq, n, wc);
+	uodp_spin_unlock(&cq->lock);
+	return got;
+}
+
+int uodp_req_notify_cq(struct ibv_cq *ibcq, int solicited_only)
+{
+	struct uodp_cq *cq = to_uodp_cq(ibcq);
+	uint32_t want = solicited_only ? UODP_ARM_SOLICITED : UODP_ARM_NEXT;
+	struct uodp_cq_shm *shm = cq->shm;
+
+	odp_lock(cq->proc->odp, &shm->lock);
+	/* Asking for less does not undo having asked for more (IBTA 11.4.2.2). */
+	if (atomic_load_explicit(&shm->armed, memory_order_relaxed) < want)
+		atomic_store_explicit(&shm->armed, want, memory_order_relaxed);
+	odp_unlock(&shm->lock);
+	return 0;
+}
+
+void uodp_cq_clean(struct uodp_cq *cq, uint32_t qpn)
+{
+	struct uodp_cq_shm *shm = cq->shm;
+	uint32_t cons, prod, to;
+
+	uodp_spin_lock(&cq->lock);
+	odp_lock(cq->proc->odp, &shm->lock);
+	cons = atomic_load_explicit(&shm->cons, memory_order_relaxed);
+	prod = atomic_load_explicit(&shm->prod, memory_order_relaxed);
+	/* Compact towards the producer's end, so that only CONS moves. */
+	for (to = prod; prod != cons;) {
+		const struct uodp_cqe *cqe = &cq->ring[--prod & cq->mask];
+
+		if (cqe->qp_num == qpn)
+			continue;
+		if (--to != prod)
+			cq->ring[to & cq->mask] = *cqe;
+	}
+	atomic_store_explicit(&shm->cons, to, memory_order_release);
+	odp_unlock(&shm->lock);
+	uodp_spin_unlock(&cq->lock);
+}
+
+static struct uodp_cqe *ring_alloc(struct uodp_proc *proc, uint32_t n, uint64_t *off)
+{
+	size_t size = (size_t)n * sizeof(struct uodp_cqe);
+
+	*off = odp_arena_alloc(proc->odp, size);
+	return *off ? odp_peer_ptr(proc->self, *off, size) : NULL;
+}
+
+struct ibv_cq *uodp_create_cq(struct ibv_context *ctx, int cqe, struct ibv_comp_channel *channel,
+			      int comp_vector)
+{
+	struct uodp_proc *proc = to_uodp_context(ctx)->proc;
+	struct uodp_cq_shm *shm;
+	struct uodp_cq *cq;
+	uint32_t entries;
+	int index;
+
+	if (cqe < 1 || (uint32_t)cqe > UODP_MAX_CQE || comp_vector < 0 ||
+	    comp_vector >= ctx->num_comp_vectors) {
+		errno = EINVAL;
+		return NULL;
+	}
+	cq = odp_priv_alloc(sizeof(*cq));
+	if (!cq)
+		goto err;
+	cq->proc = proc;
+	cq->async_wr = to_uodp_context(ctx)->async_wr;
+	entries = uodp_pow2((uint32_t)cqe + 1);
+	cq->mask = entries - 1;
+	cq->ring = ring_alloc(proc, entries, &cq->ring_off);
+	if (!cq->ring)
+		goto err_free;
+	index = uodp_table_claim(proc, proc->cqs, cq);
+	if (index < 0)
+		goto err_ring;
+	cq->index = (uint32_t)index;
+
+	shm = cq->shm = &proc->cqs_shm[cq->index];
+	odp_lock(proc->odp, &shm->lock);
+	shm->ring = cq->ring_off;
+	shm->mask = cq->mask;
+	shm->cqe = (uint32_t)cqe;
+	shm->channel_fd = channel ? to_uodp_channel(channel)->wr : -1;
+	shm->channel_id = channel ? to_uodp_channel(channel)->id : 0;
+	shm->user_handle = (uintptr_t)&cq->vcq.cq;
+	atomic_store_explicit(&shm->armed, UODP_ARM_NONE, memory_order_relaxed);
+	atomic_store_explicit(&shm->overflow, 0, memory_order_relaxed);
+	atomic_store_explicit(&shm->prod, 0, memory_order_relaxed);
+	atomic_store_explicit(&shm->cons, 0, memory_order_relaxed);
+	atomic_fetch_add_explicit(&shm->gen, 1, memory_order_release);
+	odp_unlock(&shm->lock);
+	cq->vcq.cq.cqe = cqe;
+	cq->vcq.cq.handle = cq->index;
+	return &cq->vcq.cq;
+
+err_ring:
+	odp_arena_free(proc->odp, cq->ring_off, (size_t)entries * sizeof(struct uodp_cqe));
+err_free:
+	odp_priv_free(cq, sizeof(*cq));
+err:
+	errno = ENOMEM;
+	return NULL;
+}
+
+int uodp_resize_cq(struct ibv_cq *ibcq, int cqe)
+{
+	struct uodp_cq *cq = to_uodp_cq(ibcq);
+	struct uodp_cq_shm *shm = cq->shm;
+	uint32_t entries, prod, cons, old_mask = cq->mask;
+	uint64_t off, old_off = cq->ring_off;
+	struct uodp_cqe *ring;
+
+	if (cqe < 1 || (uint32_t)cqe > UODP_MAX_CQE)
+		return EINVAL;
+	entries = uodp_pow2((uint32_t)cqe + 1);
+	ring = ring_alloc(cq->proc, entries, &off);
+	if (!ring)
+		return ENOMEM;
+	uodp_spin_lock(&cq->lock);
+	odp_lock(cq->proc->odp, &shm->lock);
+	prod = atomic_load_explicit(&shm->prod, memory_order_relaxed);
+	cons = atomic_load_explicit(&shm->cons, memory_order_relaxed);
+	if (prod - cons > (uint32_t)cqe) {
+		odp_unlock(&shm->lock);
+		uodp_spin_unlock(&cq->lock);
+		odp_arena_free(cq->proc->odp, off, (size_t)entries * sizeof(*ring));
+		return EINVAL;
+	}
+	for (uint32_t i = cons; i != prod; i++)
+		ring[i & (entries - 1)] = cq->ring[i & old_mask];
+	cq->ring = ring;
+	cq->ring_off = off;
+	cq->mask = entries - 1;
+	shm->ring = off;
+	shm->mask = entries - 1;
+	shm->cqe = (uint32_t)cqe;
+	odp_unlock(&shm->lock);
+	uodp_spin_unlock(&cq->lock);
+	odp_arena_free(cq->proc->odp, old_off, ((size_t)old_mask + 1) * sizeof(*ring));
+	ibcq->cqe = cqe;
+	return 0;
+}
+
+int uodp_destroy_cq(struct ibv_cq *ibcq)
+{
+	struct uodp_cq *cq = to_uodp_cq(ibcq);
+	struct uodp_proc *proc = cq->proc;
+	struct uodp_cq_shm *shm = cq->shm;
+
+	if (atomic_load_explicit(&cq->users, memory_order_acquire))
+		return EBUSY;
+	/* Under the lock, so that no producer is inside; an even generation
+	 * turns late ones away. */
+	odp_lock(proc->odp, &shm->lock);
+	atomic_fetch_add_explicit(&shm->gen, 1, memory_order_relaxed);
+	odp_unlock(&shm->lock);
+	uodp_table_release(proc, proc->cqs, cq->index);
+
+	if (ibcq->channel)
+		uodp_pipe_purge(ibcq->channel->fd, sizeof(uint64_t), (uintptr_t)ibcq);
+	uodp_events_purge(ibcq->context, (uintptr_t)ibcq);
+	uodp_wait_acks(&ibcq->mutex, &ibcq->cond, &ibcq->comp_events_completed,
+		       atomic_load_explicit(&cq->comp_reported, memory_order_acquire));
+	uodp_wait_acks(&ibcq->mutex, &ibcq->cond, &ibcq->async_events_completed,
+		       atomic_load_explicit(&cq->async_reported, memory_order_acquire));
+	odp_arena_free(proc->odp, cq->ring_off, ((size_t)cq->mask + 1) * sizeof(*cq->ring));
+	odp_priv_free(cq, sizeof(*cq));
+	return 0;
+}

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/* Posting work requests. */
+#include <errno.h>
+#include <string.h>
+
+#include "queue.h"
+
+#define BIT(op) (1u << (op))
+#define UD_OPS (BIT(IBV_WR_SEND) | BIT(IBV_WR_SEND_WITH_IMM))
+#define UC_OPS (UD_OPS | BIT(IBV_WR_RDMA_WRITE) | BIT(IBV_WR_RDMA_WRITE_WITH_IMM))
+#define RC_OPS                                                                                     \
+	(UC_OPS | BIT(IBV_WR_RDMA_READ) | BIT(IBV_WR_ATOMIC_CMP_AND_SWP) |                         \
+	 BIT(IBV_WR_ATOMIC_FETCH_AND_ADD) | BIT(IBV_WR_SEND_WITH_INV))
+#define INLINE_OPS                                                                                 \
+	(UC_OPS | BIT(IBV_WR_SEND_WITH_INV))
+
+static bool op_allowed(const struct uodp_qp *qp, unsigned op)
+{
+	enum ibv_qp_type t = qp->vqp.qp.qp_type;
+	uint32_t ops = t == IBV_QPT_RC ? RC_OPS : t == IBV_QPT_UC ? UC_OPS : UD_OPS;
+
+	return op < 32 && ops & BIT(op);
+}
+
+static bool can_post_send(const struct uodp_qp *qp)
+{
+	uint32_t state = atomic_load_explicit(&qp->shm->state, memory_order_relaxed);
+
+	return state == IBV_QPS_RTS || state == IBV_QPS_SQD || state == IBV_QPS_SQE ||
+	       state == IBV_QPS_ERR;
+}
+
+struct uodp_swqe *uodp_sq_next(struct uodp_qp *qp, uint32_t head)
+{
+	if (uodp_unlikely(head - qp->sq_tail >= qp->cap.max_send_wr))
+		return NULL;
+	return uodp_sq_at(qp, head);
+}
+
+static int put_inline(struct uodp_qp *qp, struct uodp_swqe *w, const struct ibv_send_wr *wr)
+{
+	uint64_t length = 0;
+
+	if (!(INLINE_OPS & BIT(wr->opcode)))
+		return -EINVAL;
+	for (int i = 0; i < wr->num_sge; i++) {
+		if (length + wr->sg_list[i].length > qp->cap.max_inline_data)
+			return -EINVAL;
+		memcpy(w->data + length, (void *)(uintptr_t)wr->sg_list[i].addr,
+		       wr->sg_list[i].length);
+		length += wr->sg_list[i].length;
+	}
+	w->length = (uint32_t)length;
+	return 0;
+}
+
+static int put_sges(struct uodp_swqe *w, const struct ibv_send_wr *wr)
+{
+	uint64_t length = 0;
+
+	for (int i = 0; i < wr->num_sge; i++) {
+		w->sge[i].addr = wr->sg_list[i].addr;
+		w->sge[i].length = wr->sg_list[i].length;
+		w->sge[i].lkey = wr->sg_list[i].lkey;
+		length += wr->sg_list[i].length;
+	}
+	if (length > UODP_MAX_MSG)
+		return -EINVAL;
+	w->length = (uint32_t)length;
+	return 0;
+}
+
+static void put_ud(struct uodp_swqe *w, const struct ibv_send_wr *wr)
+{
+	const struct ibv_global_route *grh = &to_uodp_ah(wr->wr.ud.ah)->attr.grh;
+
+	w->remote_qpn = wr->wr.ud.remote_qpn;
+	w->remote_qkey = wr->wr.ud.remote_qkey;
+	w->sgid_index = grh->sgid_index;
+	w->hop_limit = grh->hop_limit;
+	w->traffic_class = grh->traffic_class;
+	w->flow_label = grh->flow_label;
+	memcpy(w->dgid, grh->dgid.raw, 16);
+}
+
+static int build(struct uodp_qp *qp, struct uodp_swqe *w, const struct ibv_send_wr *wr)
+{
+	int ret;
+
+	if (!op_allowed(qp, wr->opcode) || wr->num_sge < 0 ||
+	    (uint32_t)wr->num_sge > qp->cap.max_send_sge)
+		return -EINVAL;
+	w->wr_id = wr->wr_id;
+	w->opcode = (uint8_t)wr->opcode;
+	w->flags = wr->send_flags;
+	w->num_sge = (uint32_t)wr->num_sge;
+	w->imm = wr->opcode == IBV_WR_SEND_WITH_INV ? wr->invalidate_rkey : wr->imm_data;
+	ret = wr->send_flags & IBV_SEND_INLINE ? put_inline(qp, w, wr) : put_sges(w, wr);
+	if (uodp_unlikely(ret))
+		return ret;
+	switch (wr->opcode) {
+	case IBV_WR_ATOMIC_CMP_AND_SWP:
+	case IBV_WR_ATOMIC_FETCH_AND_ADD:
+		if (w->length < sizeof(uint64_t) || wr->wr.atomic.remote_addr & 7)
+			return -EINVAL;
+		w->length = sizeof(uint64_t);
+		w->raddr = wr->wr.atomic.remote_addr;
+		w->rkey = wr->wr.atomic.rkey;
+		w->compare_add = wr->wr.atomic.compare_add;
+		w->swap = wr->wr.atomic.swap;
+		return 0;
+	default:
+		if (qp->vqp.qp.qp_type == IBV_QPT_UD) {
+			if (!wr->wr.ud.ah)
+				return -EINVAL;
+			put_ud(w, wr);
+		} else {
+			w->raddr = wr->wr.rdma.remote_addr;
+			w->rkey = wr->wr.rdma.rkey;
+		}
+		return 0;
+	}
+}
+
+int uodp_post_send(struct ibv_qp *ibqp, struct ibv_send_wr *wr, struct ibv_send_wr **bad)
+{
+	struct uodp_qp *qp = to_uodp_qp(ibqp);
+	struct uodp_swqe *w;
+	int ret = 0;
+
+	uodp_spin_lock(&qp->sq_lock);
+	for (; wr; wr = wr->next) {
+		w = uodp_sq_next(qp, qp->sq_head);
+		if (uodp_unlikely(!w && can_post_send(qp))) {
+			/* What could go has gone: room may be had. */
+			uodp_sq_run(qp);
+			w = uodp_sq_next(qp, qp->sq_head);
+		}
+		if (uodp_unlikely(!can_post_send(qp)))
+			ret = -EINVAL;
+		else
+			ret = uodp_likely(w) ? build(qp, w, wr) : -ENOMEM;
+		if (uodp_unlikely(ret)) {
+			*bad = wr;
+			break;
+		}
+		qp->sq_head++;
+	}
+	uodp_sq_run(qp);
+	uodp_spin_unlock(&qp->sq_lock);
+	return -ret;
+}
+
+int uodp_post_recv(struct ibv_qp *ibqp, struct ibv_recv_wr *wr, struct ibv_recv_wr **bad)
+{
+	struct uodp_qp *qp = to_uodp_qp(ibqp);
+	uint32_t state;
+	int ret = 0;
+
+	if (qp->srq) {
+		*bad = wr;
+		return EINVAL;
+	}
+	uodp_spin_lock(&qp->rq.lock);
+	for (; wr; wr = wr->next) {
+		state = atomic_load_explicit(&qp->shm->state, memory_order_relaxed);
+		ret = state == IBV_QPS_RESET ? -EINVAL : uodp_rq_post(&qp->rq, wr);
+		if (ret) {
+			*bad = wr;
+			break;
+		}
+	}
+	uodp_spin_unlock(&qp->rq.lock);
+	/* In ERR a receive is flushed at once, by us or by who moved us there. */
+	if (uodp_unlikely(atomic_load_explicit(&qp->shm->state, memory_order_acquire) ==
+			  IBV_QPS_ERR)) {
+		odp_lock(qp->proc->odp, &qp->shm->lock);
+		uodp_resp_flush(qp->proc, qp->proc->self, qp->shm);
+		odp_unlock(&qp->shm->lock);
+	}
+	return -ret;
+}

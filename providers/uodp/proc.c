@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/* The provider's part of a process: tables of objects that peers reach. */
+#include <errno.h>
+#include <string.h>
+
+#include "queue.h"
+
+static pthread_mutex_t once_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct uodp_proc *self;
+
+static uint64_t service(void *arg)
+{
+	struct uodp_proc *proc = arg;
+
+	if (!atomic_load_explicit(&proc->service_known, memory_order_relaxed)) {
+		proc->service = pthread_self();
+		/* release: pairs with the acquire in uodp_pending_set() */
+		atomic_store_explicit(&proc->service_known, 1, memory_order_release);
+	}
+	uodp_events_drain(proc);
+	return uodp_progress(proc, true);
+}
+
+int uodp_table_claim(struct uodp_proc *proc, struct uodp_table *table, void *obj)
+{
+	int ret = -ENOMEM;
+
+	pthread_mutex_lock(&proc->pin_lock);
+	for (uint32_t n = 0; n < table->size; n++) {
+		uint32_t i = table->next++ % table->size;
+
+		if (table->slots[i])
+			continue;
+		table->slots[i] = obj;
+		if (atomic_load_explicit(table->high, memory_order_relaxed) <= i)
+			atomic_store_explicit(table->high, i + 1, memory_order_relaxed);
+		ret = (int)i;
+		break;
+	}
+	pthread_mutex_unlock(&proc->pin_lock);
+	return ret;
+}
+
+void uodp_table_release(struct uodp_proc *proc, struct uodp_table *table, uint32_t index)
+{
+	pthread_mutex_lock(&proc->pin_lock);
+	table->slots[index] = NULL;
+	pthread_mutex_unlock(&proc->pin_lock);
+}
+
+static struct uodp_table *table_create(uint32_t size, _Atomic uint32_t *high)
+{
+	struct uodp_table *table = odp_priv_alloc(sizeof(*table));
+
+	if (!table)
+		return NULL;
+	table->slots = odp_priv_alloc(size * sizeof(void *));
+	table->size = size;
+	table->high = high;
+	return table->slots ? table : NULL;
+}
+
+static void *shared(struct uodp_proc *proc, uint64_t *off, size_t size)
+{
+	*off = odp_arena_alloc(proc->odp, size);
+	return *off ? odp_peer_ptr(proc->self, *off, size) : NULL;
+}
+
+/* Sparse: a table costs memory only where it is used. The arena is the
+ * process's own and dies with it, so failure leaves nothing to undo. */
+static int tables_create(struct uodp_proc *proc)
+{
+	struct uodp_root *root;
+	uint64_t off;
+
+	root = shared(proc, &off, sizeof(*root));
+	if (!root)
+		return -ENOMEM;
+	proc->root = root;
+	proc->qps_shm = shared(proc, &root->qps, UODP_MAX_QP * sizeof(struct uodp_qp_shm));
+	proc->cqs_shm = shared(proc, &root->cqs, UODP_MAX_CQ * sizeof(struct uodp_cq_shm));
+	proc->srqs_shm = shared(proc, &root->srqs, UODP_MAX_SRQ * sizeof(struct uodp_srq_shm));
+	proc->qps = table_create(UODP_MAX_QP, &root->qp_high);
+	proc->cqs = table_create(UODP_MAX_CQ, &root->cq_high);
+	proc->srqs = table_create(UODP_MAX_SRQ, &root->srq_high);
+	proc->ord_block = odp_priv_alloc((UODP_MAX_QP >> ODP_QPN_BLOCK_SHIFT) * sizeof(uint16_t));
+	proc->live = odp_priv_alloc(UODP_MAX_QP * sizeof(*proc->live));
+	if (!proc->qps_shm || !proc->cqs_shm || !proc->srqs_shm || !proc->qps || !proc->cqs ||
+	    !proc->srqs || !proc->ord_block || !proc->live)
+		return -ENOMEM;
+	proc->qps->size = 0; /* grows by a QPN block at a time (qp.c) */
+	root->version = UODP_SHM_VERSION;
+	root->magic = UODP_ROOT_MAGIC;
+	odp_root_set(proc->odp, off);
+	return 0;
+}
+
+static int proc_create(struct odp_proc *odp)
+{
+	struct uodp_proc *proc;
+	int ret;
+
+	proc = odp_priv_alloc(sizeof(*proc));
+	if (!proc)
+		return -ENOMEM;
+	proc->odp = odp;
+	proc->self = odp_proc_self(odp);
+	pthread_mutex_init(&proc->lock, NULL);
+	pthread_mutex_init(&proc->pin_lock, NULL);
+	atomic_store_explicit(&proc->service_next, UINT64_MAX, memory_order_relaxed);
+	ret = tables_create(proc);
+	if (ret)
+		return ret;
+	self = proc;
+	odp_service_set(odp, service, proc);
+	return 0;
+}
+
+int uodp_proc_get(struct uodp_proc **proc)
+{
+	struct odp_proc *odp;
+	int ret;
+
+	pthread_mutex_lock(&once_lock);
+	ret = odp_proc_get(&odp);
+	/* A forked child has a new attachment, and needs its own tables. */
+	if (!ret && (!self || self->odp != odp))
+		ret = proc_create(odp);
+	if (!ret)
+		*proc = self;
+	pthread_mutex_unlock(&once_lock);
+	return ret;
+}

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/* Queue pairs: making and destroying them. */
+#include <errno.h>
+#include <string.h>
+
+#include "queue.h"
+
+static pthread_mutex_t grow_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* Add 256 QPs to the table, with the QP numbers of a block of our own. */
+static int table_grow(struct uodp_proc *proc)
+{
+	uint32_t ord = proc->qps->size >> ODP_QPN_BLOCK_SHIFT;
+	unsigned block;
+	int ret;
+
+	if (proc->qps->size == UODP_MAX_QP)
+		return -ENOMEM;
+	ret = odp_qpn_block_alloc(proc->odp, &block);
+	if (ret)
+		return ret;
+	proc->ord_block[ord] = (uint16_t)block;
+	/* release: pairs with the acquire in uodp_dest_find() */
+	atomic_store_explicit(&proc->root->block_ord[block], (uint16_t)(ord + 1),
+			      memory_order_release);
+	pthread_mutex_lock(&proc->pin_lock);
+	proc->qps->size += 1u << ODP_QPN_BLOCK_SHIFT;
+	proc->qps->next = ord << ODP_QPN_BLOCK_SHIFT;
+	pthread_mutex_unlock(&proc->pin_lock);
+	return 0;
+}
+
+static int index_claim(struct uodp_proc *proc, struct uodp_qp *qp)
+{
+	int ret;
+
+	pthread_mutex_lock(&grow_lock);
+	ret = uodp_table_claim(proc, proc->qps, qp);
+	if (ret < 0) {
+		ret = table_grow(proc);
+		if (!ret)
+			ret = uodp_table_claim(proc, proc->qps, qp);
+	}
+	pthread_mutex_unlock(&grow_lock);
+	if (ret < 0)
+		return ret;
+	qp->index = (uint32_t)ret;
+	return 0;
+}
+
+static uint32_t qpn_of(const struct uodp_proc *proc, uint32_t index)
+{
+	return (uint32_t)proc->ord_block[index >> ODP_QPN_BLOCK_SHIFT] << ODP_QPN_BLOCK_SHIFT |
+	       (index & ((1u << ODP_QPN_BLOCK_SHIFT) - 1));
+}
+
+static int check_init(const struct ibv_qp_init_attr_ex *a)
+{
+	const struct ibv_qp_cap *cap = &a->cap;
+
+	if (a->qp_type != IBV_QPT_RC && a->qp_type != IBV_QPT_UC && a->qp_type != IBV_QPT_UD)
+		return -EOPNOTSUPP;
+	if (a->comp_mask & ~(uint32_t)(IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_SEND_OPS_FLAGS))
+		return -EOPNOTSUPP;
+	if (!(a->comp_mask & IBV_QP_INIT_ATTR_PD) || !a->pd || !a->send_cq || !a->recv_cq)
+		return -EINVAL;
+	if (cap->max_send_wr > UODP_MAX_WR || cap->max_send_sge > UODP_MAX_SGE ||
+	    cap->max_inline_data > UODP_MAX_INLINE)
+		return -EINVAL;
+	if (!a->srq && (cap->max_recv_wr > UODP_MAX_WR || cap->max_recv_sge > UODP_MAX_SGE))
+		return -EINVAL;
+	return 0;
+}
+
+static int sq_init(struct uodp_qp *qp, struct ibv_qp_cap *cap)
+{
+	uint32_t entries, payload;
+
+	cap->max_send_wr = cap->max_send_wr ? cap->max_send_wr : 1;
+	cap->max_send_sge = cap->max_send_sge ? cap->max_send_sge : 1;
+	payload = cap->max_send_sge * (uint32_t)sizeof(struct uodp_sge);
+	if (payload < cap->max_inline_data)
+		payload = cap->max_inline_data;
+	entries = uodp_pow2(cap->max_send_wr);
+	qp->sq_stride = ((uint32_t)offsetof(struct uodp_swqe, sge) + payload + 63) & ~63u;
+	qp->sq_size = (size_t)entries * qp->sq_stride;
+	qp->sq_mask = entries - 1;
+	qp->sq = odp_priv_alloc(qp->sq_size);
+	return qp->sq ? 0 : -ENOMEM;
+}
+
+/* What the init attributes say of receiving. */
+static int rq_init(struct uodp_qp *qp, struct ibv_qp_cap *cap)
+{
+	if (qp->srq) {
+		cap->max_recv_wr = 0;
+		cap->max_recv_sge = 0;
+		memset(&qp->shm->rq, 0, sizeof(qp->shm->rq));
+		return 0;
+	}
+	cap->max_recv_sge = cap->max_recv_sge ? cap->max_recv_sge : 1;
+	return uodp_rq_init(qp->proc, &qp->rq, &qp->shm->rq, cap->max_recv_wr, cap->max_recv_sge);
+}
+
+static void shm_init(struct uodp_qp *qp)
+{
+	struct uodp_qp_shm *shm = qp->shm;
+	struct uodp_device *dev = to_uodp_device(qp->vqp.qp.context->device);
+
+	shm->qpn = qp->vqp.qp.qp_num;
+	shm->type = qp->vqp.qp.qp_type;
+	shm->pd = qp->pd->num;
+	shm->dest_qpn = 0;
+	shm->access = 0;
+	shm->qkey = 0;
+	shm->recv_cq = qp->recv_cq->index;
+	shm->srq = qp->srq ? qp->srq->index + 1 : 0;
+	shm->path_mtu = UODP_MTU;
+	shm->last_wqe_reached = 0;
+	shm->user_handle = (uintptr_t)&qp->vqp.qp;
+	shm->device = dev->index;
+	atomic_store_explicit(&shm->recv_busy, 0, memory_order_relaxed);
+	atomic_store_explicit(&shm->tx_msgs, 0, memory_order_relaxed);
+	atomic_store_explicit(&shm->tx_bytes, 0, memory_order_relaxed);
+	atomic_store_explicit(&shm->rx_msgs, 0, memory_order_relaxed);
+	atomic_store_explicit(&shm->rx_bytes, 0, memory_order_relaxed);
+	atomic_store_explicit(&shm->rnr, 0, memory_order_relaxed);
+	atomic_store_explicit(&shm->state, IBV_QPS_RESET, memory_order_relaxed);
+	/* release: pairs with the acquire in uodp_dest_find() */
+	atomic_fetch_add_explicit(&shm->gen, 1, memory_order_release);
+}
+
+static void verbs_init(struct uodp_qp *qp, struct ibv_qp_init_attr_ex *a)
+{
+	struct ibv_qp *ibqp = &qp->vqp.qp;
+
+	ibqp->context = a->pd->context;
+	ibqp->qp_context = a->qp_context;
+	ibqp->pd = a->pd;
+	ibqp->send_cq = a->send_cq;
+	ibqp->recv_cq = a->recv_cq;
+	ibqp->srq = a->srq;
+	ibqp->qp_type = a->qp_type;
+	ibqp->state = IBV_QPS_RESET;
+	ibqp->qp_num = qpn_of(qp->proc, qp->index);
+	ibqp->handle = qp->index;
+	pthread_mutex_init(&ibqp->mutex, NULL);
+	pthread_cond_init(&ibqp->cond, NULL);
+}
+
+static void users_add(struct uodp_qp *qp, uint32_t n)
+{
+	atomic_fetch_add_explicit(&qp->pd->users, n, memory_order_acq_rel);
+	atomic_fetch_add_explicit(&qp->send_cq->users, n, memory_order_acq_rel);
+	atomic_fetch_add_explicit(&qp->recv_cq->users, n, memory_order_acq_rel);
+	if (qp->srq)
+		atomic_fetch_add_explicit(&qp->srq->users, n, memory_order_acq_rel);
+}
+
+static int qp_create(struct ibv_qp_init_attr_ex *a, struct uodp_qp **out)
+{
+	struct uodp_context *ctx = to_uodp_context(a->pd->context);
+	struct uodp_proc *proc = ctx->proc;
+	struct uodp_qp *qp;
+	int ret;
+
+	qp = odp_priv_alloc(sizeof(*qp));
+	if (!qp)
+		return -ENOMEM;
+	qp->proc = proc;
+	qp->pd = to_uodp_pd(a->pd);
+	qp->send_cq = to_uodp_cq(a->send_cq);
+	qp->recv_cq = to_uodp_cq(a->recv_cq);
+	qp->srq = a->srq ? to_uodp_srq(a->srq) : NULL;
+	qp->async_wr = ctx->async_wr;
+	qp->sq_sig_all = a->sq_sig_all;
+	ret = index_claim(proc, qp);
+	if (ret)
+		goto err_free;
+	qp->shm = &proc->qps_shm[qp->index];
+	ret = sq_init(qp, &a->cap);
+	if (ret)
+		goto err_index;
+	ret = rq_init(qp, &a->cap);
+	if (ret)
+		goto err_sq;
+	qp->cap = a->cap;
+	verbs_init(qp, a);
+	if (a->comp_mask & IBV_QP_INIT_ATTR_SEND_OPS_FLAGS) {
+		ret = uodp_wr_api_init(qp, a->send_ops_flags);
+		if (ret)
+			goto err_rq;
+	}
+	shm_init(qp);
+	users_add(qp, 1);
+	pthread_mutex_lock(&proc->pin_lock);
+	proc->live[qp->index] = qp;
+	pthread_mutex_unlock(&proc->pin_lock);
+	*out = qp;
+	return 0;
+
+err_rq:
+	uodp_rq_fini(proc, &qp->rq);
+err_sq:
+	odp_priv_free(qp->sq, qp->sq_size);
+err_index:
+	uodp_table_release(proc, proc->qps, qp->index);
+err_free:
+	odp_priv_free(qp, sizeof(*qp));
+	return ret;
+}
+
+struct ibv_qp *uodp_create_qp_ex(struct ibv_context *ctx, struct ibv_qp_init_attr_ex *attr)
+{
+	struct uodp_qp *qp;
+	int ret = check_init(attr);
+
+	(void)ctx;
+	if (!ret)
+		ret = qp_create(attr, &qp);
+	if (ret) {
+		errno = -ret;
+		return NULL;
+	}
+	return &qp->vqp.qp;
+}
+
+struct ibv_qp *uodp_create_qp(struct ibv_pd *pd, struct ibv_qp_init_attr *attr)
+{
+	struct ibv_qp_init_attr_ex ex = { .comp_mask = IBV_QP_INIT_ATTR_PD, .pd = pd };
+	struct ibv_qp *qp;
+
+	memcpy(&ex, attr, sizeof(*attr)); /* the plain attributes come first */
+	qp = uodp_create_qp_ex(pd->context, &ex);
+	if (qp)
+		attr->cap = ex.cap;
+	return qp;
+}
+
+/* Nobody finds the QP any more, and who was in it has left. */
+static void withdraw(struct uodp_qp *qp)
+{
+	struct uodp_proc *proc = qp->proc;
+	bool busy;
+
+	odp_lock(proc->odp, &qp->shm->lock);
+	atomic_store_explicit(&qp->shm->state, IBV_QPS_RESET, memory_order_relaxed);
+	atomic_fetch_add_explicit(&qp->shm->gen, 1, memory_order_release);
+	odp_unlock(&qp->shm->lock);
+
+	pthread_mutex_lock(&proc->pin_lock);
+	proc->live[qp->index] = NULL;
+	pthread_mutex_unlock(&proc->pin_lock);
+	do {
+		pthread_mutex_lock(&proc->pin_lock);
+		busy = qp->refs;
+		pthread_mutex_unlock(&proc->pin_lock);
+		if (busy)
+			sched_yield();
+	} while (busy);
+	uodp_spin_lock(&qp->sq_lock);
+	uodp_pending_clear(qp);
+	uodp_spin_unlock(&qp->sq_lock);
+}
+
+int uodp_destroy_qp(struct ibv_qp *ibqp)
+{
+	struct uodp_qp *qp = to_uodp_qp(ibqp);
+	struct uodp_proc *proc = qp->proc;
+
+	withdraw(qp);
+	uodp_cq_clean(qp->send_cq, ibqp->qp_num);
+	if (qp->recv_cq != qp->send_cq)
+		uodp_cq_clean(qp->recv_cq, ibqp->qp_num);
+	uodp_events_purge(ibqp->context, (uintptr_t)ibqp);
+	uodp_wait_acks(&ibqp->mutex, &ibqp->cond, &ibqp->events_completed,
+		       atomic_load_explicit(&qp->async_reported, memory_order_acquire));
+	users_add(qp, (uint32_t)-1);
+	uodp_rq_fini(proc, &qp->rq);
+	odp_priv_free(qp->sq, qp->sq_size);
+	uodp_table_release(proc, proc->qps, qp->index);
+	odp_priv_free(qp, sizeof(*qp));
+	return 0;
+}
+
+int uodp_query_qp(struct ibv_qp *ibqp, struct ibv_qp_attr *attr, int mask,
+		  struct ibv_qp_init_attr *init)
+{
+	struct uodp_qp *qp = to_uodp_qp(ibqp);
+
+	(void)mask;
+	uodp_spin_lock(&qp->sq_lock);
+	*attr = qp->attr;
+	attr->qp_state = atomic_load_explicit(&qp->shm->state, memory_order_acquire);
+	attr->cur_qp_state = attr->qp_state;
+	attr->cap = qp->cap;
+	attr->sq_draining = attr->qp_state == IBV_QPS_SQD && qp->x.phase != UODP_PHASE_NEW;
+	attr->path_mig_state = IBV_MIG_MIGRATED;
+	uodp_spin_unlock(&qp->sq_lock);
+	*init = (struct ibv_qp_init_attr){ .qp_context = ibqp->qp_context,
+					   .send_cq = ibqp->send_cq,
+					   .recv_cq = ibqp->recv_cq,
+					   .srq = ibqp->srq,
+					   .cap = qp->cap,
+					   .qp_type = ibqp->qp_type,
+					   .sq_sig_all = qp->sq_sig_all };
+	return 0;
+}

@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/*
+ * Queues and what runs them: the data plane's private objects.
+ *
+ * All of it comes from odp_priv_alloc(): the service thread uses it, and must
+ * never touch a heap page, which may be part of a region and missing.
+ *
+ * Lock order: qp->sq_lock, a responder's qp_shm->lock, an rq_shm->lock, a
+ * cq_shm->lock, a root's event_lock. The service thread only tries sq_lock:
+ * its holder may be in a page fault that the service thread resolves.
+ */
+#ifndef UODP_QUEUE_H
+#define UODP_QUEUE_H
+
+#include <sched.h>
+#include <stddef.h>
+
+#include "uodp.h"
+
+/* A lock between threads of this process, a few ns when free. */
+struct uodp_spin {
+	_Atomic uint32_t v;
+};
+
+static inline bool uodp_spin_try(struct uodp_spin *s)
+{
+	return !atomic_load_explicit(&s->v, memory_order_relaxed) &&
+	       /* acquire: pairs with the release in uodp_spin_unlock() */
+	       !atomic_exchange_explicit(&s->v, 1, memory_order_acquire);
+}
+
+static inline void uodp_spin_lock(struct uodp_spin *s)
+{
+	for (unsigned n = 0; !uodp_spin_try(s); n++) {
+		if (n < 64)
+			__builtin_ia32_pause();
+		else
+			sched_yield();
+	}
+}
+
+static inline void uodp_spin_unlock(struct uodp_spin *s)
+{
+	atomic_store_explicit(&s->v, 0, memory_order_release);
+}
+
+struct uodp_cq {
+	struct verbs_cq vcq; /* first */
+	struct uodp_proc *proc;
+	struct uodp_cq_shm *shm;
+	struct uodp_cqe *ring;
+	uint32_t index;
+	uint32_t mask;
+	uint64_t ring_off;
+	int async_wr;
+	struct uodp_spin lock;         /* consumers; ring, mask */
+	_Atomic uint32_t users;        /* QPs: destroy gives EBUSY */
+	_Atomic uint32_t comp_reported; /* events that the program has read */
+	_Atomic uint32_t async_reported;
+};
+
+/* The owner's side of a receive queue, a QP's or an SRQ's. */
+struct uodp_rq {
+	struct uodp_rq_shm *shm;
+	char *ring;
+	uint64_t ring_off;
+	size_t ring_size;
+	struct uodp_spin lock;         /* producers */
+};
+
+struct uodp_srq {
+	struct verbs_srq vsrq; /* first */
+	struct uodp_proc *proc;
+	struct uodp_srq_shm *shm;
+	struct uodp_rq rq;
+	uint32_t index;
+	struct uodp_pd *pd;
+	int async_wr;
+	_Atomic uint32_t users;
+	_Atomic uint32_t async_reported;
+};
+
+/* A posted send, private to the owner. SGEs or inline data follow. */
+struct uodp_swqe {
+	uint64_t wr_id;
+	uint64_t raddr;      /* RDMA, atomics */
+	uint64_t compare_add;
+	uint64_t swap;
+	uint32_t rkey;
+	uint32_t imm;        /* network order; the rkey of a send with invalidate */
+	uint32_t length;     /* bytes of payload */
+	uint32_t flags;      /* enum ibv_send_flags */
+	uint32_t num_sge;
+	uint32_t remote_qpn; /* UD */
+	uint32_t remote_qkey;
+	uint8_t opcode;      /* enum ibv_wr_opcode */
+	uint8_t sgid_index;  /* UD */
+	uint8_t hop_limit, traffic_class;
+	uint32_t flow_label;
+	uint8_t dgid[16];
+	union {
+		struct uodp_sge sge[0];
+		char data[0];
+	};
+};
+
+/* Where the other end of a connection, or of a datagram, is. */
+struct uodp_dest {
+	struct odp_peer *peer;
+	struct uodp_qp_shm *qp;
+	uint32_t qpn;
+	uint32_t gen;        /* of qp, odd while in use */
+	uint32_t epoch;      /* of its connection */
+};
+
+/* Walks a list of SGEs that belong to one process and protection domain. */
+struct uodp_iter {
+	struct odp_peer *peer; /* NULL: private bytes at DATA */
+	const struct uodp_sge *sge;
+	char *data;
+	uint32_t num_sge;
+	uint32_t idx;
+	uint32_t off;        /* within sge[idx], or within DATA */
+	uint32_t pd;
+	uint32_t access;     /* right that the use needs */
+};
+
+enum uodp_phase {
+	UODP_PHASE_NEW,      /* not begun */
+	UODP_PHASE_RECV,     /* needs a receive at the responder */
+	UODP_PHASE_MOVE,     /* copying */
+	UODP_PHASE_FINISH,   /* data is there; completions are due */
+};
+
+/* The work request at the head of the send queue. */
+struct uodp_exec {
+	enum uodp_phase phase;
+	struct uodp_dest dest;
+	struct uodp_iter src, dst;
+	uint64_t left;       /* bytes still to move */
+	uint64_t deadline;   /* ns, when to look again while it waits */
+	uint64_t give_up;    /* ns, when the transport timer runs out; 0: not running */
+	uint64_t rnr_until;  /* ns, end of the current RNR wait; 0: none */
+	uint32_t rnr_left;
+	enum ibv_wc_status status;
+	struct uodp_sge remote; /* the one SGE of an RDMA operation */
+	struct uodp_sge recv_sge[UODP_MAX_SGE]; /* of the receive taken */
+	uint64_t recv_wr_id;
+	uint32_t recv_length;
+	uint32_t grh_left;   /* bytes of GRH still to move */
+	char grh[40];        /* a datagram's GRH; an atomic's old value */
+};
+
+struct uodp_qp {
+	struct verbs_qp vqp; /* first */
+	struct uodp_proc *proc;
+	struct uodp_qp_shm *shm;
+	struct uodp_cq *send_cq, *recv_cq;
+	struct uodp_srq *srq;
+	struct uodp_pd *pd;
+	struct uodp_rq rq;
+	int async_wr;
+	uint32_t index;
+	uint32_t refs;                 /* by progress, under proc->pin_lock */
+	_Atomic uint32_t async_reported;
+
+	/* requester; SQ_LOCK covers all down to WR */
+	struct uodp_spin sq_lock;
+	bool sq_sig_all;
+	bool sqd_notify;               /* raise SQ_DRAINED when empty */
+	bool begun;                    /* the head's timers are set up */
+	bool waiting;                  /* our bit in proc->pending is set */
+	char *sq;
+	size_t sq_size;
+	uint32_t sq_stride, sq_mask;
+	uint32_t sq_head, sq_tail;     /* posted, executed */
+	struct ibv_qp_cap cap;
+	struct uodp_dest conn;
+	struct uodp_exec x;
+	struct ibv_qp_attr attr;       /* what modify_qp has set */
+
+	/* ibv_wr_*: a batch between wr_start and wr_complete (sq_lock held) */
+	struct {
+		uint32_t head;
+		int err;
+		struct uodp_swqe *cur;
+	} wr;
+};
+
+static inline struct uodp_cq *to_uodp_cq(struct ibv_cq *cq)
+{
+	return uodp_container_of(cq, struct uodp_cq, vcq.cq);
+}
+static inline struct uodp_srq *to_uodp_srq(struct ibv_srq *srq)
+{
+	return uodp_container_of(srq, struct uodp_srq, vsrq.srq);
+}
+static inline struct uodp_qp *to_uodp_qp(struct ibv_qp *qp)
+{
+	return uodp_container_of(qp, struct uodp_qp, vqp.qp);
+}
+
+static inline uint32_t uodp_rwqe_size(uint32_t max_sge)
+{
+	return sizeof(struct uodp_rwqe) + max_sge * sizeof(struct uodp_sge);
+}
+
+static inline struct uodp_swqe *uodp_sq_at(struct uodp_qp *qp, uint32_t i)
+{
+	return (struct uodp_swqe *)(qp->sq + (size_t)(i & qp->sq_mask) * qp->sq_stride);
+}
+
+static inline uint32_t uodp_pow2(uint32_t n)
+{
+	return n <= 1 ? 1 : 1u << (32 - __builtin_clz(n - 1));
+}
+
+/* ---- proc.c ---- */
+/* A table of objects by index; indices are handed out in turn, so that a stale
+ * one is not reused soon. HIGH: where the peers' view of the bound is kept. */
+struct uodp_table {
+	void **slots;
+	uint32_t size;
+	uint32_t next;
+	_Atomic uint32_t *high;
+};
+/* The index given to OBJ, or -ENOMEM. */
+int uodp_table_claim(struct uodp_proc *proc, struct uodp_table *table, void *obj);
+void uodp_table_release(struct uodp_proc *proc, struct uodp_table *table, uint32_t index);
+
+/* Add to a counter that only the holder of a lock writes. */
+static inline void uodp_count(_Atomic uint64_t *counter, uint64_t n)
+{
+	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
+			      memory_order_relaxed);
+}
+
+/* ---- cq.c ---- */
+/*
+ * Append a completion to a CQ of PEER, and wake its channel when it is armed
+ * for it. -EOVERFLOW when the CQ has no room: it then takes no more and the
+ * owner gets IBV_EVENT_CQ_ERR. -ENOENT: no such CQ any more.
+ */
+int uodp_cq_push(struct uodp_proc *proc, struct odp_peer *peer, uint32_t index,
+		 const struct uodp_cqe *cqe, bool solicited);
+/* Drop the completions of QPN that nobody has polled yet. */
+void uodp_cq_clean(struct uodp_cq *cq, uint32_t qpn);
+/* The CQ of INDEX in PEER, or NULL when the index or the peer's tables are bad. */
+struct uodp_cq_shm *uodp_cq_shm(struct odp_peer *peer, uint32_t index);
+
+/* ---- rq.c ---- */
+int uodp_rq_init(struct uodp_proc *proc, struct uodp_rq *rq, struct uodp_rq_shm *shm,
+		 uint32_t max_wr, uint32_t max_sge);
+void uodp_rq_fini(struct uodp_proc *proc, struct uodp_rq *rq);
+int uodp_rq_post(struct uodp_rq *rq, const struct ibv_recv_wr *wr);
+/* The receive at the head of PEER's queue, checked; NULL when it is empty. The
+ * caller holds rq->lock (SRQ) or the QP's lock. */
+const struct uodp_rwqe *uodp_rq_peek(struct odp_peer *peer, struct uodp_rq_shm *rq);
+bool uodp_rq_empty(const struct uodp_rq_shm *rq);
+void uodp_rq_pop(struct uodp_rq_shm *rq);
+
+/* ---- dest.c ---- */
+/* The QP with number QPN, wherever it is; -ENOENT when there is none now. */
+int uodp_dest_find(struct uodp_proc *proc, uint32_t qpn, struct uodp_dest *dest);
+/* The shared record of the QP with local INDEX in PEER, or NULL. */
+struct uodp_qp_shm *uodp_qp_shm(struct odp_peer *peer, uint32_t index);
+struct uodp_srq_shm *uodp_srq_shm(struct odp_peer *peer, uint32_t index);
+/* The index of QP in the table of PEER. */
+uint32_t uodp_qp_index(struct odp_peer *peer, const struct uodp_qp_shm *qp);
+
+/* ---- deliver.c: the responder's side, run by the requester ---- */
+/* Take a receive for the message in X. 0; -EAGAIN: none posted (RNR);
+ * -ENOTCONN: the QP cannot receive; -EMSGSIZE: the message does not fit;
+ * -EINVAL: the receive is malformed. */
+int uodp_deliver_begin(struct uodp_qp *qp, struct uodp_exec *x, uint32_t length);
+/* Complete it with CQE (whose wr_id is filled in here). -ENOTCONN: the QP left
+ * its state meanwhile, the message is lost. */
+int uodp_deliver_end(struct uodp_qp *qp, struct uodp_exec *x, struct uodp_cqe *cqe,
+		     bool solicited);
+/* The responder found an error: its QP goes to ERR, with EVENT. */
+void uodp_deliver_error(struct uodp_qp *qp, const struct uodp_dest *dest,
+			enum ibv_event_type event);
+/* Flush the receives of a QP in ERR (lock held). */
+void uodp_resp_flush(struct uodp_proc *proc, struct odp_peer *peer, struct uodp_qp_shm *qp);
+/* The 40 bytes before a datagram's payload; returns its GRH flag. */
+void uodp_grh_fill(const struct uodp_qp *qp, const struct uodp_swqe *w, char grh[40]);
+
+/* ---- exec.c ---- */
+/* Run the send queue until it is empty or its head has to wait (sq_lock held). */
+void uodp_sq_run(struct uodp_qp *qp);
+
+/* ---- progress.c ---- */
+/* Note that QP's head waits until x.deadline (sq_lock held). */
+void uodp_pending_set(struct uodp_qp *qp);
+void uodp_pending_clear(struct uodp_qp *qp);
+/* Run what waits; returns the next deadline. SERVICE: only try locks. */
+uint64_t uodp_progress(struct uodp_proc *proc, bool service);
+/* A reference that keeps QP's memory, NULL when there is none of that index. */
+struct uodp_qp *uodp_qp_pin(struct uodp_proc *proc, uint32_t index);
+void uodp_qp_unpin(struct uodp_qp *qp);
+
+/* ---- event.c ---- */
+/* Hand the events that peers raised to the program (service thread). */
+void uodp_events_drain(struct uodp_proc *proc);
+/* Write the completion event of a CQ of PEER to its channel. */
+void uodp_channel_notify(struct uodp_proc *proc, struct odp_peer *peer, int fd, uint32_t id,
+			 uint64_t handle);
+/* Remove the records that name HANDLE (at byte 0, 8 bytes) from the pipe whose
+ * read end is FD. */
+void uodp_pipe_purge(int fd, size_t record, uint64_t handle);
+/* Remove the async events that name HANDLE from CTX's queue. */
+void uodp_events_purge(struct ibv_context *ctx, uint64_t handle);
+/* Wait until the program has acknowledged what it read (verbs rule). */
+void uodp_wait_acks(pthread_mutex_t *mutex, pthread_cond_t *cond, const uint32_t *completed,
+		    uint32_t reported);
+
+/* ---- modify.c ---- */
+/* Move QP to ERR and flush it, as a failing work request does (sq_lock held). */
+void uodp_qp_error(struct uodp_qp *qp);
+
+/* ---- wr_api.c ---- */
+int uodp_wr_api_init(struct uodp_qp *qp, uint64_t send_ops);
+/* Shared by ibv_post_send() and ibv_wr_*. */
+struct uodp_swqe *uodp_sq_next(struct uodp_qp *qp, uint32_t head);
+
+#endif
