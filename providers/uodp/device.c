@@ -199,15 +199,3 @@ int uodp_device_gid(const struct uodp_device *dev, unsigned index, union ibv_gid
 	*gid = dev->gids[index];
 	return 0;
 }
-
-bool uodp_gid_is_device(const union ibv_gid *gid, unsigned dev)
-{
-	struct uodp_device *devs;
-
-	if (dev >= uodp_devices(&devs))
-		return false;
-	for (unsigned i = 0; i < UODP_NUM_GIDS; i++)
-		if (!memcmp(gid, &devs[dev].gids[i], sizeof(*gid)))
-			return true;
-	return false;
-}

@@ -170,18 +170,23 @@ static bool dest_receives(const struct uodp_dest *dest)
 	       atomic_load_explicit(&dest->qp->gen, memory_order_relaxed) == dest->gen;
 }
 
+/* Packets reach a device by its address. */
+static bool addressed(const struct uodp_dest *dest, const uint8_t dgid[16])
+{
+	return !memcmp(dgid, dest->qp->gids[0], 16) || !memcmp(dgid, dest->qp->gids[1], 16);
+}
+
 /* Find the QP that this one is connected to, once it is there and means us. */
 static bool conn_make(struct uodp_qp *qp)
 {
 	struct uodp_dest dest;
-	union ibv_gid dgid = qp->attr.ah_attr.grh.dgid;
 
 	if (uodp_dest_find(qp->proc, qp->attr.dest_qp_num, &dest) || !dest_receives(&dest))
 		return false;
 	dest.epoch = atomic_load_explicit(&dest.qp->epoch, memory_order_relaxed);
 	/* Packets with another PSN than the responder waits for are not taken. */
 	if (dest.qp->type != qp->shm->type || dest.qp->dest_qpn != qp->shm->qpn ||
-	    dest.qp->rq_psn != qp->shm->sq_psn || !uodp_gid_is_device(&dgid, dest.qp->device))
+	    dest.qp->rq_psn != qp->shm->sq_psn || !addressed(&dest, qp->attr.ah_attr.grh.dgid.raw))
 		return false;
 	qp->conn = dest;
 	return true;
@@ -487,7 +492,6 @@ static bool ud_dest(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x
 {
 	struct uodp_dest *dest = &x->dest;
 	uint32_t qkey = w->remote_qkey;
-	union ibv_gid dgid;
 
 	/* The last destination is remembered: most QPs talk to one. */
 	if (qp->conn.qp && qp->conn.qpn == w->remote_qpn && dest_receives(&qp->conn))
@@ -497,9 +501,7 @@ static bool ud_dest(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x
 	qp->conn = *dest;
 	if (qkey & 0x80000000u) /* IBTA 10.2.5: the sender's own */
 		qkey = qp->shm->qkey;
-	memcpy(dgid.raw, w->dgid, 16);
-	return dest->qp->type == IBV_QPT_UD && dest->qp->qkey == qkey &&
-	       uodp_gid_is_device(&dgid, dest->qp->device);
+	return dest->qp->type == IBV_QPT_UD && dest->qp->qkey == qkey && addressed(dest, w->dgid);
 }
 
 static int ud_move_grh(struct uodp_exec *x, uint64_t *budget, enum side *failed)

@@ -119,6 +119,8 @@ static void shm_init(struct uodp_qp *qp)
 	shm->last_wqe_reached = 0;
 	shm->user_handle = (uintptr_t)&qp->vqp.qp;
 	shm->device = dev->index;
+	for (int i = 0; i < UODP_NUM_GIDS; i++)
+		memcpy(shm->gids[i], dev->gids[i].raw, sizeof(shm->gids[i]));
 	atomic_store_explicit(&shm->recv_busy, 0, memory_order_relaxed);
 	atomic_store_explicit(&shm->tx_msgs, 0, memory_order_relaxed);
 	atomic_store_explicit(&shm->tx_bytes, 0, memory_order_relaxed);

@@ -139,8 +139,7 @@ struct uodp_qp_shm {
 	uint64_t user_handle;      /* struct ibv_qp * in the owner */
 	uint32_t device;           /* index of the device in the owner's list */
 	_Atomic uint32_t epoch;    /* grows when it enters RTR: a new connection */
-	uint8_t gid[16];           /* of the device's port, to check the sender's path */
-	uint64_t pad1[2];
+	uint8_t gids[2][16];       /* of the device's port, to check the sender's path */
 	/* line 4: counters, relaxed, for odpctl */
 	_Atomic uint64_t tx_msgs, tx_bytes, rx_msgs, rx_bytes, faults, rnr;
 	uint64_t pad2[2];

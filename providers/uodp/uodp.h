@@ -139,9 +139,6 @@ bool uodp_is_device(const struct ibv_device *dev);
 int uodp_sysfs_write(const struct uodp_device *dev, const char *run_dir);
 /* The GID at INDEX of the device, or -EINVAL. */
 int uodp_device_gid(const struct uodp_device *dev, unsigned index, union ibv_gid *gid);
-/* Is GID one of the GIDs that the device with index DEV has, in any process of
- * this run directory with the same UODP_DEVICES? */
-bool uodp_gid_is_device(const union ibv_gid *gid, unsigned dev);
 
 /* ---- context.c, channel.c (control plane) ---- */
 struct verbs_context *uodp_alloc_context(struct ibv_device *dev, int cmd_fd, void *priv);
