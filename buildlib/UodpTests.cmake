@@ -7,17 +7,29 @@
 set(UODP_TEST_PREFIX "")
 set(UODP_TEST_WRAPPER ${CMAKE_SOURCE_DIR}/tests/isolate.sh)
 set(UODP_TEST_ENVIRONMENT "")
+
+# The sanitizer's runtime must come before the provider that uodprun preloads.
+function(uodp_runtime_first library)
+	execute_process(COMMAND ${CMAKE_C_COMPILER} -print-file-name=${library}
+		OUTPUT_VARIABLE path OUTPUT_STRIP_TRAILING_WHITESPACE)
+	if(IS_ABSOLUTE "${path}")
+		list(APPEND UODP_TEST_ENVIRONMENT "UODP_PRELOAD_FIRST=${path}")
+		set(UODP_TEST_ENVIRONMENT ${UODP_TEST_ENVIRONMENT} PARENT_SCOPE)
+	endif()
+endfunction()
+
 if(UODP_SANITIZE STREQUAL "address")
 	set(UODP_TEST_PREFIX "asan/")
-	# The runtime comes with the program, after the preloaded provider.
+	uodp_runtime_first(libasan.so)
 	list(APPEND UODP_TEST_ENVIRONMENT
-		"ASAN_OPTIONS=verify_asan_link_order=0"
+		"ASAN_OPTIONS=detect_stack_use_after_return=1"
 		"UBSAN_OPTIONS=print_stacktrace=1")
 elseif(UODP_SANITIZE STREQUAL "thread")
 	set(UODP_TEST_PREFIX "tsan/")
+	uodp_runtime_first(libtsan.so)
 	# The runtime's shadow memory does not fit every random layout.
 	list(APPEND UODP_TEST_WRAPPER setarch --addr-no-randomize)
-	list(APPEND UODP_TEST_ENVIRONMENT "TSAN_OPTIONS=halt_on_error=0:second_deadlock_stack=1")
+	list(APPEND UODP_TEST_ENVIRONMENT "TSAN_OPTIONS=second_deadlock_stack=1")
 endif()
 
 function(uodp_add_test name label timeout)
