@@ -23,8 +23,8 @@ own_apt() {
 	shift
 	"$tool" -o Dir::State="$apt/state" -o Dir::State::Lists="$apt/lists" \
 		-o Dir::State::status="$apt/status" -o Dir::Cache="$apt/cache" \
-		-o Dir::Etc::SourceList="$apt/sources.list" -o Dir::Etc::SourceParts=- \
-		-o Dir::Etc::Preferences=- -o Dir::Etc::PreferencesParts=- \
+		-o Dir::Etc::SourceList="$apt/sources.list" -o Dir::Etc::SourceParts=/dev/null \
+		-o Dir::Etc::Preferences=/dev/null -o Dir::Etc::PreferencesParts=/dev/null \
 		-o APT::Sandbox::User="$(id -un)" -o APT::Architecture=amd64 "$@"
 }
 
@@ -76,6 +76,8 @@ rm -rf "$RXE_CACHE/debs" "$RXE_CACHE"/initrd-*
 [ -e "$RXE_TREE/lib" ] || ln -s usr/lib "$RXE_TREE/lib"
 version=$(basename "$(dirname "$(find "$RXE_TREE/lib/" -path '*/modules/*/kernel' -prune -print -quit)")")
 rxe_vmlinuz "$version" >/dev/null || die "no vmlinuz for version '$version' in ${packages[*]}"
+# The package that brings these lists is not needed for more; depmod asks for them.
+touch "$RXE_TREE/lib/modules/$version/modules."{order,builtin,builtin.modinfo}
 depmod -b "$RXE_TREE" "$version"
 echo "$version" >"$RXE_CACHE/version"
 echo "kernel $version is in $RXE_CACHE"

@@ -41,6 +41,7 @@ initrd() {
 	key=$(cat "$here/guest-init.sh" "$0" | cksum | cut -d' ' -f1)
 	file=$RXE_CACHE/initrd-$version-$key.gz
 	if [ ! -s "$file" ]; then
+		find "$RXE_CACHE" -maxdepth 1 -name 'initrd-*' -mmin +60 -delete
 		root=$job/initrd
 		mkdir -p "$root/bin" "$root/modules"
 		cp "$(command -v busybox)" "$root/bin/busybox"

@@ -104,21 +104,29 @@ void json_print(FILE *out, const struct matrix *matrix)
 
 /* ---- loading ---- */
 
-static const char *get_string(struct json_object *object, const char *key)
+static struct json_object *get_typed(struct json_object *object, const char *key,
+				     enum json_type type)
 {
 	struct json_object *value;
 
-	if (!json_object_object_get_ex(object, key, &value) ||
-	    !json_object_is_type(value, json_type_string))
-		return "";
-	return json_object_get_string(value);
+	if (!json_object_is_type(object, json_type_object) ||
+	    !json_object_object_get_ex(object, key, &value) || !json_object_is_type(value, type))
+		return NULL;
+	return value;
+}
+
+static const char *get_string(struct json_object *object, const char *key)
+{
+	struct json_object *value = get_typed(object, key, json_type_string);
+
+	return value ? json_object_get_string(value) : "";
 }
 
 static int get_int(struct json_object *object, const char *key)
 {
-	struct json_object *value;
+	struct json_object *value = get_typed(object, key, json_type_int);
 
-	return json_object_object_get_ex(object, key, &value) ? json_object_get_int(value) : -1;
+	return value ? json_object_get_int(value) : -1;
 }
 
 #define LOAD_STRING(object, key, field) \
@@ -126,7 +134,7 @@ static int get_int(struct json_object *object, const char *key)
 
 static void load_environment(struct environment *env, struct json_object *object)
 {
-	struct json_object *odp;
+	struct json_object *odp = get_typed(object, "odp", json_type_boolean);
 
 	LOAD_STRING(object, "device", env->device);
 	LOAD_STRING(object, "fw_ver", env->fw_ver);
@@ -134,7 +142,7 @@ static void load_environment(struct environment *env, struct json_object *object
 	env->port = get_int(object, "port");
 	env->gid_index = get_int(object, "gid_index");
 	LOAD_STRING(object, "gid", env->gid);
-	env->odp = json_object_object_get_ex(object, "odp", &odp) && json_object_get_boolean(odp);
+	env->odp = odp && json_object_get_boolean(odp);
 	LOAD_STRING(object, "kernel", env->kernel);
 	LOAD_STRING(object, "machine", env->machine);
 	LOAD_STRING(object, "libibverbs", env->libibverbs);
@@ -186,28 +194,27 @@ static bool load_cell(struct matrix *matrix, struct json_object *object)
 /* Complains itself. Cells that this program does not know are passed over. */
 int json_load(struct matrix *matrix, const char *path)
 {
-	struct json_object *root = json_object_from_file(path), *env, *cells;
-	size_t i, num, unknown = 0;
+	struct json_object *root = (errno = 0, json_object_from_file(path));
+	struct json_object *env = get_typed(root, "environment", json_type_object);
+	struct json_object *cells = get_typed(root, "cells", json_type_array);
+	size_t i, num = cells ? json_object_array_length(cells) : 0, known = 0;
 
 	if (!root) {
-		fprintf(stderr, PROGRAM ": cannot read %s", json_util_get_last_err());
+		fprintf(stderr, PROGRAM ": %s: %s\n", path, errno ? strerror(errno) : "not JSON");
 		return -EINVAL;
 	}
-	if (!json_object_is_type(root, json_type_object) || get_int(root, "format") != FORMAT ||
-	    !json_object_object_get_ex(root, "environment", &env) ||
-	    !json_object_object_get_ex(root, "cells", &cells) ||
-	    !json_object_is_type(cells, json_type_array)) {
-		fprintf(stderr, PROGRAM ": %s holds no answers of format %d\n", path, FORMAT);
-		json_object_put(root);
-		return -EINVAL;
+	if (env && get_int(root, "format") == FORMAT) {
+		load_environment(&matrix->env, env);
+		for (i = 0; i < num; i++)
+			known += load_cell(matrix, json_object_array_get_idx(cells, i));
 	}
-	load_environment(&matrix->env, env);
-	num = json_object_array_length(cells);
-	for (i = 0; i < num; i++)
-		unknown += !load_cell(matrix, json_object_array_get_idx(cells, i));
-	if (unknown)
-		fprintf(stderr, PROGRAM ": %s: %zu of %zu cells are unknown here\n", path, unknown,
-			num);
 	json_object_put(root);
+	if (!known) {
+		fprintf(stderr, PROGRAM ": %s holds no answers of format %d\n", path, FORMAT);
+		return -EINVAL;
+	}
+	if (known < num)
+		fprintf(stderr, PROGRAM ": %s: %zu of %zu cells are unknown here\n", path,
+			num - known, num);
 	return 0;
 }

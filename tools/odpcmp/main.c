@@ -57,10 +57,22 @@ static bool matrix_get(struct matrix *matrix, struct options *opt)
 	return true;
 }
 
-static int run(struct matrix *matrix, struct options *opt)
+static bool compare(const struct matrix *matrix, const struct matrix *theirs, FILE *out)
+{
+	int ret = compare_print(out, matrix, theirs);
+
+	if (ret < 0)
+		fputs(PROGRAM ": the two have no cell in common\n", stderr);
+	return ret == 0;
+}
+
+static int run(struct matrix *matrix, struct matrix *theirs, struct options *opt)
 {
 	bool good;
 
+	/* Before the device is asked, which takes longer. */
+	if (opt->compare && json_load(theirs, opt->compare))
+		return EXIT_BAD;
 	if (!matrix_get(matrix, opt))
 		return EXIT_BAD;
 	if (opt->json)
@@ -69,15 +81,15 @@ static int run(struct matrix *matrix, struct options *opt)
 		table_print(stdout, matrix, opt);
 	good = !matrix_failed(matrix);
 	if (opt->compare)
-		good &= compare_print(opt->json ? stderr : stdout, matrix, opt) == 0;
+		good &= compare(matrix, theirs, opt->json ? stderr : stdout);
 	return good ? EXIT_GOOD : EXIT_BAD;
 }
 
 int main(int argc, char **argv)
 {
 	struct options opt;
-	struct matrix *matrix;
-	int ret;
+	struct matrix *matrix, *theirs;
+	int ret = EXIT_BAD;
 
 	switch (options_parse(&opt, argc, argv)) {
 	case OPTIONS_DONE:
@@ -93,11 +105,12 @@ int main(int argc, char **argv)
 		return EXIT_GOOD;
 	}
 	matrix = matrix_create();
-	if (!matrix) {
+	theirs = matrix_create();
+	if (matrix && theirs)
+		ret = run(matrix, theirs, &opt);
+	else
 		fputs(PROGRAM ": out of memory\n", stderr);
-		return EXIT_BAD;
-	}
-	ret = run(matrix, &opt);
+	matrix_destroy(theirs);
 	matrix_destroy(matrix);
 	if (fflush(stdout) || ferror(stdout)) {
 		perror(PROGRAM);

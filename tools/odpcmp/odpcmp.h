@@ -302,6 +302,6 @@ void table_print(FILE *out, const struct matrix *matrix, const struct options *o
 void json_print(FILE *out, const struct matrix *matrix);
 int json_load(struct matrix *matrix, const char *path);
 /* The number of cells that differ; -errno if nothing could be compared. */
-int compare_print(FILE *out, const struct matrix *matrix, const struct options *opt);
+int compare_print(FILE *out, const struct matrix *matrix, const struct matrix *theirs);
 
 #endif
