@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "internal.h"
+#include "sys.h"
 
 /* Programs select() on low descriptors, or close 3 to some small N at start. */
 #define FD_HIGH 512
@@ -96,7 +97,9 @@ void *odp_map_shared(int fd, uint64_t off, size_t size)
 	if (p == MAP_FAILED)
 		return NULL;
 	munlock(p, size);
-	if (mprotect(p, size, PROT_READ | PROT_WRITE) || madvise(p, size, MADV_DONTFORK)) {
+	/* Not mprotect(): the provider's, in front of libc's, would come back here. */
+	if (odp_sys(SYS_mprotect, p, size, PROT_READ | PROT_WRITE) ||
+	    madvise(p, size, MADV_DONTFORK)) {
 		munmap(p, size);
 		return NULL;
 	}

@@ -174,8 +174,6 @@ static void devices_init(void)
 	for (next = list; (name = strsep(&next, ",")) != NULL;)
 		device_add(name, dir);
 	free(list);
-	if (!num_devices)
-		odp_log(ODP_LOG_ERR, "there is no uodp device: UODP_DEVICES names none that can be had");
 }
 
 unsigned uodp_devices(struct uodp_device **devs)

@@ -22,14 +22,14 @@ static struct {
 	int (*destroy_comp_channel)(struct ibv_comp_channel *ch);
 } next;
 
-/* The versions that programs of this century are linked to. */
+/* Without a version: libibverbs' default ones, or another preloaded library's. */
 static void next_find(void)
 {
-	next.get_device_list = dlvsym(RTLD_NEXT, "ibv_get_device_list", "IBVERBS_1.1");
-	next.free_device_list = dlvsym(RTLD_NEXT, "ibv_free_device_list", "IBVERBS_1.1");
-	next.open_device = dlvsym(RTLD_NEXT, "ibv_open_device", "IBVERBS_1.1");
-	next.create_comp_channel = dlvsym(RTLD_NEXT, "ibv_create_comp_channel", "IBVERBS_1.0");
-	next.destroy_comp_channel = dlvsym(RTLD_NEXT, "ibv_destroy_comp_channel", "IBVERBS_1.0");
+	next.get_device_list = dlsym(RTLD_NEXT, "ibv_get_device_list");
+	next.free_device_list = dlsym(RTLD_NEXT, "ibv_free_device_list");
+	next.open_device = dlsym(RTLD_NEXT, "ibv_open_device");
+	next.create_comp_channel = dlsym(RTLD_NEXT, "ibv_create_comp_channel");
+	next.destroy_comp_channel = dlsym(RTLD_NEXT, "ibv_destroy_comp_channel");
 }
 
 static void next_get(void)
@@ -47,10 +47,11 @@ __attribute__((constructor)) static void preload_init(void)
 static bool only_ours(void)
 {
 	const char *value = getenv("UODP_ONLY");
+	static _Atomic bool said;
 
 	if (!value || !*value || !strcmp(value, "0"))
 		return false;
-	if (strcmp(value, "1"))
+	if (strcmp(value, "1") && !atomic_exchange_explicit(&said, true, memory_order_relaxed))
 		odp_log(ODP_LOG_ERR, "UODP_ONLY: \"%s\" is neither 0 nor 1; taken as 1", value);
 	return true;
 }
@@ -92,7 +93,7 @@ struct ibv_device **ibv_get_device_list(int *num)
 	list = next.get_device_list(&n); /* NULL: a host without RDMA */
 	err = errno;
 	num_devs = uodp_abi_check() ? uodp_devices(&devs) : 0;
-	hide = list && only_ours();
+	hide = only_ours() && list;
 	if (hide) {
 		next.free_device_list(list);
 		list = NULL;
