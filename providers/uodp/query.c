@@ -47,7 +47,8 @@ static void device_fill(const struct uodp_device *dev, struct ibv_device_attr *a
 	attr->sys_image_guid = dev->guid;
 	attr->vendor_id = VENDOR_NONE;
 	attr->device_cap_flags = IBV_DEVICE_CURR_QP_STATE_MOD | IBV_DEVICE_SYS_IMAGE_GUID |
-				 IBV_DEVICE_RC_RNR_NAK_GEN | IBV_DEVICE_UD_AV_PORT_ENFORCE;
+				 IBV_DEVICE_RC_RNR_NAK_GEN | IBV_DEVICE_SRQ_RESIZE |
+				 IBV_DEVICE_UD_AV_PORT_ENFORCE;
 	/* Not GLOB: on memory outside the pool the CPU's atomics do not count. */
 	attr->atomic_cap = IBV_ATOMIC_HCA;
 	device_limits(attr);
