@@ -77,20 +77,11 @@ static int rundir_check(const char *dir, const struct stat *st)
 	return 0;
 }
 
-int odp_rundir_open(char *dir, size_t size)
+static int rundir_open(const char *dir)
 {
 	struct stat st;
 	int fd, ret;
 
-	ret = rundir_choose(dir, size);
-	if (ret)
-		return ret;
-	if (mkdir(dir, 0700) && errno != EEXIST) {
-		ret = -errno;
-		odp_log(ODP_LOG_ERR, "%s: cannot be made: %s: set UODP_DIR to a writable place",
-			dir, strerror(-ret));
-		return ret;
-	}
 	fd = open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0) {
 		ret = -errno;
@@ -115,12 +106,42 @@ int odp_rundir_open(char *dir, size_t size)
 	return fd;
 }
 
-ODP_EXPORT int odp_dir_get(char *buf, size_t size)
+int odp_rundir_open(char *dir, size_t size)
 {
-	int fd = odp_rundir_open(buf, size);
+	int ret = rundir_choose(dir, size);
 
+	if (ret)
+		return ret;
+	if (mkdir(dir, 0700) && errno != EEXIST) {
+		ret = -errno;
+		odp_log(ODP_LOG_ERR, "%s: cannot be made: %s: set UODP_DIR to a writable place",
+			dir, strerror(-ret));
+		return ret;
+	}
+	return rundir_open(dir);
+}
+
+static int rundir_close(int fd)
+{
 	if (fd < 0)
 		return fd;
 	close(fd);
 	return 0;
+}
+
+ODP_EXPORT int odp_dir_get(char *buf, size_t size)
+{
+	return rundir_close(odp_rundir_open(buf, size));
+}
+
+ODP_EXPORT int odp_dir_find(char *buf, size_t size)
+{
+	struct stat st;
+	int ret = rundir_choose(buf, size);
+
+	if (ret)
+		return ret;
+	if (lstat(buf, &st) && errno == ENOENT)
+		return -ENOENT;
+	return rundir_close(rundir_open(buf));
 }

@@ -53,6 +53,9 @@ struct odp_proc *odp_proc_attached(void);
  * -ENAMETOOLONG when SIZE is too small.
  */
 int odp_dir_get(char *buf, size_t size);
+/* As odp_dir_get(), but -ENOENT, with no line and the path in BUF, when there is
+ * none: for those who only look. */
+int odp_dir_find(char *buf, size_t size);
 
 /* The run directory's path; owned by PROC. */
 const char *odp_proc_dir(const struct odp_proc *proc);
