@@ -24,7 +24,7 @@ static void set_error(struct environment *env, const struct options *opt, int re
 	else if (ret == -ENETDOWN)
 		snprintf(env->error, sizeof(env->error), "port %d of %.63s is not active",
 			 opt->port, *env->device ? env->device : device);
-	else if (ret == -ERANGE || ret == -ENOENT)
+	else if (ret == -ENOENT)
 		snprintf(env->error, sizeof(env->error), "port %d of %.63s has no such GID",
 			 opt->port, *env->device ? env->device : device);
 	else

@@ -65,13 +65,14 @@ static int mmap_over_apply(struct memory *m)
 
 static int mremap_apply(struct memory *m)
 {
+	void *to = memory_map(1, m->window, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
 	int flags = MREMAP_MAYMOVE | MREMAP_FIXED;
-	void *addr;
 
-	addr = mremap(memory_window(m), m->window, m->window, flags, memory_hint(1));
-	if (addr == MAP_FAILED)
+	if (to == MAP_FAILED)
 		return -errno;
-	m->moved = addr;
+	if (mremap(memory_window(m), m->window, m->window, flags, to) == MAP_FAILED)
+		return -errno;
+	m->moved = to;
 	return 0;
 }
 

@@ -17,25 +17,24 @@ enum {
 
 /*
  * A library that maps something between the event and the transfer must not
- * land in the hole that the event made. Automatic mappings go elsewhere as long
- * as there is room, so the memory under test gets a corner of its own.
+ * land in the hole that the event made. Automatic mappings go to the top as long
+ * as there is room, so the memory under test gets a corner of its own below; the
+ * second one is for sanitizers, whose shadow covers the first.
  */
-void *memory_hint(unsigned int slot)
+void *memory_map(unsigned int slot, size_t length, int prot, int flags, int fd)
 {
-	uintptr_t base = sizeof(void *) == 8 ? (uintptr_t)1 << 36 : (uintptr_t)1 << 29;
+	static const unsigned int corner_bits[] = { 36, 45 };
+	void *addr = MAP_FAILED;
+	uint64_t hint;
+	size_t i;
 
-	return (void *)(base + ((uintptr_t)slot << 24));
-}
-
-static void *map_somewhere(size_t length, int flags, int fd)
-{
-	int prot = PROT_READ | PROT_WRITE;
-	void *addr;
-
-	addr = mmap(memory_hint(0), length, prot, flags | MAP_FIXED_NOREPLACE, fd, 0);
-	if (addr == MAP_FAILED)
-		addr = mmap(NULL, length, prot, flags, fd, 0);
-	return addr;
+	for (i = 0; i < ARRAY_SIZE(corner_bits) && addr == MAP_FAILED; i++) {
+		hint = (UINT64_C(1) << corner_bits[i]) + ((uint64_t)slot << 24);
+		if (hint <= UINTPTR_MAX)
+			addr = mmap((void *)(uintptr_t)hint, length, prot,
+				    flags | MAP_FIXED_NOREPLACE, fd, 0);
+	}
+	return addr == MAP_FAILED ? mmap(NULL, length, prot, flags, fd, 0) : addr;
 }
 
 int memory_create(struct memory *m, const struct kind *kind, const char *dir)
@@ -53,7 +52,7 @@ int memory_create(struct memory *m, const struct kind *kind, const char *dir)
 		if (m->fd < 0)
 			return m->fd;
 	}
-	m->addr = map_somewhere(m->length, kind->map_flags, m->fd);
+	m->addr = memory_map(0, m->length, PROT_READ | PROT_WRITE, kind->map_flags, m->fd);
 	if (m->addr == MAP_FAILED) {
 		ret = -errno;
 		goto err_close;

@@ -108,8 +108,8 @@ static inline uint8_t *memory_window(const struct memory *m)
 	return m->addr + m->offset;
 }
 
-/* Where no automatic mapping goes: a hole there stays a hole. */
-void *memory_hint(unsigned int slot);
+/* mmap() where no automatic mapping goes: a hole there stays a hole. */
+void *memory_map(unsigned int slot, size_t length, int prot, int flags, int fd);
 
 /*
  * The bytes at the start of each page that are transferred and looked at. The

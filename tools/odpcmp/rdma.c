@@ -51,6 +51,13 @@ static int gid_rank(const struct ibv_gid_entry *entry)
 	return rank;
 }
 
+static bool gid_exists(struct rdma *rdma, int port, int index)
+{
+	struct ibv_gid_entry entry;
+
+	return !ibv_query_gid_ex(rdma->context, port, index, &entry, 0) && gid_rank(&entry);
+}
+
 static int choose_gid(struct rdma *rdma, int port, int table_len)
 {
 	struct ibv_gid_entry entry;
@@ -81,8 +88,8 @@ int rdma_find_gid(struct rdma *rdma, int port, int wanted)
 		return -ENETDOWN;
 	rdma->port = port;
 	rdma->gid_index = wanted;
-	if (wanted >= attr.gid_tbl_len)
-		return -ERANGE;
+	if (wanted >= 0 && !gid_exists(rdma, port, wanted))
+		return -ENOENT;
 	if (wanted >= 0 || attr.link_layer == IBV_LINK_LAYER_INFINIBAND)
 		return 0;
 	ret = choose_gid(rdma, port, attr.gid_tbl_len);
@@ -179,7 +186,6 @@ static int connect_qps(struct rdma *rdma)
 /* len: of the peer's own buffer. What fails half way, rdma_close() takes down. */
 int rdma_connect(struct rdma *rdma, size_t len)
 {
-	int prot = PROT_READ | PROT_WRITE;
 	void *buf;
 
 	errno = 0;
@@ -196,7 +202,7 @@ int rdma_connect(struct rdma *rdma, size_t len)
 	if (!rdma->target)
 		return verbs_error();
 
-	buf = mmap(memory_hint(2), len, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	buf = memory_map(2, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
 	if (buf == MAP_FAILED)
 		return -errno;
 	rdma->buf = buf;

@@ -7,6 +7,7 @@
 #define KIND_WIDTH 13
 #define EVENT_WIDTH 15
 #define CELL_WIDTH 16
+#define MAX_FAILURES 10
 
 static void print_environment(FILE *out, const struct environment *env)
 {
@@ -54,7 +55,7 @@ static void print_head(FILE *out, const struct options *opt)
 struct row {
 	bool asked;
 	bool suits;
-	bool comparable;	/* both kinds of region were asked */
+	bool comparable;	/* both kinds of region were asked, and answered */
 	bool differs;
 };
 
@@ -69,7 +70,7 @@ static struct row row_find(const struct matrix *matrix, size_t kind, size_t even
 		odp = matrix_cell(matrix, kind, event, MR_ODP, op);
 		row.asked |= pinned->state != ANSWER_NONE || odp->state != ANSWER_NONE;
 		row.suits |= pinned->state > ANSWER_NA || odp->state > ANSWER_NA;
-		if (pinned->state == ANSWER_NONE || odp->state == ANSWER_NONE)
+		if (pinned->state != ANSWER_GOOD || odp->state != ANSWER_GOOD)
 			continue;
 		row.comparable = true;
 		row.differs |= strcmp(pinned->text, odp->text);
@@ -127,21 +128,26 @@ static void print_terms(FILE *out, const struct matrix *matrix)
 	fputc('\n', out);
 }
 
+/* The first ones: when nothing works, one reason is all there is. */
 static void print_failures(FILE *out, const struct matrix *matrix)
 {
+	size_t kind, event, mr, op, shown = 0, failed = matrix_failed(matrix);
 	const struct answer *answer;
-	size_t kind, event, mr, op;
+
+	fprintf(out, "%zu cells could not be determined:\n", failed);
 
 	for (kind = 0; kind < num_kinds; kind++)
 	for (event = 0; event < num_events; event++)
 	for (mr = 0; mr < NUM_MR_KINDS; mr++)
 	for (op = 0; op < num_operations; op++) {
 		answer = matrix_cell(matrix, kind, event, mr, op);
-		if (answer->state == ANSWER_FAILED)
+		if (answer->state == ANSWER_FAILED && shown++ < MAX_FAILURES)
 			fprintf(out, "%s %s %s %s: %s: %s\n", kinds[kind].name,
 				events[event].name, mr_names[mr].name, operations[op].name,
 				answer->text, answer->note);
 	}
+	if (failed > MAX_FAILURES)
+		fprintf(out, "and %zu more (see --verbose)\n", failed - MAX_FAILURES);
 }
 
 /* The number of rows that hold both kinds of region; *differ of them differ. */
@@ -162,7 +168,7 @@ static size_t print_rows(FILE *out, const struct matrix *matrix, const struct op
 				fputc('\n', out);
 			last_kind = kind;
 			print_row(out, matrix, opt, kind, event, row.differs);
-			rows += row.comparable && row.suits;
+			rows += row.comparable;
 			*differ += row.differs;
 		}
 	}
@@ -178,10 +184,8 @@ void table_print(FILE *out, const struct matrix *matrix, const struct options *o
 	print_head(out, opt);
 	rows = print_rows(out, matrix, opt, &differ);
 	print_terms(out, matrix);
-	if (matrix_failed(matrix)) {
-		fprintf(out, "%zu cells could not be determined:\n", matrix_failed(matrix));
+	if (matrix_failed(matrix))
 		print_failures(out, matrix);
-	}
 	if (rows)
 		fprintf(out, "%zu of %zu rows differ between pinned and ODP%s\n", differ, rows,
 			differ ? " (*)" : "");
