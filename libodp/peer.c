@@ -136,8 +136,10 @@ static int peer_fd_take(const struct odp_peer *peer, int fd)
 	return ret < 0 ? -errno : odp_fd_high(ret);
 }
 
-/* Pipes and memfds only: to open anything else by path may have effects. */
-static bool peer_fd_can_open(const struct odp_peer *peer, int fd)
+enum peer_fd_kind { PEER_FD_OTHER, PEER_FD_PIPE, PEER_FD_MEMFD };
+
+/* Pipes and memfds are opened by path; with anything else that may have effects. */
+static enum peer_fd_kind peer_fd_kind(const struct odp_peer *peer, int fd)
 {
 	char path[64], target[32];
 	ssize_t n;
@@ -145,9 +147,31 @@ static bool peer_fd_can_open(const struct odp_peer *peer, int fd)
 	snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)peer->pid, fd);
 	n = readlink(path, target, sizeof(target) - 1);
 	if (n < 0)
-		return false;
+		return PEER_FD_OTHER;
 	target[n] = 0;
-	return !strncmp(target, "pipe:", 5) || !strncmp(target, "/memfd:", 7);
+	if (!strncmp(target, "pipe:", 5))
+		return PEER_FD_PIPE;
+	return strncmp(target, "/memfd:", 7) ? PEER_FD_OTHER : PEER_FD_MEMFD;
+}
+
+static int peer_fd_any(const struct odp_peer *peer, int fd, int flags)
+{
+	int ret;
+
+	switch (peer_fd_kind(peer, fd)) {
+	case PEER_FD_PIPE:
+		/* A writer that is a reader too gets no SIGPIPE when the peer dies. */
+		if ((flags & O_ACCMODE) == O_WRONLY)
+			flags = (flags & ~O_ACCMODE) | O_RDWR;
+		return peer_fd_open(peer, fd, flags);
+	case PEER_FD_MEMFD:
+		return peer_fd_open(peer, fd, flags);
+	default:
+		if (!peer->self)
+			return peer_fd_take(peer, fd);
+		ret = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+		return ret < 0 ? -errno : odp_fd_high(ret);
+	}
 }
 
 ODP_EXPORT int odp_peer_fd(struct odp_peer *peer, int fd, int flags)
@@ -158,22 +182,16 @@ ODP_EXPORT int odp_peer_fd(struct odp_peer *peer, int fd, int flags)
 		return -EBADF;
 	if (!odp_peer_check(peer))
 		return -ESRCH;
-	if (peer->self && !peer_fd_can_open(peer, fd)) {
-		ret = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-		return ret < 0 ? -errno : odp_fd_high(ret);
-	}
-	ret = peer_fd_can_open(peer, fd) ? peer_fd_open(peer, fd, flags) : peer_fd_take(peer, fd);
+	ret = peer_fd_any(peer, fd, flags);
 	if (ret == -EMFILE && odp_fd_limit_raise())
-		return odp_peer_fd(peer, fd, flags);
-	if (ret == -ENOENT)
-		ret = -EBADF;
-	/* While it lives, its pid named no other process. */
+		ret = peer_fd_any(peer, fd, flags);
+	/* As long as it lives, its pid named no other process. */
 	if (!odp_peer_check(peer)) {
 		if (ret >= 0)
 			close(ret);
 		return -ESRCH;
 	}
-	return ret;
+	return ret == -ENOENT ? -EBADF : ret;
 }
 
 /* ---- The pool ---- */

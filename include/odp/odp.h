@@ -221,6 +221,14 @@ int odp_region_advise(struct odp_region *region, enum odp_advice advice, uint64_
  * if the kernel had called an MMU notifier: the next access faults. */
 int odp_invalidate(struct odp_proc *proc, void *addr, size_t length);
 
+/*
+ * Whoever changes the protection of [addr, addr+length) with mprotect(2) calls
+ * this after it, before anyone may count on the change: there is no event that
+ * would tell. On-demand regions then refuse what PROT forbids; pinned ones go
+ * on as before.
+ */
+int odp_protect(struct odp_proc *proc, void *addr, size_t length, int prot);
+
 struct odp_region_stats { /* names as `rdma statistic show mr` */
 	uint64_t page_faults;                /* pages a transfer found missing */
 	uint64_t page_faults_handled;        /* of these, resolved */
