@@ -120,12 +120,17 @@ static void print_terms(FILE *out, const struct matrix *matrix)
 		{ "reg ", "ibv_reg_mr() refused, with this errno" },
 		{ "REM_ACCESS_ERR", "the peer's work completion has IBV_WC_REM_ACCESS_ERR" },
 	};
+	bool any = false;
 	size_t i;
 
-	for (i = 0; i < ARRAY_SIZE(terms); i++)
-		if (occurs(matrix, terms[i].term))
-			fprintf(out, "%-15s %s\n", terms[i].term, terms[i].meaning);
-	fputc('\n', out);
+	for (i = 0; i < ARRAY_SIZE(terms); i++) {
+		if (!occurs(matrix, terms[i].term))
+			continue;
+		fprintf(out, "%-15s %s\n", terms[i].term, terms[i].meaning);
+		any = true;
+	}
+	if (any)
+		fputc('\n', out);
 }
 
 /* The first ones: when nothing works, one reason is all there is. */

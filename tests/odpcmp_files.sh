@@ -1,0 +1,64 @@
+#!/bin/bash
+# SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause)
+# Usage: odpcmp_files.sh ODPCMP
+# What odpcmp does without a device: usage, saved answers, comparisons.
+set -u
+odpcmp=$1
+answers=$(cd "$(dirname "$0")" && pwd)/rxe/answers.json
+dir=$(mktemp -d "${TMPDIR:-/tmp}/odpcmp-test.XXXXXX")
+trap 'rm -rf "$dir"' EXIT
+failed=0
+
+# expect STATUS PATTERN ARGUMENT...: PATTERN must be in what odpcmp prints.
+expect() {
+	local status=$1 pattern=$2 output got
+
+	shift 2
+	output=$("$odpcmp" "$@" 2>&1)
+	got=$?
+	if [ $got -ne "$status" ] || ! grep -qE -- "$pattern" <<<"$output"; then
+		printf 'odpcmp %s\n  exit %d, expected %d with "%s" in:\n%s\n' "$*" $got \
+			"$status" "$pattern" "$output"
+		failed=1
+	fi
+}
+
+expect 0 '^Usage: odpcmp' --help
+expect 0 '^odpcmp [0-9]' --version
+expect 0 '^  truncate-grow ' --list
+expect 2 "'bogus' is none of anon," --kind=anon,bogus
+expect 2 "'' is none of" --event=
+expect 2 "'sideways' is none of read, write" --op sideways
+expect 2 'is no number from 1 to 255' -i 0
+expect 2 'is no number from 0 to 65535' -g 1x
+expect 2 'Try' --no-such-option
+expect 2 "'stray' is no option" stray
+
+expect 0 '^[0-9]+ of [0-9]+ rows differ between pinned and ODP' --from "$answers"
+expect 0 '^  anon +truncate +n/a +n/a +n/a +n/a$' --from "$answers" --kind anon --event truncate
+expect 0 '^\* memfd +punch +old +not visible +new +visible$' --from "$answers" --kind memfd
+expect 0 '^256 cells .*: 0 differ$' --from "$answers" --compare "$answers"
+
+"$odpcmp" --from "$answers" --json >"$dir/again.json" || failed=1
+diff <(grep -v '"odpcmp":' "$answers") <(grep -v '"odpcmp":' "$dir/again.json") || failed=1
+sed '/"memfd", "event": "truncate", "mr": "odp", "op": "read"/s/REM_ACCESS_ERR"/old"/' \
+	"$answers" >"$dir/other.json"
+expect 1 '^differs: memfd truncate odp read: REM_ACCESS_ERR here, old on rxe0$' \
+	--from "$answers" --compare "$dir/other.json"
+expect 1 '^256 cells .*: 1 differ$' --from "$answers" --compare "$dir/other.json"
+expect 0 ': 0 differ$' --from "$answers" --op write --compare "$dir/other.json"
+expect 1 'no cell in common' --from "$answers" --kind anon --event punch --compare "$answers"
+sed 's/"state": "ok"/"state": "failed"/' "$answers" >"$dir/failed.json"
+expect 1 'cells could not be determined' --from "$dir/failed.json"
+
+expect 1 'No such file' --from "$dir/none.json"
+expect 1 'not JSON' --compare /etc/passwd
+head -c 2000 "$answers" >"$dir/cut.json"
+expect 1 'not JSON' --from "$dir/cut.json"
+echo '{"format": 1, "environment": {}, "cells": [1, null, {"kind": 3}]}' >"$dir/odd.json"
+expect 1 'holds no answers of format 1' --from "$dir/odd.json"
+echo '[]' >"$dir/array.json"
+expect 1 'holds no answers' --from "$dir/array.json"
+sed 's/"format": 1/"format": 2/' "$answers" >"$dir/future.json"
+expect 1 'holds no answers of format 1' --from "$dir/future.json"
+exit $failed
