@@ -126,7 +126,9 @@ static int peer_fd_open(const struct odp_peer *peer, int fd, int flags)
 
 	snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)peer->pid, fd);
 	ret = open(path, flags | O_CLOEXEC | O_NOCTTY);
-	return ret < 0 ? -errno : odp_fd_high(ret);
+	if (ret < 0)
+		return errno == ENOENT ? -EBADF : -errno;
+	return odp_fd_high(ret);
 }
 
 static int peer_fd_take(const struct odp_peer *peer, int fd)
@@ -191,7 +193,7 @@ ODP_EXPORT int odp_peer_fd(struct odp_peer *peer, int fd, int flags)
 			close(ret);
 		return -ESRCH;
 	}
-	return ret == -ENOENT ? -EBADF : ret;
+	return ret;
 }
 
 /* ---- The pool ---- */
