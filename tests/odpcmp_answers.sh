@@ -3,7 +3,7 @@
 # Usage: odpcmp_answers.sh [WRAPPER...] ODPCMP [ODPCMP-OPTION]...
 #
 # uodp0 must answer as rdma_rxe did in a virtual machine: its answers are
-# recorded in rxe/answers.json (made by "rxe/run-in-vm.sh odpcmp -d rxe0 --json").
+# recorded in rxe/answers.json (by rxe/judge.sh --record).
 # Anything else fails, a cell that cannot be determined included.
 here=$(cd "$(dirname "$0")" && pwd)
 [ $# -gt 0 ] || { echo "usage: $0 [WRAPPER...] ODPCMP [ODPCMP-OPTION]..." >&2; exit 2; }
