@@ -7,7 +7,7 @@
  * thread: it takes only locks that are never held while program memory is
  * touched, allocates nothing, and touches no program memory.
  *
- * Lock order: proc->conv_lock, proc->mem_lock, proc->peer_lock,
+ * Lock order: conv_lock, mem_lock (mem.h), proc->peer_lock,
  * proc->alloc_lock; shared locks (struct odp_lock) come last, one at a time.
  */
 #ifndef ODP_INTERNAL_H

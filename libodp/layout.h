@@ -115,16 +115,17 @@ static_assert(offsetof(struct odp_domain, lanes) % 4096 == 0, "lanes of a slot f
 /*
  * Translation entry: one a page of a region, 64 bits.
  *   VALID  the page may be used; WRITE too for writing.
- *   FAULTING  a thread is resolving it; bits 16.. hold its slot + 1, so that a
- *          waiter can tell a dead resolver and take over.
- *   where  (bits 4,5) POOL: bits 12.. are the frame's offset in the pool;
+ *   where  (bits 4,5) POOL: bits 12.. are the frame's offset in the pool, also
+ *          while the page is not valid, so that any process can fault it in;
  *          VA: the owner's address space; PIN: the region's pinned buffers.
+ *   NOWRITE, NOACCESS: the mapping's protection, which a fault respects.
  * Zero: not known yet.
  */
 typedef uint64_t odp_entry_t;
 #define ODP_E_VALID ((odp_entry_t)1 << 0)
 #define ODP_E_WRITE ((odp_entry_t)1 << 1)
-#define ODP_E_FAULTING ((odp_entry_t)1 << 2)
+#define ODP_E_NOWRITE ((odp_entry_t)1 << 2)
+#define ODP_E_NOACCESS ((odp_entry_t)1 << 3)
 #define ODP_E_WHERE ((odp_entry_t)3 << 4)
 #define ODP_E_POOL ((odp_entry_t)1 << 4)
 #define ODP_E_VA ((odp_entry_t)2 << 4)
@@ -164,6 +165,18 @@ static_assert(sizeof(struct odp_mr_shm) == 128, "two lines a region");
 
 #define ODP_SEG_MAGIC 0x676573706464706full
 
+/* Where things are in the pin ring's mapping (one for both queues): what only
+ * the creator of an io_uring is told. entries 0: there is no ring. */
+struct odp_pin_ring {
+	_Atomic uint32_t entries; /* of the submission queue; release store, last */
+	uint32_t cq_entries;
+	uint32_t ring_len, sqes_len;
+	uint32_t sq_head, sq_tail, sq_array;
+	uint32_t cq_head, cq_tail, cqes;
+	uint32_t pad[6];
+};
+static_assert(sizeof(struct odp_pin_ring) == 64, "one line");
+
 /* A process's segment, a sparse memfd. */
 struct odp_seg {
 	uint64_t magic;
@@ -178,7 +191,8 @@ struct odp_seg {
 	struct odp_lock ring;      /* serializes submissions to the pin ring */
 	_Atomic uint32_t regions_high; /* highest region index ever used + 1 */
 	uint32_t pad0;
-	uint8_t pad[4096 - 64];
+	struct odp_pin_ring pin;   /* written by the owner before ring_fd is set */
+	uint8_t pad[4096 - 128];
 	struct odp_mr_shm mrs[ODP_MAX_REGIONS];
 	/* arena follows, at .arena */
 };

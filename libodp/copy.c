@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/* Copies between spans: one load of each page's entry, one copy, inside a lane. */
+#include <sched.h>
+
+#include "mem.h"
+#include "move.h"
+
+#define ENTER_TRIES 256
+
+/* Where a span's next bytes are. */
+struct run {
+	odp_entry_t where; /* ODP_E_POOL: N bytes at PTR; else ask another way */
+	char *ptr;
+	uint64_t n;
+	uint64_t page;     /* of the region */
+	uint64_t addr;     /* in the owner's address space */
+};
+
+static inline void cpu_relax(void)
+{
+#if defined(__x86_64__)
+	__builtin_ia32_pause();
+#else
+	__asm__ volatile("" ::: "memory");
+#endif
+}
+
+/* A gate is shut for some microseconds at most times: wait that long. */
+static bool lane_enter_wait(struct odp_lane *lane, struct odp_peer *a, struct odp_peer *b)
+{
+	for (int i = 0; i < ENTER_TRIES; i++) {
+		if (odp_lane_enter(lane, a, b))
+			return true;
+		if (i % 16 == 15)
+			sched_yield();
+		else
+			cpu_relax();
+	}
+	return false;
+}
+
+static inline uint64_t mr_pos(const struct odp_mr_shm *mr, uint64_t iova)
+{
+	return iova - mr->iova + (mr->addr & ODP_PAGE_MASK);
+}
+
+/* N bytes within one valid page of the pool, or NULL: the common case. */
+static inline char *span_fast(const struct odp_span *span, size_t n, odp_entry_t need)
+{
+	const struct odp_mr_shm *mr = span->mr;
+	uint64_t pos, at, xlat;
+	odp_entry_t e;
+	char *win;
+
+	if (!span->peer)
+		return (char *)(uintptr_t)span->addr;
+	/* acquire: pairs with the store of KEY; what follows belongs to it. */
+	if (!mr || atomic_load_explicit(&mr->key, memory_order_acquire) != span->key)
+		return NULL;
+	pos = mr_pos(mr, span->addr);
+	xlat = mr->xlat + (pos >> ODP_PAGE_SHIFT) * sizeof(odp_entry_t);
+	if ((pos & ODP_PAGE_MASK) + n > ODP_PAGE_SIZE || pos >> ODP_PAGE_SHIFT >= mr->npages ||
+	    xlat > ODP_SEG_SIZE - sizeof(odp_entry_t))
+		return NULL;
+	/* acquire: pairs with the store that made the page valid. */
+	e = atomic_load_explicit((_Atomic odp_entry_t *)((char *)span->peer->seg + xlat),
+				 memory_order_acquire);
+	at = (e & ODP_E_FRAME) + (pos & ODP_PAGE_MASK);
+	if ((e & need) != (need & ~(ODP_E_WHERE ^ ODP_E_POOL)) || at >= ODP_POOL_SIZE)
+		return NULL;
+	win = atomic_load_explicit(&span->peer->windows[at >> ODP_WINDOW_SHIFT],
+				   memory_order_acquire);
+	return win ? win + (at & ODP_WINDOW_MASK) : NULL;
+}
+
+static bool entry_ok(odp_entry_t e, bool write)
+{
+	odp_entry_t need = ODP_E_VALID | (write ? ODP_E_WRITE : 0);
+
+	return (e & need) == need;
+}
+
+/* The frames after the first that follow on from it, in the pool and in the region. */
+static uint64_t run_extend(const struct odp_span *span, uint64_t page, odp_entry_t e, uint64_t n,
+			   uint64_t max, bool write)
+{
+	while (n < max) {
+		_Atomic odp_entry_t *p = odp_xlat_entry(span->peer, span->mr, ++page);
+		odp_entry_t next = p ? atomic_load_explicit(p, memory_order_acquire) : 0;
+
+		if ((next & ODP_E_WHERE) != (e & ODP_E_WHERE))
+			break;
+		if ((e & ODP_E_WHERE) == ODP_E_POOL &&
+		    (!entry_ok(next, write) || !((next & ODP_E_FRAME) & ODP_WINDOW_MASK) ||
+		     (next & ODP_E_FRAME) != (e & ODP_E_FRAME) + ODP_PAGE_SIZE))
+			break;
+		n += ODP_PAGE_SIZE;
+		e = next;
+	}
+	return odp_min(n, max);
+}
+
+/* Inside the lane: find SPAN's next bytes, at most MAX, faulting them in. */
+static int run_find(const struct odp_span *span, uint64_t max, bool write, struct run *run)
+{
+	struct odp_mr_shm *mr = span->mr;
+	_Atomic odp_entry_t *p;
+	odp_entry_t e;
+	uint64_t pos, in;
+	int ret;
+
+	if (!span->peer) {
+		*run = (struct run){ODP_E_POOL, (char *)(uintptr_t)span->addr, max, 0, 0};
+		return 0;
+	}
+	if (!mr || atomic_load_explicit(&mr->key, memory_order_acquire) != span->key)
+		return -EKEYREVOKED;
+	pos = mr_pos(mr, span->addr);
+	in = pos & ODP_PAGE_MASK;
+	run->page = pos >> ODP_PAGE_SHIFT;
+	run->addr = odp_page_down(mr->addr) + pos;
+	p = odp_xlat_entry(span->peer, mr, run->page);
+	if (!p)
+		return -EFAULT;
+	e = atomic_load_explicit(p, memory_order_acquire);
+	if ((e & ODP_E_WHERE) == ODP_E_POOL && !entry_ok(e, write)) {
+		ret = odp_fault_pool(span->peer, mr, run->page,
+				     odp_page_up(in + max) >> ODP_PAGE_SHIFT, write, false);
+		if (ret)
+			return ret;
+		e = atomic_load_explicit(p, memory_order_acquire);
+		if ((e & ODP_E_WHERE) == ODP_E_POOL && !entry_ok(e, write))
+			return -EAGAIN;
+	}
+	run->where = e & ODP_E_WHERE;
+	run->n = run_extend(span, run->page, e, odp_min(ODP_PAGE_SIZE - in, max), max, write);
+	if (run->where != ODP_E_POOL)
+		return run->where ? 0 : -EFAULT;
+	run->ptr = odp_pool_ptr(span->peer, (e & ODP_E_FRAME) + in, run->n);
+	return run->ptr ? 0 : -EFAULT;
+}
+
+/* Pages of the owner's address space that were reached count as faulted in. */
+static void va_count(struct odp_span *span, const struct run *run, uint64_t n, bool ok)
+{
+	struct odp_mr_shm *mr = span->mr;
+	uint64_t last = (((run->addr & ODP_PAGE_MASK) + n - 1) >> ODP_PAGE_SHIFT), won = 0;
+
+	if (!ok) {
+		atomic_fetch_add_explicit(&mr->page_faults, 1, memory_order_relaxed);
+		return;
+	}
+	for (uint64_t i = 0; i <= last; i++) {
+		_Atomic odp_entry_t *p = odp_xlat_entry(span->peer, mr, run->page + i);
+		odp_entry_t e = p ? atomic_load_explicit(p, memory_order_relaxed) : ODP_E_VALID;
+
+		if (e & ODP_E_VALID || (e & ODP_E_WHERE) != ODP_E_VA)
+			continue;
+		won += atomic_compare_exchange_strong_explicit(p, &e, e | ODP_E_VALID,
+							       memory_order_relaxed,
+							       memory_order_relaxed);
+	}
+	if (!won)
+		return;
+	atomic_fetch_add_explicit(&mr->page_faults, won, memory_order_relaxed);
+	atomic_fetch_add_explicit(&mr->page_faults_handled, won, memory_order_relaxed);
+	atomic_fetch_add_explicit(&mr->pages_valid, won, memory_order_relaxed);
+}
+
+/* Outside the pool side: the system calls may wait for the owner's service thread. */
+static ssize_t run_io(struct odp_span *span, const struct run *run, void *buf, size_t n, bool write)
+{
+	struct odp_lane *lane = odp_lane_get(odp_self);
+	ssize_t ret = -EKEYREVOKED;
+
+	odp_lane_va_enter(lane);
+	/* seq_cst after entering: pairs with odp_fence(proc, true) of the destroyer,
+	 * who clears the key first. */
+	if (atomic_load_explicit(&span->mr->key, memory_order_seq_cst) != span->key)
+		goto out;
+	if (run->where == ODP_E_PIN) {
+		ret = odp_pin_io(span->peer, span->mr, run->addr, buf, n, write);
+	} else {
+		ret = odp_va_io(span->peer, run->addr, buf, n, write);
+		va_count(span, run, ret > 0 ? (uint64_t)ret : n, ret > 0);
+	}
+out:
+	odp_lane_va_leave(lane);
+	return ret;
+}
+
+ssize_t odp_span_io(struct odp_span *span, void *buf, size_t n, bool write)
+{
+	struct odp_lane *lane = odp_lane_get(odp_self);
+	struct odp_peer *peer = span->peer ? span->peer : odp_self->self;
+	struct run run;
+	int ret;
+
+	if (!lane_enter_wait(lane, peer, peer))
+		return -EAGAIN;
+	ret = run_find(span, n, write, &run);
+	if (!ret && run.where == ODP_E_POOL) {
+		if (write)
+			odp_move(run.ptr, buf, run.n);
+		else
+			odp_move(buf, run.ptr, run.n);
+	}
+	odp_lane_leave(lane);
+	if (ret)
+		return ret;
+	n = run.n;
+	return run.where == ODP_E_POOL ? (ssize_t)n : run_io(span, &run, buf, n, write);
+}
+
+int odp_span_frame(struct odp_lane *lane, struct odp_span *span, size_t n, void **ptr)
+{
+	struct run run = {0};
+	int ret;
+
+	if (!lane_enter_wait(lane, span->peer, span->peer))
+		return -EAGAIN;
+	ret = run_find(span, n, true, &run);
+	if (!ret && (run.where != ODP_E_POOL || run.n < n || ((uintptr_t)run.ptr & (n - 1))))
+		ret = -ENOTBLK;
+	*ptr = run.ptr;
+	if (ret)
+		odp_lane_leave(lane);
+	return ret;
+}
+
+static int span_fail(struct odp_span *span, int err)
+{
+	if (err != -EAGAIN)
+		span->err = err;
+	return err;
+}
+
+/* At least one side is not in the pool: by way of a buffer, if need be. */
+static int copy_bounce(struct odp_span *dst, struct odp_span *src, size_t *len)
+{
+	char small[2048], *buf = NULL, *big = NULL;
+	ssize_t got, put = 0;
+	size_t n = odp_min(*len, ODP_BOUNCE_SIZE);
+
+	*len = 0;
+	if (!src->peer) {
+		buf = (char *)(uintptr_t)src->addr;
+		got = (ssize_t)n;
+	} else if (!dst->peer) {
+		got = odp_span_io(src, (void *)(uintptr_t)dst->addr, n, false);
+		put = got;
+	} else {
+		if (n > sizeof(small))
+			big = odp_bounce_get(odp_self->mem);
+		buf = big ? big : small;
+		got = odp_span_io(src, buf, big ? n : odp_min(n, sizeof(small)), false);
+	}
+	while (got > 0 && put < got) {
+		ssize_t ret = odp_span_io(dst, buf + put, (size_t)(got - put), true);
+
+		if (ret <= 0) {
+			if (!put)
+				put = ret;
+			break;
+		}
+		put += ret;
+	}
+	if (big)
+		odp_bounce_put(odp_self->mem, big);
+	if (got < 0)
+		return span_fail(src, (int)got);
+	if (put < 0)
+		return span_fail(dst, (int)put);
+	dst->addr += (uint64_t)put;
+	src->addr += (uint64_t)put;
+	*len = (size_t)put;
+	return put ? 0 : -EAGAIN;
+}
+
+/* As much as one look at both sides' entries allows. */
+static int copy_step(struct odp_lane *lane, struct odp_span *dst, struct odp_span *src, size_t max,
+		     size_t *done)
+{
+	struct odp_peer *a = dst->peer ? dst->peer : odp_self->self;
+	struct odp_peer *b = src->peer ? src->peer : odp_self->self;
+	struct run d, s;
+	int ret;
+
+	*done = 0;
+	if (!lane_enter_wait(lane, a, b))
+		return -EAGAIN;
+	ret = run_find(src, max, false, &s);
+	if (ret) {
+		span_fail(src, ret);
+		goto out;
+	}
+	ret = run_find(dst, s.n, true, &d);
+	if (ret) {
+		span_fail(dst, ret);
+		goto out;
+	}
+	if (d.where != ODP_E_POOL || s.where != ODP_E_POOL) {
+		ret = -ENOTBLK;
+		goto out;
+	}
+	*done = odp_min(d.n, s.n);
+	odp_move(d.ptr, s.ptr, *done);
+	dst->addr += *done;
+	src->addr += *done;
+out:
+	odp_lane_leave(lane);
+	return ret;
+}
+
+static __attribute__((noinline)) int copy_slow(struct odp_lane *lane, struct odp_span *dst,
+					       struct odp_span *src, size_t *len)
+{
+	size_t want = odp_min(*len, ODP_SLICE), done = 0, n;
+	int ret = 0;
+
+	while (done < want) {
+		ret = copy_step(lane, dst, src, want - done, &n);
+		done += n;
+		if (!ret)
+			continue;
+		/* What was copied stands; the rest, or its error, is for the next call. */
+		if (done) {
+			dst->err = src->err = 0;
+			ret = 0;
+		} else if (ret == -ENOTBLK) {
+			n = want;
+			ret = copy_bounce(dst, src, &n);
+			done = n;
+		}
+		break;
+	}
+	*len = done;
+	return ret;
+}
+
+ODP_EXPORT int odp_copy(struct odp_span *dst, struct odp_span *src, size_t *len)
+{
+	struct odp_lane *lane = odp_lane_get(odp_self);
+	size_t n = *len;
+
+	if (odp_likely(n - 1 < ODP_PAGE_SIZE &&
+		       odp_lane_enter(lane, dst->peer ? dst->peer : odp_self->self,
+				      src->peer ? src->peer : odp_self->self))) {
+		char *d = span_fast(dst, n, ODP_E_WHERE | ODP_E_VALID | ODP_E_WRITE);
+		char *s = span_fast(src, n, ODP_E_WHERE | ODP_E_VALID);
+
+		if (odp_likely(d && s)) {
+			odp_move(d, s, n);
+			odp_lane_leave(lane);
+			dst->addr += n;
+			src->addr += n;
+			return 0;
+		}
+		odp_lane_leave(lane);
+	}
+	return copy_slow(lane, dst, src, len);
+}

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/*
+ * fork: the child gets private copies of converted ranges, as it would of
+ * private memory. They are absent in the child (MADV_DONTFORK); it maps and
+ * copies them before fork returns there, while the parent waits with its gate
+ * shut, so that the child sees memory as it was at the fork.
+ */
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+
+#include "mem.h"
+
+#define CHILD_WAIT_MS 60000
+
+static struct odp_mem *fork_mem; /* of a fork that is under way */
+
+static void fork_prepare(void)
+{
+	struct odp_proc *proc = odp_proc_attached();
+	struct odp_mem *m = proc ? proc->mem : NULL;
+
+	fork_mem = m;
+	if (!m)
+		return;
+	pthread_mutex_lock(&m->conv_lock);
+	if (pipe2(m->fork_pipe, O_CLOEXEC))
+		m->fork_pipe[0] = m->fork_pipe[1] = -1;
+	odp_freeze(proc);
+	odp_fence(proc, false);
+	odp_mem_lock(m);
+}
+
+/* Until the child has closed its end, having its copy or being dead. */
+static void child_wait(struct odp_mem *m)
+{
+	struct pollfd p = {.fd = m->fork_pipe[0], .events = POLLIN};
+
+	if (p.fd < 0)
+		return;
+	close(m->fork_pipe[1]);
+	if (poll(&p, 1, CHILD_WAIT_MS) == 0)
+		odp_log(ODP_LOG_WARN, "the child of a fork takes long to copy registered memory");
+	close(m->fork_pipe[0]);
+}
+
+static void fork_parent(void)
+{
+	struct odp_mem *m = fork_mem;
+
+	if (!m)
+		return;
+	odp_mem_unlock(m);
+	child_wait(m);
+	odp_thaw(m->proc);
+	pthread_mutex_unlock(&m->conv_lock);
+}
+
+/* The handlers of other libraries, and fork's caller, find the memory there. */
+static int range_copy(struct odp_mem *m, const struct odp_umem *um)
+{
+	uint64_t len = um->it.last + 1 - um->it.start, at = um->it.start;
+	uint64_t off = um->off, limit = off + len, next;
+	long ret = odp_sys_mmap(at, len, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+
+	if (ret != (long)at)
+		return ret < 0 ? (int)ret : -EEXIST;
+	for (; off < limit; at += next - off, off = next) {
+		if (!odp_pool_run(m, off, limit, &next))
+			continue;
+		for (uint64_t done = 0; done < next - off; done += (uint64_t)ret) {
+			ret = odp_sys_pread(m->pool_fd, (void *)(uintptr_t)(at + done),
+					    next - off - done, off + done);
+			if (ret <= 0)
+				return ret ? (int)ret : -EIO;
+		}
+	}
+	if (um->prot != (PROT_READ | PROT_WRITE))
+		odp_sys(SYS_mprotect, um->it.start, len, um->prot);
+	return 0;
+}
+
+static void child_fds_close(struct odp_mem *m)
+{
+	int fds[] = {m->conv_uffd, m->pagemap_fd, m->maps_fd, m->pipe_rd, m->pipe_wr};
+
+	for (unsigned i = 0; i < sizeof(fds) / sizeof(*fds); i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+}
+
+static void fork_child(void)
+{
+	struct odp_mem *m = fork_mem;
+	struct odp_inode *n;
+	int ret;
+
+	if (!m)
+		return;
+	for (n = odp_itree_first(&m->umems, 0, UINT64_MAX); n;
+	     n = odp_itree_next(&m->umems, n, 0, UINT64_MAX)) {
+		ret = range_copy(m, (struct odp_umem *)n);
+		if (ret)
+			odp_log(ODP_LOG_ERR, "child of fork: no copy of registered memory at %#lx: %s",
+				(long)n->start, strerrordesc_np(-ret));
+	}
+	child_fds_close(m);
+	if (m->fork_pipe[0] >= 0) {
+		close(m->fork_pipe[0]);
+		close(m->fork_pipe[1]);
+	}
+	fork_mem = NULL;
+}
+
+/*
+ * Registered when the library is loaded: before the handler that closes the
+ * pool's descriptor in the child, which must run after this one.
+ */
+__attribute__((constructor)) static void fork_handlers_register(void)
+{
+	pthread_atfork(fork_prepare, fork_parent, fork_child);
+}

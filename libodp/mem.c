@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/* Sets the memory side up: the pool, the userfaultfds, the pin ring. */
+#include <fcntl.h>
+#include <linux/memfd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "mem.h"
+
+/*
+ * The stack of this thread may lie in a range that another thread converted, and
+ * a touch of a page of it that is missing waits for the service thread. Fault in
+ * what may be used while the lock is held, before it is held.
+ */
+static void stack_ready(void)
+{
+	volatile char probe[16384];
+
+	for (size_t i = 0; i < sizeof(probe); i += ODP_PAGE_SIZE / 2)
+		probe[i] = 0;
+}
+
+void odp_mem_lock(struct odp_mem *m)
+{
+	stack_ready();
+	pthread_mutex_lock(&m->mem_lock);
+}
+
+void odp_mem_unlock(struct odp_mem *m)
+{
+	pthread_mutex_unlock(&m->mem_lock);
+}
+
+char *odp_bounce_get(struct odp_mem *m)
+{
+	uint32_t used = atomic_load_explicit(&m->bounce_used, memory_order_relaxed);
+	int i;
+
+	do {
+		if (used == (1u << ODP_BOUNCES) - 1)
+			return NULL;
+		i = __builtin_ctz(~used);
+		/* acquire: after the last user's release in odp_bounce_put(). */
+	} while (!atomic_compare_exchange_weak_explicit(&m->bounce_used, &used, used | 1u << i,
+							memory_order_acquire,
+							memory_order_relaxed));
+	return m->bounces + i * ODP_BOUNCE_SIZE;
+}
+
+void odp_bounce_put(struct odp_mem *m, char *buf)
+{
+	unsigned i = (unsigned)((size_t)(buf - m->bounces) / ODP_BOUNCE_SIZE);
+
+	/* release: our use of the buffer happens before the next one's. */
+	atomic_fetch_and_explicit(&m->bounce_used, ~(1u << i), memory_order_release);
+}
+
+static enum odp_backing backing_from_env(void)
+{
+	const char *s = getenv("UODP_BACKING");
+
+	if (!s || !*s || !strcmp(s, "auto"))
+		return ODP_BACKING_AUTO;
+	if (!strcmp(s, "pool"))
+		return ODP_BACKING_POOL;
+	if (!strcmp(s, "va"))
+		return ODP_BACKING_VA;
+	odp_log(ODP_LOG_ERR, "UODP_BACKING=%s is none of auto, pool, va: taken as auto", s);
+	return ODP_BACKING_AUTO;
+}
+
+static int pool_open(struct odp_mem *m)
+{
+	struct stat st;
+	int fd = memfd_create("uodp-pool", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	if (fd < 0)
+		return -errno;
+	fd = odp_fd_high(fd);
+	/* Sealed in size: a peer that maps it cannot be given SIGBUS by a truncate. */
+	if (ftruncate(fd, ODP_POOL_SIZE) || fstat(fd, &st) ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)) {
+		int err = -errno;
+
+		close(fd);
+		return err;
+	}
+	m->pool_fd = fd;
+	m->pool_dev = st.st_dev;
+	m->pool_ino = st.st_ino;
+	return 0;
+}
+
+static void locks_init(struct odp_mem *m)
+{
+	pthread_mutex_init(&m->conv_lock, NULL);
+	pthread_mutex_init(&m->mem_lock, NULL);
+	pthread_mutex_init(&m->pin_slots, NULL);
+	pthread_mutex_init(&m->pin_pipe, NULL);
+}
+
+static int tables_map(struct odp_mem *m)
+{
+	m->refs = odp_mem_map((ODP_POOL_SIZE >> ODP_PAGE_SHIFT) * sizeof(*m->refs));
+	m->free_keys = odp_mem_map(ODP_MAX_REGIONS * sizeof(*m->free_keys));
+	m->variants = odp_mem_map(ODP_MAX_REGIONS);
+	m->bounces = odp_mem_map(ODP_BOUNCES * ODP_BOUNCE_SIZE);
+	if (!m->refs || !m->free_keys || !m->variants || !m->bounces)
+		return -ENOMEM;
+	/* 4 GiB of address space, of which a fork needs nothing. */
+	madvise(m->refs, (ODP_POOL_SIZE >> ODP_PAGE_SHIFT) * sizeof(*m->refs), MADV_DONTFORK);
+	return 0;
+}
+
+static void tables_unmap(struct odp_mem *m)
+{
+	if (m->refs)
+		munmap(m->refs, (ODP_POOL_SIZE >> ODP_PAGE_SHIFT) * sizeof(*m->refs));
+	if (m->free_keys)
+		munmap(m->free_keys, ODP_MAX_REGIONS * sizeof(*m->free_keys));
+	if (m->variants)
+		munmap(m->variants, ODP_MAX_REGIONS);
+	if (m->bounces)
+		munmap(m->bounces, ODP_BOUNCES * ODP_BOUNCE_SIZE);
+}
+
+static void optional_open(struct odp_mem *m)
+{
+	int ret = odp_uffd_init(m);
+
+	if (ret)
+		odp_log(ODP_LOG_WARN,
+			"no userfaultfd (%s): on-demand regions follow the page tables, slower",
+			strerrordesc_np(-ret));
+	ret = odp_pin_open(m);
+	if (ret)
+		odp_log(ODP_LOG_DEBUG, "no io_uring (%s): shared memory cannot be pinned",
+			strerrordesc_np(-ret));
+}
+
+int odp_mem_open(struct odp_proc *proc)
+{
+	struct odp_mem *m = odp_priv_alloc(sizeof(*m));
+	int ret;
+
+	if (!m)
+		return -ENOMEM;
+	m->proc = proc;
+	m->uffd = m->conv_uffd = m->pagemap_fd = m->maps_fd = -1;
+	m->pipe_rd = m->pipe_wr = m->fork_pipe[0] = m->fork_pipe[1] = -1;
+	m->backing = backing_from_env();
+	locks_init(m);
+	ret = tables_map(m);
+	if (ret)
+		goto err_unmap_tables;
+	ret = pool_open(m);
+	if (ret)
+		goto err_unmap_tables;
+	ret = odp_maps_open(m);
+	if (ret)
+		goto err_close_pool;
+	proc->mem = m;
+	proc->self->pool_fd = m->pool_fd;
+	optional_open(m);
+	proc->self->slot->pool_fd = m->pool_fd;
+	proc->self->slot->uffd_fd = m->uffd;
+	proc->self->uffd = m->uffd;
+	return 0;
+
+err_close_pool:
+	close(m->pool_fd);
+err_unmap_tables:
+	tables_unmap(m);
+	odp_priv_free(m, sizeof(*m));
+	odp_log(ODP_LOG_ERR, "cannot set up the memory pool: %s", strerrordesc_np(-ret));
+	return ret;
+}
+
+int odp_mem_uffd(struct odp_proc *proc)
+{
+	return proc->mem ? proc->mem->uffd : -1;
+}

@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/*
+ * The memory side of libodp: what its files know of each other.
+ *
+ * Locks, in the order in which they are taken:
+ *   conv_lock  one registration that looks at or changes the program's mappings
+ *              at a time; may be held while program memory is touched, so the
+ *              service thread never takes it.
+ *   mem_lock   the trees, frame counts and regions below. Never held while
+ *              program memory is touched or a program-visible fault can happen:
+ *              the service thread takes it to answer exactly those faults. Taken
+ *              with odp_mem_lock(), which first makes sure of the stack.
+ *   pin_slots  the table of registered buffers; not by the service thread.
+ *   pin_pipe   the pipe to and from pinned buffers; held around system calls that
+ *              touch bounce buffers and pinned pages only.
+ *
+ * Who changes translation entries: registration fills them before the key is
+ * published; a faulting thread sets VALID with a compare-and-swap inside the
+ * pool side of its lane with the owner's gate open; everything else is done by
+ * the owner with its gate shut and all lanes fenced. So a thread in a lane sees
+ * no entry lose a right, and no invalidation sees a fault half done: that is the
+ * whole of the collision-retry protocol. (A page that is not a pool frame may
+ * become one at any time: both ways reach the same bytes.)
+ */
+#ifndef ODP_MEM_H
+#define ODP_MEM_H
+
+#include <sys/mman.h>
+
+#include "internal.h"
+#include "itree.h"
+#include "sys.h"
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#define MADV_POPULATE_WRITE 23
+#endif
+
+#define ODP_PAGE_MASK (ODP_PAGE_SIZE - 1)
+#define ODP_WINDOW_MASK (((uint64_t)1 << ODP_WINDOW_SHIFT) - 1)
+
+static inline uint64_t odp_page_down(uint64_t x)
+{
+	return x & ~ODP_PAGE_MASK;
+}
+static inline uint64_t odp_page_up(uint64_t x)
+{
+	return (x + ODP_PAGE_MASK) & ~ODP_PAGE_MASK;
+}
+static inline uint64_t odp_min(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+static inline uint64_t odp_max(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+/*
+ * Offsets of the pool that belong together: a converted range with the guard
+ * behind it, or a pinned region's spare frames. Freed as a whole, when no frame
+ * is mapped or pinned any more and no lane can still hold one.
+ */
+struct odp_extent {
+	struct odp_inode it;      /* pool offsets, guard included */
+	uint64_t live;            /* frames with a count, + 1 for a region's spares */
+	struct odp_extent *next;  /* in mem->dead */
+	bool fenced;              /* no lane can hold a frame of it */
+};
+
+/* A converted range of the program's addresses: linear in the pool. */
+struct odp_umem {
+	struct odp_inode it;      /* addresses */
+	uint64_t off;             /* pool offset of it.start */
+	struct odp_extent *ext;
+	uint32_t prot;
+	struct odp_umem *next;    /* in mem->spare */
+};
+
+struct odp_region {
+	struct odp_inode it;      /* page-rounded addresses */
+	struct odp_mem *mem;
+	struct odp_mr_shm *mr;
+	_Atomic odp_entry_t *xlat;
+	uint64_t npages;
+	struct odp_extent *spares; /* pinned in the pool: a frame per page for orphans */
+	uint64_t locked;          /* bytes counted against RLIMIT_MEMLOCK */
+	uint32_t key;
+	enum odp_kind kind;
+	bool in_tree;
+	struct odp_region *next;  /* in mem->zombies */
+};
+
+#define ODP_PIN_SLOTS 16384u
+#define ODP_PIN_SHIFT 30          /* a registered buffer holds at most this much */
+
+/* The pin ring of a process, as mapped here. */
+struct odp_pin_view {
+	_Atomic uint32_t gen;     /* of the peer it belongs to, + 1; 0: none */
+	int ring_fd;
+	char *ring;
+	size_t ring_len;
+	void *sqes;
+	size_t sqes_len;
+};
+
+#define ODP_BOUNCE_SIZE ((size_t)64 << 10)
+#define ODP_BOUNCES 16
+
+struct odp_mem {
+	struct odp_proc *proc;
+	int pool_fd;
+	uint64_t pool_dev, pool_ino;
+	int uffd;                 /* -1: no events, nothing is converted */
+	int conv_uffd;
+	int pagemap_fd;
+	int maps_fd;
+	bool query_maps;          /* the kernel answers PROCMAP_QUERY */
+	enum odp_backing backing; /* $UODP_BACKING */
+	uint64_t probe;           /* a registered, present page: see odp_uffd_settle() */
+	_Atomic uint64_t event_seq; /* odd between the read of an event and its end */
+
+	pthread_mutex_t conv_lock;
+	char *maps_buf;           /* conv_lock */
+
+	pthread_mutex_t mem_lock; /* all of the next block */
+	struct odp_itree umems;
+	struct odp_itree regions;
+	struct odp_itree extents;
+	uint32_t *refs;           /* by frame: 1 mapped, + 1 a pinned region */
+	struct odp_umem *spare;   /* for splits, which must not allocate */
+	unsigned nspare;
+	struct odp_extent *dead;  /* await a fence and a thread that may free */
+	struct odp_region *zombies; /* destroyed, but a stopped peer may be inside */
+	uint64_t pool_next;       /* where the search for free offsets begins */
+	uint32_t *free_keys;      /* indexes in the order in which they were freed */
+	uint32_t free_head, free_count;
+	uint8_t *variants;        /* last 8-bit variant of each index */
+	uint32_t key_high;
+
+	_Atomic uint64_t locked;  /* bytes pinned */
+
+	/* pinned buffers */
+	pthread_mutex_t pin_slots;
+	uint64_t *pin_used;       /* bit map, pin_slots */
+	pthread_mutex_t pin_pipe;
+	int pipe_rd, pipe_wr;
+	bool pin_ok;
+	struct odp_pin_view *pins; /* [ODP_MAX_PROCS], pin_pipe */
+
+	_Atomic uint32_t bounce_used;
+	char *bounces;
+	int fork_pipe[2];
+};
+
+/* Memory of libodp's own, sparse; not from the program's heap. */
+static inline void *odp_mem_map(size_t size)
+{
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+/* ---- mem.c ---- */
+void odp_mem_lock(struct odp_mem *m);
+void odp_mem_unlock(struct odp_mem *m);
+/* One of the shared bounce buffers (ODP_BOUNCE_SIZE), NULL when all are in use. */
+char *odp_bounce_get(struct odp_mem *m);
+void odp_bounce_put(struct odp_mem *m, char *buf);
+
+/* ---- uffd.c ---- */
+/* A userfaultfd that also answers for faults in the kernel, or -errno. */
+int odp_uffd_open(uint64_t features);
+int odp_uffd_init(struct odp_mem *m);
+/* Wait until every event raised before now has been acted on. */
+void odp_uffd_settle(struct odp_mem *m);
+/* Map frames that the pool holds at ADDR in the owner's address space, as far as
+ * that goes without an error. */
+void odp_uffd_map(int uffd, uint64_t addr, uint64_t len);
+
+/* ---- backing_pool.c ---- */
+struct odp_extent *odp_extent_create(struct odp_mem *m, uint64_t len);
+void odp_extent_hold(struct odp_extent *ext);          /* mem_lock */
+void odp_extent_drop(struct odp_mem *m, struct odp_extent *ext, bool fenced); /* mem_lock */
+struct odp_extent *odp_extent_find(struct odp_mem *m, uint64_t off);  /* mem_lock */
+/* Count the N frames at OFF of EXT once more, once less (mem_lock). */
+void odp_frames_get(struct odp_mem *m, struct odp_extent *ext, uint64_t off, uint64_t n);
+void odp_frames_put(struct odp_mem *m, uint64_t off, uint64_t n, bool fenced);
+void odp_pool_punch(struct odp_mem *m, uint64_t off, uint64_t len);
+/* Allocate the holes in [off, off+len) and map them in this process's view. */
+int odp_pool_populate(struct odp_peer *peer, uint64_t off, uint64_t len);
+/* The run of data (or hole) at OFF: its kind returned, its end in *END (<= LIMIT). */
+bool odp_pool_run(struct odp_mem *m, uint64_t off, uint64_t limit, uint64_t *end);
+/* Free what a fence has made free (no lock held, not the service thread). */
+void odp_pool_reap(struct odp_mem *m);
+
+/* ---- umem.c: all under mem_lock but odp_umem_reserve() ---- */
+int odp_umem_reserve(struct odp_mem *m, unsigned n);
+struct odp_umem *odp_umem_find(struct odp_mem *m, uint64_t addr);
+/* The first that overlaps [start, end). */
+struct odp_umem *odp_umem_first(struct odp_mem *m, uint64_t start, uint64_t end);
+bool odp_umem_covers(struct odp_mem *m, uint64_t start, uint64_t end);
+/* Record [start, start+len) at OFF; joined to the record before it if linear. */
+int odp_umem_add(struct odp_mem *m, uint64_t start, uint64_t len, uint64_t off,
+		 struct odp_extent *ext, uint32_t prot);
+/* The program has grown a mapping into the guard: find or make ADDR's record. */
+struct odp_umem *odp_umem_extend(struct odp_mem *m, uint64_t addr);
+/* Make AT the start of a record, if it lies inside one. */
+int odp_umem_split(struct odp_mem *m, uint64_t at);
+/* Forget a record (the frames' counts are the caller's matter). */
+void odp_umem_remove(struct odp_mem *m, struct odp_umem *um);
+
+/* ---- maps.c (conv_lock) ---- */
+enum odp_vma_kind { ODP_VMA_ANON, ODP_VMA_POOL, ODP_VMA_OTHER };
+struct odp_vma {
+	uint64_t start, end, off;
+	uint32_t prot;
+	enum odp_vma_kind kind;
+};
+int odp_maps_open(struct odp_mem *m);
+/* The first mapping that ends above AT; false if it starts at END or above. */
+bool odp_vma_next(struct odp_mem *m, uint64_t at, uint64_t end, struct odp_vma *vma);
+
+/* ---- convert.c (conv_lock) ---- */
+/* Move [start, end), part of one private anonymous mapping, to the pool. */
+int odp_convert(struct odp_mem *m, uint64_t start, uint64_t end, uint32_t prot);
+
+/* ---- place.c (conv_lock), region.c ---- */
+/* Choose R's backing (AUTO on entry: choose freely) and make its memory so. */
+int odp_place(struct odp_region *r, bool write, enum odp_backing *backing);
+void odp_region_reap(struct odp_mem *m);
+/* CAP_IPC_LOCK: RLIMIT_MEMLOCK does not count. */
+bool odp_lock_exempt(void);
+
+/* ---- keys.c (mem_lock) ---- */
+int odp_key_alloc(struct odp_mem *m, uint32_t *key);
+void odp_key_free(struct odp_mem *m, uint32_t key);
+
+/* ---- xlat.c ---- */
+/* Fill a new region's entries (mem_lock); where: ODP_E_VA or ODP_E_PIN for pages
+ * that the pool does not hold. */
+void odp_xlat_fill(struct odp_region *r, odp_entry_t where);
+/* Entries of on-demand regions in [start, end) that are not pool frames become
+ * the frames that now lie there (mem_lock). */
+void odp_xlat_adopt(struct odp_mem *m, uint64_t start, uint64_t end);
+odp_entry_t odp_xlat_prot(uint32_t prot);
+
+/* ---- invalidate.c: gate shut, lanes fenced, mem_lock held ---- */
+void odp_inv_remove(struct odp_mem *m, uint64_t start, uint64_t end, bool fenced);
+void odp_inv_unmap(struct odp_mem *m, uint64_t start, uint64_t end, bool fenced);
+void odp_inv_remap(struct odp_mem *m, uint64_t from, uint64_t to, uint64_t len, bool fenced);
+
+/* ---- fault.c: inside the pool side of a lane, the owner's gate open ---- */
+/* Resolve the page (and those after it that are missing too, up to WANT pages).
+ * 0, or -EFAULT. ADVICE counts as prefetch, not as fault. */
+int odp_fault_pool(struct odp_peer *peer, struct odp_mr_shm *mr, uint64_t page, uint64_t want,
+		   bool write, bool advice);
+/* The entry of PAGE, NULL if the record is not to be trusted. */
+_Atomic odp_entry_t *odp_xlat_entry(const struct odp_peer *peer, const struct odp_mr_shm *mr,
+				    uint64_t page);
+
+/* ---- backing_va.c, backing_pin.c: outside the pool side ---- */
+/* Copy N bytes between BUF and the owner's address ADDR: bytes done, or -errno. */
+ssize_t odp_va_io(struct odp_peer *peer, uint64_t addr, void *buf, size_t n, bool write);
+int odp_pin_open(struct odp_mem *m);
+bool odp_pin_usable(const struct odp_mem *m);
+int odp_pin_register(struct odp_region *r);
+void odp_pin_unregister(struct odp_region *r);
+ssize_t odp_pin_io(struct odp_peer *peer, const struct odp_mr_shm *mr, uint64_t addr, void *buf,
+		   size_t n, bool write);
+
+/* ---- copy.c ---- */
+/* N bytes between BUF, private, and SPAN, not advanced: bytes done, or -errno. */
+ssize_t odp_span_io(struct odp_span *span, void *buf, size_t n, bool write);
+
+/* N bytes (a power of two) of SPAN, to be written, as an aligned pointer into the
+ * pool: 0 with the lane entered; else -errno, -ENOTBLK when it is not there. */
+int odp_span_frame(struct odp_lane *lane, struct odp_span *span, size_t n, void **ptr);
+
+#endif

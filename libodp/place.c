@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/*
+ * Decides where a new region's memory lives, and takes it there. conv_lock is
+ * held throughout, so no other registration changes the mappings meanwhile; that
+ * the program does so itself is its own race.
+ */
+#include <pthread.h>
+#include <string.h>
+
+#include "mem.h"
+
+/* What a range consists of. */
+struct survey {
+	bool hole;      /* nothing mapped */
+	bool noaccess;  /* PROT_NONE */
+	bool nowrite;
+	bool fixed;     /* something that cannot be in the pool */
+	bool pool;      /* something that can, or is */
+};
+
+struct range {
+	uint64_t start, end;
+};
+
+#define STACK_BELOW ((uint64_t)64 << 10)
+#define STACK_ABOVE ((uint64_t)256 << 10)
+#define STACK_MAX ((uint64_t)64 << 20)
+#define TLS_BELOW ((uint64_t)128 << 10)
+#define TLS_ABOVE ((uint64_t)8 << 10)
+
+/*
+ * Pages that the moving thread itself needs: its stack with, in threads other
+ * than the first, the thread's block of libc above it; and its TLS; and our own
+ * variables.
+ */
+static void own_pages(struct range out[3])
+{
+	uint64_t sp = (uintptr_t)__builtin_frame_address(0), tls = (uintptr_t)pthread_self();
+	bool joined = tls > sp && tls - sp < STACK_MAX;
+
+	out[0].start = odp_page_down(sp - STACK_BELOW);
+	out[0].end = odp_page_up(joined ? tls + TLS_ABOVE : sp + STACK_ABOVE);
+	out[1].start = odp_page_down(tls - TLS_BELOW);
+	out[1].end = odp_page_up(tls + TLS_ABOVE);
+	out[2].start = odp_page_down((uintptr_t)&odp_self);
+	out[2].end = out[2].start + ODP_PAGE_SIZE;
+}
+
+/* The first part of R, from its start, that is wholly own pages or wholly not. */
+static bool own_split(struct range *r)
+{
+	struct range own[3];
+	bool inside = false;
+
+	own_pages(own);
+	for (int i = 0; i < 3; i++) {
+		if (r->start >= own[i].start && r->start < own[i].end) {
+			r->end = odp_min(r->end, own[i].end);
+			inside = true;
+		} else if (own[i].start > r->start) {
+			r->end = odp_min(r->end, own[i].start);
+		}
+	}
+	return inside;
+}
+
+/* Pages under a registered buffer must stay what that buffer holds. */
+static bool pin_overlaps(struct odp_mem *m, uint64_t start, uint64_t end)
+{
+	struct odp_inode *n;
+	bool found = false;
+
+	odp_mem_lock(m);
+	for (n = odp_itree_first(&m->regions, start, end - 1); n && !found;
+	     n = odp_itree_next(&m->regions, n, start, end - 1))
+		found = ((struct odp_region *)n)->mr->pin_count > 0;
+	odp_mem_unlock(m);
+	return found;
+}
+
+/* Records of addresses that the pool has left without an event. */
+static void stale_drop(struct odp_mem *m, uint64_t start, uint64_t end)
+{
+	bool stale, fenced;
+
+	odp_mem_lock(m);
+	stale = odp_umem_first(m, start, end);
+	odp_mem_unlock(m);
+	if (!stale)
+		return;
+	odp_freeze(m->proc);
+	fenced = odp_fence(m->proc, false);
+	odp_mem_lock(m);
+	odp_inv_unmap(m, start, end, fenced);
+	odp_mem_unlock(m);
+	odp_thaw(m->proc);
+}
+
+/* Parts of the pool that the program mapped itself, growing a mapping. */
+static bool grown_adopt(struct odp_mem *m, uint64_t start, uint64_t end)
+{
+	bool ok = true;
+
+	odp_mem_lock(m);
+	for (uint64_t at = start; at < end && ok; at += ODP_PAGE_SIZE) {
+		struct odp_umem *um = odp_umem_find(m, at);
+
+		if (!um)
+			um = odp_umem_extend(m, at);
+		if (um)
+			at = um->it.last + 1 - ODP_PAGE_SIZE;
+		else
+			ok = false;
+	}
+	odp_mem_unlock(m);
+	return ok;
+}
+
+static void survey_prot(struct survey *s, uint32_t prot)
+{
+	s->noaccess |= !(prot & (PROT_READ | PROT_WRITE));
+	s->nowrite |= !(prot & PROT_WRITE);
+}
+
+/* May [start, end) of VMA be in the pool? In *END how far the answer holds. */
+static bool vma_poolable(struct odp_mem *m, const struct odp_vma *vma, uint64_t start,
+			 uint64_t *end)
+{
+	struct range r = {start, *end};
+
+	if (m->uffd < 0 || vma->kind == ODP_VMA_OTHER)
+		return false;
+	if (vma->kind == ODP_VMA_POOL)
+		return grown_adopt(m, start, *end);
+	if (own_split(&r)) {
+		*end = r.end;
+		return false;
+	}
+	*end = r.end;
+	return !pin_overlaps(m, r.start, r.end);
+}
+
+typedef int (*part_fn)(struct odp_mem *m, const struct odp_vma *vma, uint64_t start, uint64_t end,
+		       bool poolable, struct survey *s);
+
+/* Call FN for each part of [start, end) that is mapped and of one kind. */
+static int parts_walk(struct odp_mem *m, uint64_t start, uint64_t end, part_fn fn,
+		      struct survey *s)
+{
+	uint64_t at = start, part;
+	struct odp_vma vma;
+	int ret = 0;
+
+	while (at < end && !ret) {
+		if (!odp_vma_next(m, at, end, &vma)) {
+			s->hole = true;
+			break;
+		}
+		if (vma.start > at) {
+			s->hole = true;
+			at = vma.start;
+		}
+		part = odp_min(vma.end, end);
+		bool poolable = vma_poolable(m, &vma, at, &part);
+
+		ret = fn(m, &vma, at, part, poolable, s);
+		at = part;
+	}
+	return ret;
+}
+
+static int part_survey(struct odp_mem *m, const struct odp_vma *vma, uint64_t start, uint64_t end,
+		       bool poolable, struct survey *s)
+{
+	survey_prot(s, vma->prot);
+	if (poolable)
+		s->pool = true;
+	else
+		s->fixed = true;
+	if (vma->kind != ODP_VMA_POOL)
+		stale_drop(m, start, end);
+	return 0;
+}
+
+static int part_convert(struct odp_mem *m, const struct odp_vma *vma, uint64_t start, uint64_t end,
+			bool poolable, struct survey *s)
+{
+	if (poolable && vma->kind == ODP_VMA_ANON && odp_convert(m, start, end, vma->prot))
+		s->fixed = true;
+	return 0;
+}
+
+/* Wholly in the pool already: nothing to look up. */
+static bool survey_records(struct odp_mem *m, uint64_t start, uint64_t end, struct survey *s)
+{
+	bool covered;
+
+	odp_mem_lock(m);
+	covered = odp_umem_covers(m, start, end);
+	for (uint64_t at = start; covered && at < end;) {
+		struct odp_umem *um = odp_umem_find(m, at);
+
+		survey_prot(s, um->prot);
+		at = um->it.last + 1;
+	}
+	odp_mem_unlock(m);
+	s->pool = covered;
+	return covered;
+}
+
+/* ---- pinned memory is there at once, whichever way ---- */
+
+/* Frames for the holes of [start, end), which the pool holds. */
+static int pool_resolve(struct odp_mem *m, uint64_t start, uint64_t end)
+{
+	for (uint64_t at = start; at < end;) {
+		uint64_t off, limit, next;
+		struct odp_umem *um;
+		int ret = 0;
+
+		odp_mem_lock(m);
+		um = odp_umem_first(m, at, end);
+		if (um) {
+			at = odp_max(at, um->it.start);
+			off = um->off + (at - um->it.start);
+			limit = off + (odp_min(um->it.last + 1, end) - at);
+		}
+		odp_mem_unlock(m);
+		if (!um)
+			break;
+		for (; off < limit && !ret; at += next - off, off = next)
+			if (!odp_pool_run(m, off, limit, &next)) {
+				ret = odp_pool_populate(m->proc->self, off, next - off);
+				odp_uffd_map(m->uffd, at, next - off);
+			}
+		if (ret)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static int pages_resolve(const struct odp_region *r, bool write)
+{
+	long ret = odp_sys_madvise(r->it.start, r->npages << ODP_PAGE_SHIFT,
+				   write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+
+	if (ret == -EINVAL || !ret) /* or a kernel before 5.14 */
+		return 0;
+	return ret == -ENOMEM ? -ENOMEM : -EFAULT;
+}
+
+static int spares_get(struct odp_region *r)
+{
+	r->spares = odp_extent_create(r->mem, r->npages << ODP_PAGE_SHIFT);
+	if (!r->spares)
+		return -ENOMEM;
+	odp_mem_lock(r->mem);
+	odp_extent_hold(r->spares);
+	odp_mem_unlock(r->mem);
+	return 0;
+}
+
+static int place_pin(struct odp_region *r, bool write, enum odp_backing *backing)
+{
+	static _Atomic bool warned;
+	int ret = pages_resolve(r, write);
+
+	if (ret)
+		return ret;
+	*backing = ODP_BACKING_PIN;
+	ret = odp_pin_usable(r->mem) ? odp_pin_register(r) : -EOPNOTSUPP;
+	/* A real device may only read, and the kernel's pin is for writing. */
+	if (!ret || ret == -ENOMEM || (write && ret != -EOPNOTSUPP))
+		return ret == -EOPNOTSUPP || !ret ? ret : ret == -ENOMEM ? ret : -EFAULT;
+	if (ret == -EOPNOTSUPP && !atomic_exchange(&warned, true))
+		odp_log(ODP_LOG_WARN,
+			"memory outside the pool cannot be pinned here: it follows its mapping");
+	odp_log(ODP_LOG_DEBUG, "%#lx: not pinned (%s)", (long)r->it.start, strerrordesc_np(-ret));
+	*backing = ODP_BACKING_VA;
+	return spares_get(r);
+}
+
+static int place_pinned(struct odp_region *r, bool write, struct survey *s,
+			enum odp_backing *backing)
+{
+	struct odp_mem *m = r->mem;
+	int ret;
+
+	if (s->hole || s->noaccess || (write && s->nowrite))
+		return -EFAULT;
+	if (*backing == ODP_BACKING_AUTO || *backing == ODP_BACKING_POOL) {
+		if (!s->fixed)
+			parts_walk(m, r->it.start, r->it.last + 1, part_convert, s);
+		if (!s->fixed) {
+			*backing = ODP_BACKING_POOL;
+			ret = pool_resolve(m, r->it.start, r->it.last + 1);
+			return ret ? ret : spares_get(r);
+		}
+		if (*backing == ODP_BACKING_POOL)
+			return -EOPNOTSUPP;
+	}
+	return place_pin(r, write, backing);
+}
+
+static int place_on_demand(struct odp_region *r, struct survey *s, enum odp_backing *backing)
+{
+	if (*backing == ODP_BACKING_POOL && (s->fixed || s->hole))
+		return -EOPNOTSUPP;
+	if (*backing != ODP_BACKING_VA && s->pool)
+		parts_walk(r->mem, r->it.start, r->it.last + 1, part_convert, s);
+	if (*backing == ODP_BACKING_POOL && s->fixed)
+		return -EOPNOTSUPP;
+	if (*backing == ODP_BACKING_AUTO)
+		*backing = s->pool ? ODP_BACKING_POOL : ODP_BACKING_VA;
+	return 0;
+}
+
+int odp_place(struct odp_region *r, bool write, enum odp_backing *backing)
+{
+	struct odp_mem *m = r->mem;
+	struct survey s = {0};
+
+	if (*backing == ODP_BACKING_AUTO)
+		*backing = m->backing;
+	if (!survey_records(m, r->it.start, r->it.last + 1, &s))
+		parts_walk(m, r->it.start, r->it.last + 1, part_survey, &s);
+	if (r->kind == ODP_PINNED)
+		return place_pinned(r, write, &s, backing);
+	return place_on_demand(r, &s, backing);
+}

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/* mprotect, of which userfaultfd tells nothing: its caller does. */
+#include "mem.h"
+
+static void region_protect(struct odp_region *r, uint64_t start, uint64_t end, odp_entry_t deny)
+{
+	uint64_t page = (odp_max(start, r->it.start) - r->it.start) >> ODP_PAGE_SHIFT;
+	uint64_t last = (odp_min(end - 1, r->it.last) - r->it.start) >> ODP_PAGE_SHIFT;
+	uint64_t valid = 0, n = last + 1 - page;
+
+	for (; page <= last; page++) {
+		odp_entry_t old = atomic_load_explicit(&r->xlat[page], memory_order_relaxed);
+
+		if ((old & ODP_E_WHERE) != ODP_E_POOL)
+			continue; /* the kernel checks */
+		valid += old & ODP_E_VALID ? 1 : 0;
+		atomic_store_explicit(&r->xlat[page],
+				      (old & (ODP_E_FRAME | ODP_E_WHERE)) | deny,
+				      memory_order_release);
+	}
+	atomic_fetch_add_explicit(&r->mr->page_invalidations, n, memory_order_relaxed);
+	atomic_fetch_add_explicit(&r->mr->page_invalidations_handled, valid, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&r->mr->pages_valid, valid, memory_order_relaxed);
+}
+
+static int umems_protect(struct odp_mem *m, uint64_t start, uint64_t end, uint32_t prot)
+{
+	struct odp_inode *n;
+
+	if (odp_umem_split(m, start) || odp_umem_split(m, end))
+		return -ENOMEM;
+	for (n = odp_itree_first(&m->umems, start, end - 1); n;
+	     n = odp_itree_next(&m->umems, n, start, end - 1))
+		((struct odp_umem *)n)->prot = prot;
+	for (n = odp_itree_first(&m->regions, start, end - 1); n;
+	     n = odp_itree_next(&m->regions, n, start, end - 1)) {
+		struct odp_region *r = (struct odp_region *)n;
+
+		if (r->kind == ODP_ON_DEMAND)
+			region_protect(r, start, end, odp_xlat_prot(prot));
+	}
+	return 0;
+}
+
+ODP_EXPORT int odp_protect(struct odp_proc *proc, void *addr, size_t length, int prot)
+{
+	struct odp_mem *m = proc->mem;
+	uint64_t start = odp_page_down((uintptr_t)addr), end;
+	int ret;
+
+	if (__builtin_add_overflow((uintptr_t)addr, length, &end))
+		return -EINVAL;
+	end = odp_page_up(end);
+	if (end <= start)
+		return 0;
+	ret = odp_umem_reserve(m, 2);
+	if (ret)
+		return ret;
+	odp_freeze(proc);
+	odp_fence(proc, false);
+	odp_mem_lock(m);
+	ret = umems_protect(m, start, end, (uint32_t)prot);
+	odp_mem_unlock(m);
+	odp_thaw(proc);
+	return ret;
+}

@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/* Registration: what the memory is, where it can live, and the shared record. */
+#include <linux/capability.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "mem.h"
+
+#define ACCESS_ALL \
+	(ODP_ACCESS_LOCAL_WRITE | ODP_ACCESS_REMOTE_WRITE | ODP_ACCESS_REMOTE_READ | \
+	 ODP_ACCESS_REMOTE_ATOMIC)
+
+static int access_check(uint32_t access)
+{
+	if (access & ~(uint32_t)ACCESS_ALL)
+		return -EINVAL;
+	if ((access & (ODP_ACCESS_REMOTE_WRITE | ODP_ACCESS_REMOTE_ATOMIC)) &&
+	    !(access & ODP_ACCESS_LOCAL_WRITE))
+		return -EINVAL;
+	return 0;
+}
+
+static int attr_check(const struct odp_region_attr *a)
+{
+	uint64_t end;
+
+	/* The last page must end below 2^64 too. */
+	if (!a->length || __builtin_add_overflow((uintptr_t)a->addr, a->length, &end) ||
+	    end > UINT64_MAX - ODP_PAGE_SIZE)
+		return -EINVAL;
+	if (__builtin_add_overflow(a->iova, a->length - 1, &end))
+		return -EINVAL;
+	if ((unsigned)a->kind > ODP_ON_DEMAND || (unsigned)a->backing > ODP_BACKING_PIN ||
+	    (a->kind == ODP_ON_DEMAND && a->backing == ODP_BACKING_PIN))
+		return -EINVAL;
+	return access_check(a->access);
+}
+
+/* ---- RLIMIT_MEMLOCK, which counts pinned memory only ---- */
+
+bool odp_lock_exempt(void)
+{
+	struct __user_cap_header_struct hdr = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[2] = {0};
+
+	if (syscall(SYS_capget, &hdr, data))
+		return false;
+	return data[CAP_TO_INDEX(CAP_IPC_LOCK)].effective & CAP_TO_MASK(CAP_IPC_LOCK);
+}
+
+static int lock_charge(struct odp_region *r)
+{
+	uint64_t len = r->npages << ODP_PAGE_SHIFT;
+	struct rlimit lim;
+
+	if (r->kind != ODP_PINNED)
+		return 0;
+	/* relaxed: a count that orders nothing. */
+	len += atomic_fetch_add_explicit(&r->mem->locked, len, memory_order_relaxed);
+	r->locked = r->npages << ODP_PAGE_SHIFT;
+	if (getrlimit(RLIMIT_MEMLOCK, &lim) || lim.rlim_cur == RLIM_INFINITY ||
+	    len <= lim.rlim_cur || odp_lock_exempt())
+		return 0;
+	odp_log(ODP_LOG_WARN,
+		"RLIMIT_MEMLOCK: %lu KiB would be pinned, %lu KiB are allowed (see ulimit -l)",
+		(long)(len >> 10), (long)(lim.rlim_cur >> 10));
+	return -ENOMEM;
+}
+
+static void lock_uncharge(struct odp_region *r)
+{
+	atomic_fetch_sub_explicit(&r->mem->locked, r->locked, memory_order_relaxed);
+	r->locked = 0;
+}
+
+/* ---- the region and its record ---- */
+
+static struct odp_region *region_alloc(struct odp_mem *m, const struct odp_region_attr *a)
+{
+	struct odp_region *r = odp_priv_alloc(sizeof(*r));
+
+	if (!r)
+		return NULL;
+	r->mem = m;
+	r->kind = a->kind;
+	r->it.start = odp_page_down((uintptr_t)a->addr);
+	r->it.last = odp_page_up((uintptr_t)a->addr + a->length) - 1;
+	r->npages = (r->it.last + 1 - r->it.start) >> ODP_PAGE_SHIFT;
+	return r;
+}
+
+static int record_alloc(struct odp_region *r)
+{
+	struct odp_mem *m = r->mem;
+	struct odp_seg *seg = m->proc->self->seg;
+	size_t size = r->npages * sizeof(odp_entry_t);
+	uint64_t off;
+	int ret;
+
+	if (r->npages > ODP_SEG_SIZE / sizeof(odp_entry_t))
+		return -ENOMEM;
+	off = odp_arena_alloc(m->proc, size);
+	if (!off)
+		return -ENOMEM;
+	odp_mem_lock(m);
+	ret = odp_key_alloc(m, &r->key);
+	odp_mem_unlock(m);
+	if (ret) {
+		odp_arena_free(m->proc, off, size);
+		return ret;
+	}
+	r->mr = &seg->mrs[r->key >> 8];
+	memset((char *)r->mr + sizeof(r->mr->key), 0, sizeof(*r->mr) - sizeof(r->mr->key));
+	r->mr->xlat = off;
+	r->mr->npages = r->npages;
+	r->xlat = odp_peer_ptr(m->proc->self, off, size);
+	return r->xlat ? 0 : -ENOMEM;
+}
+
+static void record_free(struct odp_region *r)
+{
+	if (!r->mr)
+		return;
+	odp_arena_free(r->mem->proc, r->mr->xlat, r->npages * sizeof(odp_entry_t));
+	odp_mem_lock(r->mem);
+	odp_key_free(r->mem, r->key);
+	odp_mem_unlock(r->mem);
+}
+
+static void record_fill(struct odp_region *r, const struct odp_region_attr *a,
+			enum odp_backing backing)
+{
+	struct odp_mr_shm *mr = r->mr;
+
+	mr->pd = a->pd;
+	mr->access = a->access;
+	mr->kind = (uint8_t)a->kind;
+	mr->backing = (uint8_t)backing;
+	mr->writable = !!(a->access & ODP_ACCESS_LOCAL_WRITE);
+	mr->addr = (uintptr_t)a->addr;
+	mr->iova = a->iova;
+	mr->length = a->length;
+}
+
+/* Pinned in the pool: frames of the pages counted once more (mem_lock). */
+static void frames_release(struct odp_region *r)
+{
+	uint64_t i, n;
+
+	if (r->kind != ODP_PINNED)
+		return;
+	for (i = 0; i < r->npages; i += n) {
+		odp_entry_t e = atomic_load_explicit(&r->xlat[i], memory_order_relaxed);
+
+		n = 1;
+		if ((e & ODP_E_WHERE) != ODP_E_POOL)
+			continue;
+		while (i + n < r->npages &&
+		       (atomic_load_explicit(&r->xlat[i + n], memory_order_relaxed) &
+			(ODP_E_FRAME | ODP_E_WHERE)) ==
+			       ((e & (ODP_E_FRAME | ODP_E_WHERE)) + (n << ODP_PAGE_SHIFT)) &&
+		       (e & ODP_E_FRAME) + (n << ODP_PAGE_SHIFT) <=
+			       odp_extent_find(r->mem, e & ODP_E_FRAME)->it.last)
+			n++;
+		odp_frames_put(r->mem, e & ODP_E_FRAME, n, true);
+	}
+}
+
+static void region_release(struct odp_region *r)
+{
+	struct odp_mem *m = r->mem;
+
+	odp_mem_lock(m);
+	if (r->in_tree) {
+		odp_itree_remove(&m->regions, &r->it);
+		frames_release(r);
+	}
+	if (r->spares)
+		odp_extent_drop(m, r->spares, true);
+	odp_mem_unlock(m);
+	if (r->mr && r->mr->pin_count)
+		odp_pin_unregister(r);
+	record_free(r);
+	lock_uncharge(r);
+	odp_priv_free(r, sizeof(*r));
+}
+
+/* Enter R into the trees with its entries filled; from here on events find it. */
+static int region_insert(struct odp_region *r, enum odp_backing backing)
+{
+	struct odp_mem *m = r->mem;
+	odp_entry_t where = backing == ODP_BACKING_PIN ? ODP_E_PIN : ODP_E_VA;
+	int ret = 0;
+
+	odp_mem_lock(m);
+	/* Unmapped by another thread since it was looked at? */
+	if (r->kind == ODP_PINNED && backing == ODP_BACKING_POOL &&
+	    !odp_umem_covers(m, r->it.start, r->it.last + 1)) {
+		ret = -EFAULT;
+	} else {
+		odp_xlat_fill(r, where);
+		odp_itree_insert(&m->regions, &r->it);
+		r->in_tree = true;
+	}
+	odp_mem_unlock(m);
+	return ret;
+}
+
+static int region_back(struct odp_region *r, const struct odp_region_attr *a)
+{
+	enum odp_backing backing = a->backing;
+	int ret;
+
+	pthread_mutex_lock(&r->mem->conv_lock);
+	ret = odp_place(r, a->access & ODP_ACCESS_LOCAL_WRITE, &backing);
+	if (!ret) {
+		record_fill(r, a, backing);
+		ret = region_insert(r, backing);
+	}
+	pthread_mutex_unlock(&r->mem->conv_lock);
+	return ret;
+}
+
+ODP_EXPORT int odp_region_create(struct odp_proc *proc, const struct odp_region_attr *attr,
+				 struct odp_region **region)
+{
+	/* A copy: the caller's may lie in the range and move under our feet. */
+	struct odp_region_attr a = *attr;
+	struct odp_region *r;
+	int ret = attr_check(&a);
+
+	if (ret)
+		return ret;
+	odp_region_reap(proc->mem);
+	r = region_alloc(proc->mem, &a);
+	if (!r)
+		return -ENOMEM;
+	ret = lock_charge(r);
+	if (!ret)
+		ret = record_alloc(r);
+	if (!ret)
+		ret = region_back(r, &a);
+	if (ret) {
+		region_release(r);
+		return ret;
+	}
+	/* release: pairs with the acquire in odp_span_region(). */
+	atomic_store_explicit(&r->mr->key, r->key, memory_order_release);
+	*region = r;
+	return 0;
+}
+
+ODP_EXPORT int odp_region_destroy(struct odp_region *r)
+{
+	struct odp_mem *m = r->mem;
+	bool fenced;
+
+	/* Before the fence: whoever enters a lane after it sees no key. */
+	atomic_store_explicit(&r->mr->key, 0, memory_order_seq_cst);
+	odp_freeze(m->proc);
+	fenced = odp_fence(m->proc, true);
+	odp_thaw(m->proc);
+	if (fenced) {
+		region_release(r);
+	} else {
+		/* A stopped process may go on with a copy when it is continued. */
+		odp_mem_lock(m);
+		r->next = m->zombies;
+		m->zombies = r;
+		odp_mem_unlock(m);
+	}
+	odp_pool_reap(m);
+	return 0;
+}
+
+/* Try again for those whose destruction a stopped process held up. */
+void odp_region_reap(struct odp_mem *m)
+{
+	struct odp_region *list, *next;
+	bool fenced;
+
+	odp_mem_lock(m);
+	list = m->zombies;
+	m->zombies = NULL;
+	odp_mem_unlock(m);
+	if (!list)
+		return;
+	odp_freeze(m->proc);
+	fenced = odp_fence(m->proc, true);
+	odp_thaw(m->proc);
+	for (; list; list = next) {
+		next = list->next;
+		if (fenced) {
+			region_release(list);
+			continue;
+		}
+		odp_mem_lock(m);
+		list->next = m->zombies;
+		m->zombies = list;
+		odp_mem_unlock(m);
+	}
+}
+
+ODP_EXPORT uint32_t odp_region_key(const struct odp_region *region)
+{
+	return region->key;
+}
+
+ODP_EXPORT int odp_region_modify(struct odp_region *r, uint32_t pd, uint32_t access)
+{
+	int ret = access_check(access);
+
+	if (ret)
+		return ret;
+	r->mr->pd = pd;
+	r->mr->access = access;
+	r->mr->writable = !!(access & ODP_ACCESS_LOCAL_WRITE);
+	return 0;
+}
+
+ODP_EXPORT void odp_region_stats(const struct odp_region *r, struct odp_region_stats *stats)
+{
+	const struct odp_mr_shm *mr = r->mr;
+#define GET(name) stats->name = atomic_load_explicit(&mr->name, memory_order_relaxed)
+	GET(page_faults);
+	GET(page_faults_handled);
+	GET(page_invalidations);
+	GET(page_invalidations_handled);
+	GET(page_prefetch);
+	GET(pages_valid);
+#undef GET
+	stats->pages = r->npages;
+}

@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/* userfaultfd: set-up, and the service thread's answer to faults and events. */
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+
+#include "mem.h"
+
+#ifndef USERFAULTFD_IOC_NEW
+#define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)
+#endif
+
+#define EVENTS (UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_EVENT_REMAP)
+#define FEATURES (EVENTS | UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM)
+#define MESSAGES 32
+#define AROUND_HOLES 16 /* each costs the program a page */
+#define AROUND_PAGES 64 /* already there */
+
+int odp_uffd_open(uint64_t features)
+{
+	struct uffdio_api api = {.api = UFFD_API, .features = features};
+	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK), dev, err;
+
+	/* Not UFFD_USER_MODE_ONLY: a program's read() into a missing page must not
+	 * fail. The device file may be open to those whom the call refuses. */
+	if (fd < 0) {
+		err = -errno;
+		dev = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+		if (dev < 0)
+			return err;
+		fd = ioctl(dev, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
+		err = -errno;
+		close(dev);
+		if (fd < 0)
+			return err;
+	}
+	if (ioctl(fd, UFFDIO_API, &api)) {
+		err = -errno;
+		close(fd);
+		return err;
+	}
+	return odp_fd_high(fd);
+}
+
+/* A page of the pool that is registered and always mapped. */
+static int probe_map(struct odp_mem *m)
+{
+	struct uffdio_register reg = {.mode = UFFDIO_REGISTER_MODE_MISSING};
+	struct odp_extent *ext = odp_extent_create(m, ODP_PAGE_SIZE);
+	void *p;
+
+	if (!ext)
+		return -ENOMEM;
+	odp_extent_hold(ext);
+	p = mmap(NULL, ODP_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, m->pool_fd,
+		 (off_t)ext->it.start);
+	if (p == MAP_FAILED)
+		return -errno;
+	madvise(p, ODP_PAGE_SIZE, MADV_DONTFORK);
+	*(volatile char *)p = 0;
+	reg.range.start = (uintptr_t)p;
+	reg.range.len = ODP_PAGE_SIZE;
+	if (ioctl(m->uffd, UFFDIO_REGISTER, &reg)) {
+		int err = -errno;
+
+		munmap(p, ODP_PAGE_SIZE);
+		return err;
+	}
+	m->probe = (uintptr_t)p;
+	return 0;
+}
+
+int odp_uffd_init(struct odp_mem *m)
+{
+	const char *off = getenv("UODP_NO_UFFD");
+	int fd, ret;
+
+	if (off && *off && strcmp(off, "0"))
+		return -EOPNOTSUPP;
+	fd = odp_uffd_open(FEATURES);
+	if (fd < 0)
+		return fd;
+	m->conv_uffd = odp_uffd_open(0);
+	if (m->conv_uffd < 0) {
+		ret = m->conv_uffd;
+		goto err_close;
+	}
+	m->uffd = fd;
+	ret = probe_map(m);
+	if (ret)
+		goto err_close_conv;
+	return 0;
+
+err_close_conv:
+	close(m->conv_uffd);
+err_close:
+	close(fd);
+	m->uffd = m->conv_uffd = -1;
+	return ret;
+}
+
+/*
+ * munmap raises its event after the addresses are free for others, so a range
+ * that is being converted may have such an event still to come from its former
+ * life. The kernel refuses to fill pages, with EAGAIN, while any event is
+ * unread; after that only the one being acted on is left.
+ */
+void odp_uffd_settle(struct odp_mem *m)
+{
+	struct uffdio_zeropage zero = {.range = {m->probe, ODP_PAGE_SIZE}};
+	struct timespec nap = {0, 20000};
+	uint64_t seq;
+
+	for (;;) {
+		zero.zeropage = 0;
+		if (odp_sys_ioctl(m->uffd, UFFDIO_ZEROPAGE, &zero) != -EAGAIN)
+			break;
+		odp_sys(SYS_nanosleep, &nap, 0, 0);
+	}
+	/* acquire: pairs with the release at the end of events_read(). */
+	seq = atomic_load_explicit(&m->event_seq, memory_order_acquire);
+	while ((seq & 1) && atomic_load_explicit(&m->event_seq, memory_order_acquire) == seq)
+		odp_sys(SYS_nanosleep, &nap, 0, 0);
+}
+
+static void uffd_wake(int uffd, uint64_t addr)
+{
+	struct uffdio_range range = {odp_page_down(addr), ODP_PAGE_SIZE};
+
+	odp_sys_ioctl(uffd, UFFDIO_WAKE, &range);
+}
+
+void odp_uffd_map(int uffd, uint64_t addr, uint64_t len)
+{
+	uint64_t end = addr + len;
+
+	while (addr < end) {
+		struct uffdio_continue cont = {.range = {addr, end - addr}};
+
+		if (odp_sys_ioctl(uffd, UFFDIO_CONTINUE, &cont) == 0)
+			return;
+		if (cont.mapped > 0)
+			addr += (uint64_t)cont.mapped;
+		else if (cont.mapped == -EEXIST)
+			addr += ODP_PAGE_SIZE; /* mapped already */
+		else
+			return;
+	}
+}
+
+/* Fill the hole of LEN bytes at ADDR; 0 when at least its first page is there. */
+static int zero_fill(struct odp_mem *m, uint64_t addr, uint64_t len)
+{
+	struct uffdio_zeropage zero = {.range = {addr, len}};
+	long ret = odp_sys_ioctl(m->uffd, UFFDIO_ZEROPAGE, &zero);
+
+	if (!ret || zero.zeropage > 0)
+		return 0;
+	return zero.zeropage ? (int)zero.zeropage : (int)ret;
+}
+
+/*
+ * ADDR, at OFF in the pool, is missing for the CPU. Whatever the message said,
+ * the pool tells what is so now: another thread may have been faster. A thread
+ * that is woken without a page just faults again.
+ */
+static void page_resolve(struct odp_mem *m, uint64_t addr, uint64_t off, uint64_t room)
+{
+	uint64_t end;
+
+	if (odp_pool_run(m, off, off + odp_min(room, AROUND_PAGES * ODP_PAGE_SIZE), &end)) {
+		odp_uffd_map(m->uffd, addr, end - off);
+	} else {
+		end = odp_min(end, off + AROUND_HOLES * ODP_PAGE_SIZE);
+		if (zero_fill(m, addr, end - off) == -ENOMEM)
+			sched_yield(); /* the thread comes back: no other way to fail */
+	}
+	uffd_wake(m->uffd, addr);
+}
+
+static void fault_answer(struct odp_mem *m, uint64_t addr)
+{
+	uint64_t off = 0, room = 0;
+	struct odp_umem *um;
+
+	addr = odp_page_down(addr);
+	pthread_mutex_lock(&m->mem_lock);
+	um = odp_umem_find(m, addr);
+	if (!um)
+		um = odp_umem_extend(m, addr);
+	if (um) {
+		off = um->off + (addr - um->it.start);
+		room = um->it.last + 1 - addr;
+	}
+	pthread_mutex_unlock(&m->mem_lock);
+	if (um)
+		page_resolve(m, addr, off, room);
+	else
+		uffd_wake(m->uffd, addr); /* moved meanwhile: its event is next */
+}
+
+static void event_act(struct odp_mem *m, const struct uffd_msg *msg, bool fenced)
+{
+	switch (msg->event) {
+	case UFFD_EVENT_REMOVE:
+		odp_inv_remove(m, msg->arg.remove.start, msg->arg.remove.end, fenced);
+		break;
+	case UFFD_EVENT_UNMAP:
+		odp_inv_unmap(m, msg->arg.remove.start, msg->arg.remove.end, fenced);
+		break;
+	case UFFD_EVENT_REMAP:
+		odp_inv_remap(m, msg->arg.remap.from, msg->arg.remap.to, msg->arg.remap.len,
+			      fenced);
+		break;
+	default:
+		break;
+	}
+}
+
+/* Read messages and act on the events among them, the gate shut: the read lets
+ * the callers of munmap, mremap and madvise go on. */
+static int events_read(struct odp_mem *m, struct uffd_msg *msgs)
+{
+	uint64_t seq = atomic_load_explicit(&m->event_seq, memory_order_relaxed);
+	bool fenced;
+	ssize_t n;
+
+	odp_freeze(m->proc);
+	fenced = odp_fence(m->proc, false);
+	/* seq_cst, before the read: pairs with odp_uffd_settle(). */
+	atomic_store_explicit(&m->event_seq, seq + 1, memory_order_seq_cst);
+	n = read(m->uffd, msgs, MESSAGES * sizeof(*msgs));
+	n = n < 0 ? 0 : n / (ssize_t)sizeof(*msgs);
+	if (n) {
+		pthread_mutex_lock(&m->mem_lock);
+		for (ssize_t i = 0; i < n; i++)
+			event_act(m, &msgs[i], fenced);
+		pthread_mutex_unlock(&m->mem_lock);
+	}
+	atomic_store_explicit(&m->event_seq, seq + 2, memory_order_release);
+	odp_thaw(m->proc);
+	return (int)n;
+}
+
+void odp_mem_uffd_ready(struct odp_proc *proc)
+{
+	struct odp_mem *m = proc->mem;
+	struct uffd_msg msgs[MESSAGES];
+	int n;
+
+	while ((n = events_read(m, msgs)) > 0)
+		for (int i = 0; i < n; i++)
+			if (msgs[i].event == UFFD_EVENT_PAGEFAULT)
+				fault_answer(m, msgs[i].arg.pagefault.address);
+}

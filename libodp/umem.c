@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/*
+ * Records of converted ranges. The service thread splits and drops them when the
+ * program unmaps or moves parts; what it needs for that is put by beforehand.
+ */
+#include "mem.h"
+
+#define SPARE_LOW 64u
+#define SPARE_CHUNK 512u /* nodes that the service thread maps when none is left */
+
+static void spare_push(struct odp_mem *m, struct odp_umem *um)
+{
+	um->next = m->spare;
+	m->spare = um;
+	m->nspare++;
+}
+
+int odp_umem_reserve(struct odp_mem *m, unsigned n)
+{
+	unsigned have;
+
+	odp_mem_lock(m);
+	have = m->nspare;
+	odp_mem_unlock(m);
+	for (; have < n + SPARE_LOW; have++) {
+		struct odp_umem *um = odp_priv_alloc(sizeof(*um));
+
+		if (!um)
+			return have >= n ? 0 : -ENOMEM;
+		odp_mem_lock(m);
+		spare_push(m, um);
+		odp_mem_unlock(m);
+	}
+	return 0;
+}
+
+/* A program that punches thousands of mappings between two registrations uses
+ * the reserve up; a plain mmap waits for nobody. */
+static void spare_refill(struct odp_mem *m)
+{
+	long p = odp_sys_mmap(0, SPARE_CHUNK * sizeof(struct odp_umem), PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p < 0 && p > -4096)
+		return;
+	for (unsigned i = 0; i < SPARE_CHUNK; i++)
+		spare_push(m, (struct odp_umem *)p + i);
+}
+
+static struct odp_umem *spare_pop(struct odp_mem *m)
+{
+	struct odp_umem *um;
+
+	if (!m->spare)
+		spare_refill(m);
+	um = m->spare;
+	if (um) {
+		m->spare = um->next;
+		m->nspare--;
+	}
+	return um;
+}
+
+struct odp_umem *odp_umem_first(struct odp_mem *m, uint64_t start, uint64_t end)
+{
+	return (struct odp_umem *)odp_itree_first(&m->umems, start, end - 1);
+}
+
+struct odp_umem *odp_umem_find(struct odp_mem *m, uint64_t addr)
+{
+	return (struct odp_umem *)odp_itree_first(&m->umems, addr, addr);
+}
+
+bool odp_umem_covers(struct odp_mem *m, uint64_t start, uint64_t end)
+{
+	while (start < end) {
+		struct odp_umem *um = odp_umem_find(m, start);
+
+		if (!um)
+			return false;
+		start = um->it.last + 1;
+	}
+	return true;
+}
+
+static struct odp_umem *umem_new(struct odp_mem *m, uint64_t start, uint64_t last, uint64_t off,
+				 struct odp_extent *ext, uint32_t prot)
+{
+	struct odp_umem *um = spare_pop(m);
+
+	if (!um)
+		return NULL;
+	um->it.start = start;
+	um->it.last = last;
+	um->off = off;
+	um->ext = ext;
+	um->prot = prot;
+	odp_itree_insert(&m->umems, &um->it);
+	return um;
+}
+
+int odp_umem_add(struct odp_mem *m, uint64_t start, uint64_t len, uint64_t off,
+		 struct odp_extent *ext, uint32_t prot)
+{
+	struct odp_umem *um = start ? odp_umem_find(m, start - 1) : NULL;
+
+	if (um && um->ext == ext && um->prot == prot && um->off + (start - um->it.start) == off)
+		odp_itree_resize(&m->umems, &um->it, um->it.start, start + len - 1);
+	else if (!umem_new(m, start, start + len - 1, off, ext, prot))
+		return -ENOMEM;
+	odp_frames_get(m, ext, off, len >> ODP_PAGE_SHIFT);
+	odp_xlat_adopt(m, start, start + len);
+	return 0;
+}
+
+struct odp_umem *odp_umem_extend(struct odp_mem *m, uint64_t addr)
+{
+	struct odp_umem *um = (struct odp_umem *)odp_itree_below(&m->umems, addr);
+	uint64_t start, len, off;
+
+	if (!um || um->it.last >= addr)
+		return NULL;
+	start = um->it.last + 1;
+	len = odp_page_down(addr) + ODP_PAGE_SIZE - start;
+	off = um->off + (start - um->it.start);
+	if (off + len - 1 > um->ext->it.last)
+		return NULL;
+	return odp_umem_add(m, start, len, off, um->ext, um->prot) ? NULL : odp_umem_find(m, addr);
+}
+
+int odp_umem_split(struct odp_mem *m, uint64_t at)
+{
+	struct odp_umem *um = odp_umem_find(m, at);
+	uint64_t last;
+
+	if (!um || um->it.start == at)
+		return 0;
+	last = um->it.last;
+	if (!umem_new(m, at, last, um->off + (at - um->it.start), um->ext, um->prot))
+		return -ENOMEM;
+	/* For a moment both cover AT: the lock keeps others from seeing it. */
+	odp_itree_resize(&m->umems, &um->it, um->it.start, at - 1);
+	return 0;
+}
+
+void odp_umem_remove(struct odp_mem *m, struct odp_umem *um)
+{
+	odp_itree_remove(&m->umems, &um->it);
+	spare_push(m, um);
+}
