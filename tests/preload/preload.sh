@@ -102,7 +102,7 @@ expect 7 '' "$uodprun" sh -c 'exit 7'
 expect 0 '^-x --only$' "$uodprun" echo -x --only
 expect 0 '^UODP_BACKING=va$' "$uodprun" -b va env
 expect 0 "^UODP_DIR=$(pwd)/here$" "$uodprun" -D here env
-expect 0 '^LD_PRELOAD=/first.so:.*/libuodp-rdmav[0-9]+.so:.*/host[^:]*.so$' \
+expect 0 '^LD_PRELOAD=/first.so:.*/libuodp-rdmav[0-9]+.so:[^:]*host[^:]*.so$' \
 	env UODP_PRELOAD_FIRST=/first.so LD_PRELOAD="$host" "$uodprun" env
 # A copy elsewhere finds no provider beside itself.
 mkdir "$dir/bin" && cp "$uodprun" "$dir/bin/"
