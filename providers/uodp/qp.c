@@ -232,7 +232,8 @@ struct ibv_qp *uodp_create_qp(struct ibv_pd *pd, struct ibv_qp_init_attr *attr)
 	struct ibv_qp_init_attr_ex ex = { .comp_mask = IBV_QP_INIT_ATTR_PD, .pd = pd };
 	struct ibv_qp *qp;
 
-	memcpy(&ex, attr, sizeof(*attr)); /* the plain attributes come first */
+	/* The plain attributes come first, their last padding is not ours. */
+	memcpy(&ex, attr, offsetof(struct ibv_qp_init_attr_ex, comp_mask));
 	qp = uodp_create_qp_ex(pd->context, &ex);
 	if (qp)
 		attr->cap = ex.cap;
