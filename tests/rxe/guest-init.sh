@@ -1,4 +1,5 @@
 #!/bin/busybox sh
+# shellcheck shell=dash
 # SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause)
 # /init of the virtual machine: the host's root below a tmpfs overlay, then
 # the job. Progress goes to the console, which the host prints on failure.

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause)
+# shellcheck shell=bash
 # Runs inside the virtual machine, in the host's root: sets up rxe0, runs the
 # command, leaves its output and its status in /run/job.
 

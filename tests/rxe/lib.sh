@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause)
+# shellcheck shell=bash
 # Shared by the scripts of this directory; sourced, never run.
 
 RXE_SUITE=${UODP_RXE_SUITE:-trixie-backports}

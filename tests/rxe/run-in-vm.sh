@@ -67,7 +67,7 @@ write_job() {
 		ASAN_OPTIONS UBSAN_OPTIONS TSAN_OPTIONS LSAN_OPTIONS; do
 		[ -z "${!var+set}" ] || printf 'export %s=%q\n' "$var" "${!var}"
 	done >"$share/environment"
-	: >"$share/stdout" >"$share/stderr"
+	touch "$share/stdout" "$share/stderr"
 }
 
 print_console() {

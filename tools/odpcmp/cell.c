@@ -51,11 +51,13 @@ static int happen(const struct event *event, struct memory *m)
 static void ask(const struct cell *cell, struct rdma *rdma, struct memory *m,
 		struct answer *answer)
 {
+	const char *call;
 	int ret;
 
 	step(answer, "connecting");
-	ret = rdma_connect(rdma, m->window);
+	ret = rdma_connect(rdma, m->window, &call);
 	if (ret) {
+		step(answer, call);
 		step_failed(answer, ret);
 		return;
 	}

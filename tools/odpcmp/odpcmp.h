@@ -231,7 +231,8 @@ struct rdma {
 
 int rdma_open(struct rdma *rdma, const char *device, char *name, size_t name_len);
 int rdma_find_gid(struct rdma *rdma, int port, int wanted);
-int rdma_connect(struct rdma *rdma, size_t len);
+/* len: of the peer's own buffer. *call: what was called last. */
+int rdma_connect(struct rdma *rdma, size_t len, const char **call);
 int rdma_register(struct rdma *rdma, struct memory *m, enum mr_kind kind);
 void rdma_close(struct rdma *rdma);
 

@@ -169,48 +169,61 @@ static int qp_to_rts(struct ibv_qp *qp)
 					IBV_QP_MAX_QP_RD_ATOMIC);
 }
 
-static int connect_qps(struct rdma *rdma)
+static int connect_qps(struct rdma *rdma, const char **call)
 {
 	int ret;
 
+	*call = "ibv_modify_qp(INIT)";
 	if ((ret = qp_to_init(rdma->peer, rdma->port)) ||
-	    (ret = qp_to_init(rdma->target, rdma->port)) ||
-	    (ret = qp_to_rtr(rdma, rdma->peer, rdma->target->qp_num)) ||
-	    (ret = qp_to_rtr(rdma, rdma->target, rdma->peer->qp_num)) ||
-	    (ret = qp_to_rts(rdma->target)) ||
-	    (ret = qp_to_rts(rdma->peer)))
+	    (ret = qp_to_init(rdma->target, rdma->port)))
+		return -ret;
+	*call = "ibv_modify_qp(RTR)";
+	if ((ret = qp_to_rtr(rdma, rdma->peer, rdma->target->qp_num)) ||
+	    (ret = qp_to_rtr(rdma, rdma->target, rdma->peer->qp_num)))
+		return -ret;
+	*call = "ibv_modify_qp(RTS)";
+	if ((ret = qp_to_rts(rdma->target)) || (ret = qp_to_rts(rdma->peer)))
 		return -ret;
 	return 0;
 }
 
-/* len: of the peer's own buffer. What fails half way, rdma_close() takes down. */
-int rdma_connect(struct rdma *rdma, size_t len)
+static int buffer_create(struct rdma *rdma, size_t len, const char **call)
 {
-	void *buf;
+	void *buf = memory_map(2, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+
+	*call = "mmap";
+	if (buf == MAP_FAILED)
+		return -errno;
+	rdma->buf = buf;
+	rdma->len = len;
+	*call = "ibv_reg_mr of the peer's buffer";
+	rdma->buf_mr = ibv_reg_mr(rdma->pd, buf, len, IBV_ACCESS_LOCAL_WRITE);
+	return rdma->buf_mr ? 0 : verbs_error();
+}
+
+/* What fails half way, in the named call, rdma_close() takes down. */
+int rdma_connect(struct rdma *rdma, size_t len, const char **call)
+{
+	int ret;
 
 	errno = 0;
+	*call = "ibv_alloc_pd";
 	rdma->pd = ibv_alloc_pd(rdma->context);
 	if (!rdma->pd)
 		return verbs_error();
+	*call = "ibv_create_cq";
 	rdma->cq = ibv_create_cq(rdma->context, 16, NULL, NULL, 0);
 	if (!rdma->cq)
 		return verbs_error();
+	*call = "ibv_create_qp";
 	rdma->peer = qp_create(rdma);
 	if (!rdma->peer)
 		return verbs_error();
 	rdma->target = qp_create(rdma);
 	if (!rdma->target)
 		return verbs_error();
-
-	buf = memory_map(2, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
-	if (buf == MAP_FAILED)
-		return -errno;
-	rdma->buf = buf;
-	rdma->len = len;
-	rdma->buf_mr = ibv_reg_mr(rdma->pd, buf, len, IBV_ACCESS_LOCAL_WRITE);
-	if (!rdma->buf_mr)
-		return verbs_error();
-	return connect_qps(rdma);
+	ret = buffer_create(rdma, len, call);
+	return ret ? ret : connect_qps(rdma, call);
 }
 
 /* -errno is an answer: a device need not have this kind of region. */
