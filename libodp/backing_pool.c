@@ -11,6 +11,7 @@
 
 #define MIB ((uint64_t)1 << 20)
 #define GUARD_MAX ((uint64_t)32 << 30)
+#define RUN_PAGES 1024u
 
 /* Free offsets for LEN bytes, or ODP_POOL_SIZE; next fit. */
 static uint64_t offsets_find(struct odp_mem *m, uint64_t len)
@@ -40,8 +41,11 @@ static uint64_t offsets_find(struct odp_mem *m, uint64_t len)
  * mremap maps the offsets that follow: the guard keeps them nobody's. realloc()
  * grows large blocks that way, so it is many times the size while that is cheap.
  */
-static uint64_t extent_place(struct odp_mem *m, uint64_t len, uint64_t *total)
+static uint64_t extent_place(struct odp_mem *m, uint64_t len, bool guarded, uint64_t *total)
 {
+	*total = len;
+	if (!guarded)
+		return offsets_find(m, len);
 	for (uint64_t times = 16;; times /= 4) {
 		uint64_t guard = times ? odp_min(odp_max(len * times, MIB), GUARD_MAX) : MIB;
 		uint64_t at;
@@ -54,7 +58,7 @@ static uint64_t extent_place(struct odp_mem *m, uint64_t len, uint64_t *total)
 	}
 }
 
-struct odp_extent *odp_extent_create(struct odp_mem *m, uint64_t len)
+struct odp_extent *odp_extent_create(struct odp_mem *m, uint64_t len, bool guarded)
 {
 	struct odp_extent *ext;
 	uint64_t at, total;
@@ -65,7 +69,7 @@ struct odp_extent *odp_extent_create(struct odp_mem *m, uint64_t len)
 	if (!ext)
 		return NULL;
 	odp_mem_lock(m);
-	at = extent_place(m, len, &total);
+	at = extent_place(m, len, guarded, &total);
 	if (at != ODP_POOL_SIZE) {
 		ext->it.start = at;
 		ext->it.last = at + total - 1;
@@ -89,6 +93,7 @@ void odp_extent_drop(struct odp_mem *m, struct odp_extent *ext, bool fenced)
 	if (--ext->live)
 		return;
 	ext->fenced = fenced;
+	ext->suspect |= !fenced;
 	ext->next = m->dead;
 	m->dead = ext;
 }
@@ -127,6 +132,7 @@ void odp_frames_put(struct odp_mem *m, uint64_t off, uint64_t n, bool fenced)
 	if (!ext)
 		return;
 	odp_extent_hold(ext);
+	ext->suspect |= !fenced;
 	for (i = 0; i < n; i++) {
 		if (--ref[i] == 0) {
 			ext->live--;
@@ -170,17 +176,31 @@ int odp_pool_populate(struct odp_peer *peer, uint64_t off, uint64_t len)
 	return 0;
 }
 
+/* Pages from OFF on that are in memory, at least one, at most LIMIT. Not by
+ * SEEK_HOLE, which would look through all data up to the next hole. */
+static uint64_t data_run(struct odp_mem *m, uint64_t off, uint64_t limit)
+{
+	unsigned char there[RUN_PAGES];
+	uint64_t len = odp_min(limit - off, ODP_WINDOW_MASK + 1 - (off & ODP_WINDOW_MASK));
+	uint64_t n = odp_min(len >> ODP_PAGE_SHIFT, RUN_PAGES), i;
+	void *p = odp_pool_ptr(m->proc->self, off, n << ODP_PAGE_SHIFT);
+
+	if (!p || odp_sys(SYS_mincore, p, n << ODP_PAGE_SHIFT, there))
+		return off + ODP_PAGE_SIZE;
+	for (i = 1; i < n && (there[i] & 1); i++)
+		;
+	return off + (i << ODP_PAGE_SHIFT);
+}
+
 bool odp_pool_run(struct odp_mem *m, uint64_t off, uint64_t limit, uint64_t *end)
 {
 	long data = odp_sys_lseek(m->pool_fd, off, SEEK_DATA);
-	long hole;
 
 	if (data < 0 || (uint64_t)data > off) {
 		*end = data < 0 ? limit : odp_min((uint64_t)data, limit);
 		return false;
 	}
-	hole = odp_sys_lseek(m->pool_fd, off, SEEK_HOLE);
-	*end = hole <= (long)off ? limit : odp_min((uint64_t)hole, limit);
+	*end = data_run(m, off, limit);
 	return true;
 }
 
@@ -196,7 +216,10 @@ static struct odp_extent *dead_take(struct odp_mem *m)
 		}
 		*p = ext->next;
 		odp_itree_remove(&m->extents, &ext->it);
-		odp_pool_punch(m, ext->it.start, ext->it.last + 1 - ext->it.start);
+		/* All frames were punched when their count fell to zero; but a process
+		 * that was inside a lane then may have written to one since. */
+		if (ext->suspect)
+			odp_pool_punch(m, ext->it.start, ext->it.last + 1 - ext->it.start);
 		ext->next = take;
 		take = ext;
 	}

@@ -135,12 +135,12 @@ static int piece_move(struct odp_mem *m, const struct piece *p)
 	}
 	ret = pages_copy(m, (uint64_t)stage, p);
 	if (ret)
-		goto err_move_back;
+		goto err_punch;
 	at = odp_sys_mmap(p->addr, p->len, (int)p->prot, MAP_SHARED | MAP_FIXED | MAP_NORESERVE,
 			  m->pool_fd, p->off);
 	if (at != (long)p->addr) {
 		ret = (int)at;
-		goto err_move_back;
+		goto err_punch;
 	}
 	odp_sys_madvise(p->addr, p->len, MADV_DONTFORK);
 	pages_map(m, p);
@@ -149,7 +149,8 @@ static int piece_move(struct odp_mem *m, const struct piece *p)
 	odp_sys_munmap((uint64_t)stage, p->len);
 	return ret;
 
-err_move_back:
+err_punch:
+	odp_pool_punch(m, p->off, p->len); /* unused offsets are holes */
 	odp_sys_mremap((uint64_t)stage, p->len, MREMAP_MAYMOVE | MREMAP_FIXED, p->addr);
 	uffd_wake_all(m->conv_uffd, p->addr, p->len);
 	return ret;
@@ -189,7 +190,7 @@ int odp_convert(struct odp_mem *m, uint64_t start, uint64_t end, uint32_t prot)
 
 	if (ret)
 		return ret;
-	p.ext = odp_extent_create(m, end - start);
+	p.ext = odp_extent_create(m, end - start, true);
 	if (!p.ext)
 		return -ENOMEM;
 	odp_mem_lock(m);

@@ -65,7 +65,8 @@ struct odp_extent {
 	struct odp_inode it;      /* pool offsets, guard included */
 	uint64_t live;            /* frames with a count, + 1 for a region's spares */
 	struct odp_extent *next;  /* in mem->dead */
-	bool fenced;              /* no lane can hold a frame of it */
+	bool fenced;              /* dead, and no lane can hold a frame of it */
+	bool suspect;             /* some frame was released without a fence */
 };
 
 /* A converted range of the program's addresses: linear in the pool. */
@@ -180,7 +181,8 @@ void odp_uffd_settle(struct odp_mem *m);
 void odp_uffd_map(int uffd, uint64_t addr, uint64_t len);
 
 /* ---- backing_pool.c ---- */
-struct odp_extent *odp_extent_create(struct odp_mem *m, uint64_t len);
+/* Offsets for LEN bytes; guarded: with room for the mapping to grow. */
+struct odp_extent *odp_extent_create(struct odp_mem *m, uint64_t len, bool guarded);
 void odp_extent_hold(struct odp_extent *ext);          /* mem_lock */
 void odp_extent_drop(struct odp_mem *m, struct odp_extent *ext, bool fenced); /* mem_lock */
 struct odp_extent *odp_extent_find(struct odp_mem *m, uint64_t off);  /* mem_lock */
@@ -190,7 +192,8 @@ void odp_frames_put(struct odp_mem *m, uint64_t off, uint64_t n, bool fenced);
 void odp_pool_punch(struct odp_mem *m, uint64_t off, uint64_t len);
 /* Allocate the holes in [off, off+len) and map them in this process's view. */
 int odp_pool_populate(struct odp_peer *peer, uint64_t off, uint64_t len);
-/* The run of data (or hole) at OFF: its kind returned, its end in *END (<= LIMIT). */
+/* Is there data at OFF, or a hole? *END (<= LIMIT): up to where at least. Data
+ * that is swapped out may end a run. */
 bool odp_pool_run(struct odp_mem *m, uint64_t off, uint64_t limit, uint64_t *end);
 /* Free what a fence has made free (no lock held, not the service thread). */
 void odp_pool_reap(struct odp_mem *m);

@@ -16,6 +16,7 @@ struct survey {
 	bool nowrite;
 	bool fixed;     /* something that cannot be in the pool */
 	bool pool;      /* something that can, or is */
+	bool moved;     /* all of it is in the pool already */
 };
 
 struct range {
@@ -204,7 +205,7 @@ static bool survey_records(struct odp_mem *m, uint64_t start, uint64_t end, stru
 		at = um->it.last + 1;
 	}
 	odp_mem_unlock(m);
-	s->pool = covered;
+	s->pool = s->moved = covered;
 	return covered;
 }
 
@@ -251,7 +252,7 @@ static int pages_resolve(const struct odp_region *r, bool write)
 
 static int spares_get(struct odp_region *r)
 {
-	r->spares = odp_extent_create(r->mem, r->npages << ODP_PAGE_SHIFT);
+	r->spares = odp_extent_create(r->mem, r->npages << ODP_PAGE_SHIFT, false);
 	if (!r->spares)
 		return -ENOMEM;
 	odp_mem_lock(r->mem);
@@ -269,9 +270,11 @@ static int place_pin(struct odp_region *r, bool write, enum odp_backing *backing
 		return ret;
 	*backing = ODP_BACKING_PIN;
 	ret = odp_pin_usable(r->mem) ? odp_pin_register(r) : -EOPNOTSUPP;
-	/* A real device may only read, and the kernel's pin is for writing. */
-	if (!ret || ret == -ENOMEM || (write && ret != -EOPNOTSUPP))
-		return ret == -EOPNOTSUPP || !ret ? ret : ret == -ENOMEM ? ret : -EFAULT;
+	if (!ret || ret == -ENOMEM)
+		return ret;
+	/* io_uring pins for writing, which a read-only region need not allow. */
+	if (write && ret != -EOPNOTSUPP)
+		return -EFAULT;
 	if (ret == -EOPNOTSUPP && !atomic_exchange(&warned, true))
 		odp_log(ODP_LOG_WARN,
 			"memory outside the pool cannot be pinned here: it follows its mapping");
@@ -289,7 +292,7 @@ static int place_pinned(struct odp_region *r, bool write, struct survey *s,
 	if (s->hole || s->noaccess || (write && s->nowrite))
 		return -EFAULT;
 	if (*backing == ODP_BACKING_AUTO || *backing == ODP_BACKING_POOL) {
-		if (!s->fixed)
+		if (!s->fixed && !s->moved)
 			parts_walk(m, r->it.start, r->it.last + 1, part_convert, s);
 		if (!s->fixed) {
 			*backing = ODP_BACKING_POOL;
@@ -306,7 +309,7 @@ static int place_on_demand(struct odp_region *r, struct survey *s, enum odp_back
 {
 	if (*backing == ODP_BACKING_POOL && (s->fixed || s->hole))
 		return -EOPNOTSUPP;
-	if (*backing != ODP_BACKING_VA && s->pool)
+	if (*backing != ODP_BACKING_VA && s->pool && !s->moved)
 		parts_walk(r->mem, r->it.start, r->it.last + 1, part_convert, s);
 	if (*backing == ODP_BACKING_POOL && s->fixed)
 		return -EOPNOTSUPP;

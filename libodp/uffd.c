@@ -50,7 +50,7 @@ int odp_uffd_open(uint64_t features)
 static int probe_map(struct odp_mem *m)
 {
 	struct uffdio_register reg = {.mode = UFFDIO_REGISTER_MODE_MISSING};
-	struct odp_extent *ext = odp_extent_create(m, ODP_PAGE_SIZE);
+	struct odp_extent *ext = odp_extent_create(m, ODP_PAGE_SIZE, false);
 	void *p;
 
 	if (!ext)
