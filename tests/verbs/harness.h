@@ -222,15 +222,31 @@ int side_dereg(struct side *s);
 uint32_t side_lkey(struct side *s, bool other);
 int side_arm(struct side *s, int which, int solicited_only);
 int side_cq_event(struct side *s, int ms); /* 1, or 0 after MS milliseconds */
+void side_cq_event_begin(struct side *s, int ms);
+int side_cq_event_end(struct side *s);
 /*
  * Wait until the byte at OFF has become VAL, then checksum [0, OFF]; no
  * completion is asked for. The answer is fetched with side_spin_end().
  */
 void side_spin_begin(struct side *s, uint64_t off, uint8_t val, int ms);
 uint64_t side_spin_end(struct side *s);
-/* In a peer process: poll with ibv_poll_cq until KILLED, answering nothing. */
+int side_srq_limit(struct side *s, uint32_t limit);
 void side_kill(struct side *s, int sig); /* and reap */
 void side_exit(struct side *s);          /* the peer calls exit() without destroying */
+void side_reap(struct side *s);          /* a peer that has nothing open ends by itself */
+
+/* A command of the test's own. The function must be set before t_main(). Between
+ * begin and end a peer process runs it while the test goes on. */
+struct hook_msg {
+	uint32_t what, n;
+	uint64_t v[6];
+	uint8_t data[6000];
+};
+typedef void (*hook_fn)(struct ep *ep, const struct hook_msg *in, struct hook_msg *out);
+void t_hook(hook_fn fn);
+void side_hook(struct side *s, const struct hook_msg *in, struct hook_msg *out);
+void side_hook_begin(struct side *s, const struct hook_msg *in);
+void side_hook_end(struct side *s, struct hook_msg *out);
 
 /* ---- A connected pair and the cases ---- */
 

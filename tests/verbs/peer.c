@@ -15,7 +15,7 @@
 enum op {
 	OP_OPEN, OP_CONNECT, OP_CLOSE, OP_STATE, OP_MODIFY, OP_RECV, OP_SEND, OP_POLL, OP_FILL,
 	OP_SUM, OP_PUT, OP_GET, OP_EVENT, OP_DESTROY_QP, OP_DEREG, OP_LKEY, OP_ARM, OP_CQ_EVENT,
-	OP_SPIN, OP_EXIT,
+	OP_SPIN, OP_SRQ_LIMIT, OP_HOOK, OP_EXIT,
 };
 
 struct cmd {
@@ -26,6 +26,7 @@ struct cmd {
 		struct ep_conf conf;
 		struct ep_info info;
 		struct twr wr;
+		struct hook_msg hook;
 	};
 };
 
@@ -33,14 +34,24 @@ struct reply {
 	int err, n;
 	bool flag;
 	uint64_t val;
-	struct ep_info info;
-	struct ibv_wc wc[MAX_WC];
+	union {
+		struct ep_info info;
+		struct ibv_wc wc[MAX_WC];
+		struct hook_msg hook;
+	};
 };
 
 static struct {
 	pid_t pid;
 	int fd;
 } peers[MAX_PEERS];
+
+static hook_fn hook;
+
+void t_hook(hook_fn fn)
+{
+	hook = fn;
+}
 
 static int connect_upto(struct ep *ep, const struct ep_info *peer, enum ibv_qp_state upto)
 {
@@ -80,6 +91,13 @@ static int mr_dereg(struct ep *ep)
 	if (!err)
 		ep->mr = NULL;
 	return err;
+}
+
+static int srq_limit(struct ep *ep, uint32_t limit)
+{
+	struct ibv_srq_attr attr = { .srq_limit = limit };
+
+	return ibv_modify_srq(ep->srq, &attr, IBV_SRQ_LIMIT);
 }
 
 static void exec_cmd(struct ep *ep, const struct cmd *c, struct reply *r)
@@ -146,6 +164,12 @@ static void exec_cmd(struct ep *ep, const struct cmd *c, struct reply *r)
 		break;
 	case OP_SPIN:
 		r->val = spin(ep, c->off, (uint8_t)c->val, c->ms);
+		break;
+	case OP_SRQ_LIMIT:
+		r->err = srq_limit(ep, (uint32_t)c->val);
+		break;
+	case OP_HOOK:
+		hook(ep, &c->hook, &r->hook);
 		break;
 	case OP_EXIT:
 		exit(0);
@@ -286,7 +310,7 @@ static void get_reply(struct side *s, struct reply *r)
 static void call(struct side *s, const struct cmd *c, struct reply *r)
 {
 	if (s->fd < 0) {
-		if (s->ep.ctx || c->op == OP_OPEN || c->op == OP_CLOSE) {
+		if (s->ep.ctx || c->op == OP_OPEN || c->op == OP_CLOSE || c->op == OP_HOOK) {
 			exec_cmd(&s->ep, c, r);
 			return;
 		}
@@ -468,6 +492,60 @@ uint64_t side_spin_end(struct side *s)
 
 	get_reply(s, &r);
 	return r.val;
+}
+
+int side_srq_limit(struct side *s, uint32_t limit)
+{
+	struct cmd c = { .op = OP_SRQ_LIMIT, .val = limit };
+	struct reply r;
+
+	call(s, &c, &r);
+	return r.err;
+}
+
+void side_cq_event_begin(struct side *s, int ms)
+{
+	struct cmd c = { .op = OP_CQ_EVENT, .ms = ms };
+
+	put_cmd(s, &c);
+}
+
+int side_cq_event_end(struct side *s)
+{
+	struct reply r;
+
+	get_reply(s, &r);
+	return r.n;
+}
+
+void side_hook(struct side *s, const struct hook_msg *in, struct hook_msg *out)
+{
+	struct cmd c = { .op = OP_HOOK, .hook = *in };
+	struct reply r;
+
+	call(s, &c, &r);
+	if (out)
+		*out = r.hook;
+}
+
+void side_hook_begin(struct side *s, const struct hook_msg *in)
+{
+	struct cmd c = { .op = OP_HOOK, .hook = *in };
+
+	put_cmd(s, &c);
+}
+
+void side_hook_end(struct side *s, struct hook_msg *out)
+{
+	struct reply r;
+
+	get_reply(s, &r);
+	*out = r.hook;
+}
+
+void side_reap(struct side *s)
+{
+	reap(s);
 }
 
 void side_kill(struct side *s, int sig)

@@ -163,6 +163,9 @@ static void try_one(struct ep *ep, enum type type, int from, int to, int mask, b
 	if (!CHECK(goto_state(ep, type, from)))
 		return;
 	err = ibv_modify_qp(ep->qp, &attr, IBV_QP_STATE | mask);
+	/* rxe's UC and UD QPs say that they have drained and refuse all the same */
+	if (tdev()->rxe && from == IBV_QPS_SQD && err && ok)
+		return;
 	CHECK_ERRNO(err, ok ? 0 : EINVAL);
 	now = ep_state(ep);
 	if (now != (ok ? to : from))

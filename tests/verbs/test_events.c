@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/* Completion channels: when there is an event, when there is none, and for whom. */
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "harness.h"
+
+static struct twr send64 = { .id = 1, .op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED, .len = 64 };
+
+static bool up(struct pair *p)
+{
+	struct ep_conf c = RC_CONF;
+
+	c.channel = true;
+	return pair_up(p, &c, &c);
+}
+
+static void recvs(struct pair *p, int n)
+{
+	while (n--)
+		CHECK_ERRNO(side_recv(&p->b, &(struct twr){ .id = 2, .len = 64 }), 0);
+}
+
+static void send_ok(struct pair *p, unsigned int flags)
+{
+	struct twr s = send64;
+	struct ibv_wc wc;
+
+	s.flags |= flags;
+	CHECK_ERRNO(ep_send(&p->a, &s), 0);
+	CHECK_INT(ep_poll(p->a.scq, &wc, 1, LONG_MS), 1);
+	CHECK_STATUS(wc.status, IBV_WC_SUCCESS);
+}
+
+static void b_polls(struct pair *p, int n)
+{
+	struct ibv_wc wc[8];
+
+	CHECK_INT(side_poll(&p->b, RECV_CQ, wc, n, LONG_MS), n);
+}
+
+static void c_armed(struct pair *p)
+{
+	if (!up(p))
+		return;
+	recvs(p, 6);
+	send_ok(p, 0); /* not armed: no event */
+	CHECK_INT(side_cq_event(&p->b, 20), 0);
+	b_polls(p, 1);
+	CHECK_ERRNO(side_arm(&p->b, RECV_CQ, 0), 0);
+	CHECK_INT(side_cq_event(&p->b, 20), 0); /* nothing new yet */
+	send_ok(p, 0);
+	CHECK_INT(side_cq_event(&p->b, LONG_MS), 1);
+	send_ok(p, 0); /* one arming, one event */
+	CHECK_INT(side_cq_event(&p->b, 20), 0);
+	b_polls(p, 2);
+	CHECK_ERRNO(side_arm(&p->b, RECV_CQ, 0), 0);
+	CHECK_ERRNO(side_arm(&p->b, RECV_CQ, 0), 0); /* twice is once */
+	send_ok(p, 0);
+	send_ok(p, 0);
+	CHECK_INT(side_cq_event(&p->b, LONG_MS), 1);
+	CHECK_INT(side_cq_event(&p->b, 20), 0);
+	pair_down(p);
+}
+
+/* Completions that were there before the arming raise no event; the next does. */
+static void c_armed_late(struct pair *p)
+{
+	if (!up(p))
+		return;
+	recvs(p, 2);
+	send_ok(p, 0);
+	CHECK_ERRNO(side_arm(&p->b, RECV_CQ, 0), 0);
+	CHECK_INT(side_cq_event(&p->b, 20), 0);
+	send_ok(p, 0);
+	CHECK_INT(side_cq_event(&p->b, LONG_MS), 1);
+	b_polls(p, 2);
+	pair_down(p);
+}
+
+static void c_solicited(struct pair *p)
+{
+	struct twr w = { .id = 3, .op = IBV_WR_RDMA_WRITE_WITH_IMM, .len = 64,
+			 .flags = IBV_SEND_SIGNALED | IBV_SEND_SOLICITED };
+	struct ibv_wc wc;
+
+	if (!up(p))
+		return;
+	recvs(p, 6);
+	CHECK_ERRNO(side_arm(&p->b, RECV_CQ, 1), 0);
+	send_ok(p, 0);
+	CHECK_INT(side_cq_event(&p->b, 20), 0);
+	send_ok(p, IBV_SEND_SOLICITED);
+	CHECK_INT(side_cq_event(&p->b, LONG_MS), 1);
+	CHECK_ERRNO(side_arm(&p->b, RECV_CQ, 1), 0);
+	w.raddr = p->bi.addr;
+	w.rkey = p->bi.rkey;
+	CHECK_ERRNO(ep_send(&p->a, &w), 0);
+	CHECK_INT(ep_poll(p->a.scq, &wc, 1, LONG_MS), 1);
+	CHECK_INT(side_cq_event(&p->b, LONG_MS), 1);
+	/* armed for any, then for solicited only: any stays */
+	CHECK_ERRNO(side_arm(&p->b, RECV_CQ, 0), 0);
+	CHECK_ERRNO(side_arm(&p->b, RECV_CQ, 1), 0);
+	send_ok(p, 0);
+	CHECK_INT(side_cq_event(&p->b, LONG_MS), 1);
+	b_polls(p, 4);
+	CHECK_ERRNO(side_arm(&p->b, RECV_CQ, 1), 0);
+	CHECK_ERRNO(side_modify(&p->b, IBV_QPS_ERR), 0);
+	/* an error counts as solicited (IBTA 11.4.2.2); rxe forgets it for a flush */
+	if (!tdev()->rxe)
+		CHECK_INT(side_cq_event(&p->b, LONG_MS), 1);
+	b_polls(p, 2);
+	pair_down(p);
+}
+
+/* Both CQs of A share its channel. */
+static void c_two_cqs(struct pair *p)
+{
+	struct ibv_cq *cq = NULL;
+	struct ibv_wc wc;
+	int i;
+
+	if (!up(p))
+		return;
+	recvs(p, 4);
+	for (i = 0; i < 2; i++) {
+		CHECK_ERRNO(ibv_req_notify_cq(p->a.scq, 0), 0);
+		CHECK_ERRNO(ibv_req_notify_cq(p->a.rcq, 0), 0);
+		CHECK_ERRNO(ep_send(&p->a, &send64), 0);
+		CHECK(ep_cq_event(&p->a, LONG_MS, &cq));
+		CHECK(cq == p->a.scq);
+		CHECK_INT(ep_poll(p->a.scq, &wc, 1, LONG_MS), 1);
+		CHECK_ERRNO(ep_recv(&p->a, &(struct twr){ .id = 9, .len = 64 }), 0);
+		CHECK_ERRNO(side_send(&p->b, &send64), 0);
+		CHECK(ep_cq_event(&p->a, LONG_MS, &cq));
+		CHECK(cq == p->a.rcq);
+		CHECK_INT(ep_poll(p->a.rcq, &wc, 1, LONG_MS), 1);
+		CHECK(!ep_cq_event(&p->a, 5, &cq));
+	}
+	pair_down(p);
+}
+
+/* The peer sleeps in poll() on the channel while the message comes. */
+static void c_sleeper_process(struct pair *p)
+{
+	int i;
+
+	if (!up(p))
+		return;
+	recvs(p, 5);
+	for (i = 0; i < 5; i++) {
+		CHECK_ERRNO(side_arm(&p->b, RECV_CQ, 0), 0);
+		side_cq_event_begin(&p->b, LONG_MS);
+		sleep_ms(5);
+		send_ok(p, 0);
+		CHECK_INT(side_cq_event_end(&p->b), 1);
+		b_polls(p, 1);
+	}
+	pair_down(p);
+}
+
+struct sleeper {
+	struct ep *ep;
+	struct ibv_cq *cq;
+	int ret;
+};
+
+static void *sleep_in_get(void *arg)
+{
+	struct sleeper *s = arg;
+	void *context;
+
+	s->ret = ibv_get_cq_event(s->ep->chan, &s->cq, &context);
+	return NULL;
+}
+
+static void c_sleeper_thread(struct pair *p)
+{
+	struct sleeper s = { .ep = &p->a };
+	pthread_t thread;
+	struct ibv_wc wc;
+	int i;
+
+	if (!up(p))
+		return;
+	for (i = 0; i < 5; i++) {
+		CHECK_ERRNO(ep_recv(&p->a, &(struct twr){ .id = 9, .len = 64 }), 0);
+		CHECK_ERRNO(ibv_req_notify_cq(p->a.rcq, 0), 0);
+		CHECK_INT(pthread_create(&thread, NULL, sleep_in_get, &s), 0);
+		sleep_ms(5);
+		CHECK_ERRNO(side_send(&p->b, &send64), 0);
+		pthread_join(thread, NULL);
+		CHECK_INT(s.ret, 0);
+		CHECK(s.cq == p->a.rcq);
+		ibv_ack_cq_events(p->a.rcq, 1);
+		CHECK_INT(ep_poll(p->a.rcq, &wc, 1, LONG_MS), 1);
+	}
+	pair_down(p);
+}
+
+static void c_nonblocking(struct pair *p)
+{
+	struct ibv_cq *cq;
+	void *context;
+	int fl;
+
+	if (!up(p))
+		return;
+	fl = fcntl(p->a.chan->fd, F_GETFL);
+	CHECK_INT(fcntl(p->a.chan->fd, F_SETFL, fl | O_NONBLOCK), 0);
+	errno = 0;
+	CHECK_INT(ibv_get_cq_event(p->a.chan, &cq, &context), -1);
+	CHECK_ERRNO(errno, EAGAIN);
+	recvs(p, 1);
+	CHECK_ERRNO(ibv_req_notify_cq(p->a.scq, 0), 0);
+	send_ok(p, 0);
+	CHECK(ep_cq_event(&p->a, LONG_MS, &cq));
+	CHECK(cq == p->a.scq);
+	pair_down(p);
+}
+
+/* Events that nobody reads are kept, each one. */
+static void c_backlog(struct pair *p)
+{
+	struct ibv_cq *cq;
+	int i, n = 200;
+
+	if (!up(p))
+		return;
+	for (i = 0; i < n; i++) {
+		struct twr w = { .id = 4, .op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED,
+				 .len = 8, .raddr = p->bi.addr, .rkey = p->bi.rkey };
+		struct ibv_wc wc;
+
+		CHECK_ERRNO(ibv_req_notify_cq(p->a.scq, 0), 0);
+		CHECK_ERRNO(ep_send(&p->a, &w), 0);
+		CHECK_INT(ep_poll(p->a.scq, &wc, 1, LONG_MS), 1);
+	}
+	/* rxe (as others) reports before the completion is visible to the poller, so
+	 * the last event may still be on its way */
+	for (i = 0; i < n; i++)
+		if (!CHECK(ep_cq_event(&p->a, 1000, &cq)))
+			break;
+	CHECK(!ep_cq_event(&p->a, 5, &cq));
+	pair_down(p);
+}
+
+static _Atomic int destroyed;
+
+static void *destroyer(void *arg)
+{
+	struct ibv_cq *cq = arg;
+
+	CHECK_ERRNO(ibv_destroy_cq(cq), 0);
+	atomic_store_explicit(&destroyed, 1, memory_order_release); /* pairs with the test's load */
+	return NULL;
+}
+
+/* ibv_destroy_cq waits for the last acknowledgement. */
+static void c_destroy_waits(struct pair *p)
+{
+	struct ibv_cq *cq;
+	pthread_t thread;
+	void *context;
+
+	if (!up(p))
+		return;
+	recvs(p, 1);
+	CHECK_ERRNO(ibv_req_notify_cq(p->a.scq, 0), 0);
+	send_ok(p, 0);
+	REQUIRE(ibv_get_cq_event(p->a.chan, &cq, &context) == 0);
+	CHECK_ERRNO(ibv_destroy_qp(p->a.qp), 0);
+	p->a.qp = NULL;
+	atomic_store_explicit(&destroyed, 0, memory_order_relaxed);
+	CHECK_INT(pthread_create(&thread, NULL, destroyer, p->a.scq), 0);
+	sleep_ms(30);
+	CHECK_INT(atomic_load_explicit(&destroyed, memory_order_acquire), 0);
+	ibv_ack_cq_events(cq, 1);
+	pthread_join(thread, NULL);
+	CHECK_INT(atomic_load_explicit(&destroyed, memory_order_acquire), 1);
+	p->a.scq = NULL;
+	pair_down(p);
+}
+
+/* An event that was raised and not read does not keep the CQ alive. */
+static void c_destroy_unread(struct pair *p)
+{
+	struct ibv_cq *cq = NULL;
+
+	if (!up(p))
+		return;
+	recvs(p, 2);
+	CHECK_ERRNO(ibv_req_notify_cq(p->a.scq, 0), 0);
+	send_ok(p, 0);
+	CHECK_ERRNO(ibv_destroy_qp(p->a.qp), 0);
+	p->a.qp = NULL;
+	CHECK_ERRNO(ibv_destroy_cq(p->a.scq), 0);
+	p->a.scq = NULL;
+	/* and it is not delivered for a CQ that is gone */
+	CHECK(!ep_cq_event(&p->a, 5, &cq));
+	pair_down(p);
+}
+
+static const struct tcase cases[] = {
+	{ "armed or not", c_armed, BOTH },
+	{ "armed after the completion", c_armed_late, BOTH },
+	{ "solicited only", c_solicited, BOTH },
+	{ "two CQs on a channel", c_two_cqs, BOTH },
+	{ "a process sleeps in poll", c_sleeper_process, PEER },
+	{ "a thread sleeps in ibv_get_cq_event", c_sleeper_thread, BOTH },
+	{ "non-blocking channel", c_nonblocking, BOTH },
+	{ "backlog of events", c_backlog, HERE },
+	{ "destroy waits for the ack", c_destroy_waits, HERE },
+	{ "destroy with an unread event", c_destroy_unread, HERE },
+};
+
+int main(int argc, char **argv)
+{
+	return t_main(argc, argv, 1, cases, ARRAY_SIZE(cases));
+}
