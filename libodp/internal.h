@@ -49,6 +49,9 @@ struct odp_peer {
 	bool self;
 	_Atomic uint64_t pool_size; /* of its pool's memfd when last looked at */
 	struct odp_peer *watch_next; /* on its way to, or in, the service thread */
+	struct odp_peer *grave_next; /* replaced by another process in its slot ... */
+	uint64_t replaced_at;        /* ... then; see peer_retire() */
+	_Atomic uint64_t reach;      /* how far odp_peer_ptr() has pointed */
 	void *_Atomic windows[ODP_WINDOWS]; /* pieces of its pool, mapped on use */
 };
 
@@ -64,7 +67,9 @@ struct odp_proc {
 	char dir[256];
 	struct odp_peer *self;
 	struct odp_peer *_Atomic peers[ODP_MAX_PROCS];
-	pthread_mutex_t peer_lock;  /* attaching */
+	pthread_mutex_t peer_lock;  /* attaching; the next one */
+	struct odp_peer *grave;
+	_Atomic uint64_t stuck[ODP_MAX_PROCS]; /* lane.c: where fences gave up */
 	pthread_mutex_t alloc_lock; /* arena */
 	struct odp_arena *arena;
 	struct odp_mem *mem;

@@ -153,34 +153,58 @@ static bool fence_left(_Atomic uint64_t *word, uint64_t inside)
 	return atomic_load_explicit(word, memory_order_acquire) != inside;
 }
 
+/* Which stay in which lane: never 0, as INSIDE is odd. */
+static uint64_t fence_mark(const _Atomic uint64_t *word, uint64_t inside)
+{
+	return (uint64_t)((uintptr_t)word % ODP_PAGE_SIZE / sizeof(*word)) << 48 |
+	       (inside & 0xffffffffffffull);
+}
+
+/* When to give up on a lane: the limit is for all of a fence, with some grace
+ * for those that come after it; none for a stay that was waited for before. */
+static uint64_t fence_limit(struct fence *f, unsigned nr, uint64_t mark, uint64_t now)
+{
+	if (!f->limit)
+		f->limit = now + FENCE_LIMIT_NS;
+	if (atomic_load_explicit(&f->proc->stuck[nr], memory_order_relaxed) == mark)
+		return now + FENCE_SPIN_NS;
+	return f->limit > now + FENCE_GRACE_NS ? f->limit : now + FENCE_GRACE_NS;
+}
+
+static void fence_give_up(struct fence *f, unsigned nr, uint64_t mark)
+{
+	f->all_left = false;
+	/* relaxed: a hint that saves waiting. */
+	if (atomic_exchange_explicit(&f->proc->stuck[nr], mark, memory_order_relaxed) != mark)
+		odp_log(ODP_LOG_WARN, "process %d (slot %u) stays inside a transfer: is it stopped?",
+			f->proc->domain->slots[nr].pid, nr);
+}
+
 /* False when the process has died: its other lanes need no look. */
 static bool fence_wait(struct fence *f, unsigned nr, _Atomic uint64_t *word, uint64_t inside)
 {
 	const struct timespec nap = { .tv_nsec = FENCE_NAP_NS };
-	const uint64_t start = odp_now();
-	uint64_t now = start, check = start + FENCE_SPIN_NS, limit;
+	const uint64_t mark = fence_mark(word, inside);
+	const uint64_t spin = odp_now() + FENCE_SPIN_NS;
+	const uint64_t limit = fence_limit(f, nr, mark, spin - FENCE_SPIN_NS);
+	uint64_t now, check = spin;
 
-	if (!f->limit)
-		f->limit = start + FENCE_LIMIT_NS;
-	limit = f->limit > start + FENCE_GRACE_NS ? f->limit : start + FENCE_GRACE_NS;
 	while (!fence_left(word, inside)) {
-		if (now - start < FENCE_SPIN_NS) {
-			odp_pause();
-		} else {
-			if (now >= check && !odp_slot_alive(f->proc, nr))
-				return false;
-			if (now >= limit) {
-				odp_log(ODP_LOG_WARN,
-					"process %d (slot %u) stays inside a transfer: its pages are not reused",
-					f->proc->domain->slots[nr].pid, nr);
-				f->all_left = false;
-				return true;
-			}
-			if (now >= check)
-				check = now + FENCE_CHECK_NS;
-			nanosleep(&nap, NULL);
-		}
 		now = odp_now();
+		if (now < spin) {
+			odp_pause();
+			continue;
+		}
+		if (now >= check) {
+			if (!odp_slot_alive(f->proc, nr))
+				return false;
+			check = now + FENCE_CHECK_NS;
+		}
+		if (now >= limit) {
+			fence_give_up(f, nr, mark);
+			return true;
+		}
+		nanosleep(&nap, NULL);
 	}
 	return true;
 }

@@ -105,8 +105,17 @@ ODP_EXPORT pid_t odp_peer_pid(const struct odp_peer *peer)
 
 ODP_EXPORT void *odp_peer_ptr(const struct odp_peer *peer, uint64_t off, size_t len)
 {
+	_Atomic uint64_t *reach = &((struct odp_peer *)(uintptr_t)peer)->reach;
+	uint64_t old;
+
 	if (off < ODP_ARENA_OFF || off > ODP_SEG_SIZE || len > ODP_SEG_SIZE - off)
 		return NULL;
+	/* relaxed: peer_retire() reads it seconds after the last growth. */
+	old = atomic_load_explicit(reach, memory_order_relaxed);
+	while (odp_unlikely(old < off + len) &&
+	       !atomic_compare_exchange_weak_explicit(reach, &old, off + len,
+						      memory_order_relaxed, memory_order_relaxed))
+		;
 	return (char *)peer->seg + off;
 }
 
@@ -242,6 +251,74 @@ void *odp_pool_ptr(struct odp_peer *peer, uint64_t off, size_t len)
 	if (odp_unlikely(!window))
 		window = pool_window(peer, nr);
 	return window ? (char *)window + in : NULL;
+}
+
+/* ---- What is left of the dead ---- */
+
+/* For so long a thread that has not noticed a death may go on with a peer. */
+#define PEER_GRAVE_NS 2000000000u
+
+static void peer_blank(void *p, size_t size)
+{
+	mmap(p, size, PROT_READ | PROT_WRITE,
+	     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+}
+
+/*
+ * Give back what a dead peer costs: its memory and most of its address space.
+ * Pointers to it stay valid, for they may be held anywhere: its segment reads as
+ * zeros, its descriptors are /dev/null. Numbers are not freed: a thread about to
+ * write to one must not hit another file.
+ */
+static void peer_retire(struct odp_peer *peer)
+{
+	const uint64_t reach = atomic_load_explicit(&peer->reach, memory_order_relaxed);
+	const uint64_t keep = (reach > ODP_ARENA_OFF ? reach : ODP_ARENA_OFF) + ODP_PAGE_SIZE - 1;
+	const size_t len = (size_t)(keep & ~(ODP_PAGE_SIZE - 1));
+	const int fds[] = { peer->pidfd, peer->pool_fd, peer->bell_fd, peer->uffd,
+			    peer->ring_fd };
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	unsigned i;
+
+	for (i = 0; null >= 0 && i < sizeof(fds) / sizeof(fds[0]); i++) {
+		if (fds[i] >= 0)
+			dup3(null, fds[i], O_CLOEXEC);
+	}
+	if (null >= 0)
+		close(null);
+	peer_blank(peer->seg, len);
+	if (len < ODP_SEG_SIZE)
+		munmap((char *)peer->seg + len, ODP_SEG_SIZE - len);
+	for (i = 0; i < ODP_WINDOWS; i++) {
+		void *window = atomic_load_explicit(&peer->windows[i], memory_order_acquire);
+
+		if (window)
+			peer_blank(window, (size_t)1 << ODP_WINDOW_SHIFT);
+	}
+}
+
+/* peer_lock held, both. */
+static void peer_bury(struct odp_proc *proc, struct odp_peer *peer)
+{
+	atomic_store_explicit(&peer->dead, true, memory_order_release);
+	peer->replaced_at = odp_now();
+	peer->grave_next = proc->grave;
+	proc->grave = peer;
+}
+
+static void peers_retire(struct odp_proc *proc)
+{
+	struct odp_peer **link = &proc->grave, *peer;
+	const uint64_t now = odp_now();
+
+	while ((peer = *link)) {
+		if (now - peer->replaced_at < PEER_GRAVE_NS) {
+			link = &peer->grave_next;
+			continue;
+		}
+		*link = peer->grave_next;
+		peer_retire(peer);
+	}
 }
 
 /* ---- Attaching ---- */
@@ -407,8 +484,9 @@ static int peer_renew(struct odp_proc *proc, unsigned nr, struct odp_peer **out)
 	*out = peer_known(proc, nr);
 	if (*out)
 		return odp_peer_check(*out) ? 0 : -ENOENT;
-	if (old)
+	if (old) /* the slot is free, or another's */
 		atomic_store_explicit(&old->dead, true, memory_order_release);
+	peers_retire(proc);
 	switch (atomic_load_explicit(&proc->domain->slots[nr].state, memory_order_acquire)) {
 	case ODP_SLOT_LIVE:
 		break;
@@ -423,6 +501,8 @@ static int peer_renew(struct odp_proc *proc, unsigned nr, struct odp_peer **out)
 	if (ret)
 		return ret;
 	atomic_store_explicit(&proc->peers[nr], *out, memory_order_release);
+	if (old)
+		peer_bury(proc, old);
 	odp_service_watch(proc, *out);
 	return 0;
 }

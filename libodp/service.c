@@ -13,6 +13,8 @@
 
 #include "service.h"
 
+#define SERVICE_DEAF_NS 5000000u
+
 static void service_sem_wait(sem_t *sem)
 {
 	while (sem_wait(sem) && errno == EINTR)
@@ -73,14 +75,17 @@ static bool service_take_incoming(struct odp_service *svc)
 	return svc->waiting;
 }
 
-static uint64_t service_timeout(uint64_t deadline)
+static uint64_t service_timeout(const struct odp_service *svc, uint64_t deadline)
 {
-	uint64_t now;
+	/* Deaf, it has to look for itself. */
+	const uint64_t most = svc->broken & ODP_EV_BELL ? SERVICE_DEAF_NS : ODP_WAIT_FOREVER;
+	uint64_t now, left;
 
 	if (deadline == UINT64_MAX)
-		return ODP_WAIT_FOREVER;
+		return most;
 	now = odp_now();
-	return deadline > now ? deadline - now : 0;
+	left = deadline > now ? deadline - now : 0;
+	return left < most ? left : most;
 }
 
 static void service_loop(struct odp_service *svc)
@@ -93,7 +98,7 @@ static void service_loop(struct odp_service *svc)
 	bool call;
 
 	for (;;) {
-		timeout = service_take_incoming(svc) ? 0 : service_timeout(deadline);
+		timeout = service_take_incoming(svc) ? 0 : service_timeout(svc, deadline);
 		/* seq_cst store, then load: pairs with odp_bell_ring(). */
 		atomic_store_explicit(&slot->bell_asleep, 1, memory_order_seq_cst);
 		rung = atomic_load_explicit(&slot->bell_rung, memory_order_seq_cst);

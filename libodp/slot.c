@@ -134,10 +134,10 @@ static void slot_fill(struct odp_proc *proc, unsigned nr)
 	struct odp_slot *slot = &dom->slots[nr];
 	uint32_t gen;
 
-	/* SETUP before all else: a reader that sees new fields sees a new state. */
+	/* acq_rel: SETUP and the new number come before all else. Who reads fields of
+	 * a slot looks at both again afterwards (peer_slot_is_ours). */
 	atomic_store_explicit(&slot->state, ODP_SLOT_SETUP, memory_order_relaxed);
-	atomic_thread_fence(memory_order_release);
-	gen = atomic_fetch_add_explicit(&slot->gen, 1, memory_order_relaxed) + 1;
+	gen = atomic_fetch_add_explicit(&slot->gen, 1, memory_order_acq_rel) + 1;
 	slot->pid = getpid();
 	slot->start_time = odp_pid_start_time(slot->pid);
 	slot->seg_fd = slot->pool_fd = slot->bell_fd = slot->uffd_fd = slot->ring_fd = -1;

@@ -307,6 +307,11 @@ static void test_fence_stopped_peer(void)
 	CU_ASSERT_EQUAL(stderr_lines(fence_call, NULL, line, sizeof(line)), 1);
 	CU_ASSERT_FALSE(fence_result);
 	CU_ASSERT(now_ms() - start >= 900 && now_ms() - start < 5000);
+	/* For the same stay nobody waits so long again. */
+	start = now_ms();
+	CU_ASSERT_EQUAL(stderr_lines(fence_call, NULL, line, sizeof(line)), 0);
+	CU_ASSERT_FALSE(fence_result);
+	CU_ASSERT(now_ms() - start < 500);
 	kill(c.pid, SIGCONT);
 	CU_ASSERT_EQUAL(child_end(&c), 0);
 	CU_ASSERT_TRUE(odp_fence(self, false));

@@ -17,6 +17,13 @@
 
 static struct odp_proc *self;
 
+/* ThreadSanitizer otherwise ends a forked child that starts a thread. */
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void)
+{
+	return "die_after_fork=0";
+}
+
 /* ---- Roles ---- */
 
 static struct odp_proc *role_attach(void)
@@ -550,6 +557,37 @@ static void test_many(void)
 	CU_ASSERT_EQUAL(child_end(&c[0]), 0);
 }
 
+/* A server outlives thousands of clients: what does each leave in it? */
+static void test_retired(void)
+{
+	struct odp_peer *peer, *next;
+	struct child c;
+	uint64_t *p;
+	long slot;
+
+	CU_ASSERT_FATAL(child_start(&c, "publish"));
+	slot = child_get(&c);
+	CU_ASSERT_EQUAL_FATAL(odp_peer_get(self, (unsigned)slot, &peer), 0);
+	p = odp_peer_ptr(peer, odp_peer_root(peer), 8192);
+	CU_ASSERT_EQUAL(p[0], 0x600d);
+	child_kill(&c);
+	CU_ASSERT_FATAL(child_start(&c, "stay"));
+	CU_ASSERT_EQUAL(child_get(&c), slot);
+	CU_ASSERT_EQUAL_FATAL(odp_peer_get(self, (unsigned)slot, &next), 0);
+	CU_ASSERT_EQUAL(p[0], 0x600d); /* not yet */
+	child_kill(&c);
+	sleep_ms(2100);
+	CU_ASSERT_FATAL(child_start(&c, "stay"));
+	CU_ASSERT_EQUAL(child_get(&c), slot);
+	CU_ASSERT_EQUAL_FATAL(odp_peer_get(self, (unsigned)slot, &next), 0);
+	CU_ASSERT_EQUAL(p[0], 0);
+	p[1023] = 1; /* still writable */
+	CU_ASSERT_FALSE(odp_peer_check(peer));
+	odp_bell_ring(peer);
+	CU_ASSERT_EQUAL(odp_peer_fd(peer, 0, O_RDONLY), -ESRCH);
+	CU_ASSERT_EQUAL(child_end(&c), 0);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct child_role roles[] = {
@@ -573,6 +611,7 @@ int main(int argc, char **argv)
 		{ "descriptors of peers", test_peer_fd },
 		{ "a forked child attaches anew", test_fork },
 		{ "a slot that lies is refused", test_foreign_header },
+		{ "what a dead peer cost is given back", test_retired },
 		{ "many processes come and go", test_many },
 		CU_TEST_INFO_NULL,
 	};
