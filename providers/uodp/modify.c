@@ -103,7 +103,7 @@ static int check_transition(const struct uodp_qp *qp, enum ibv_qp_state cur,
 
 	mask &= ~IBV_QP_STATE;
 	if (next == IBV_QPS_RESET || next == IBV_QPS_ERR)
-		return mask & ~IBV_QP_CUR_STATE ? -EINVAL : 0;
+		return mask || (cur == IBV_QPS_RESET && next == IBV_QPS_ERR) ? -EINVAL : 0;
 	if (!r->valid || (mask & r->need[t]) != r->need[t] || mask & ~(r->need[t] | r->allow[t]))
 		return -EINVAL;
 	return 0;
