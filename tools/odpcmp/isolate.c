@@ -52,13 +52,15 @@ static int wait_bounded(pid_t pid, unsigned int timeout, int *sig)
 int isolate(void (*body)(const void *arg, void *result), const void *arg, void *result,
 	    size_t len, unsigned int timeout, int *sig)
 {
-	int prot = PROT_READ | PROT_WRITE, ret;
+	int prot = PROT_READ | PROT_WRITE, messages = messages_create(), ret;
 	pid_t parent = getpid(), pid;
 	void *shared;
 
 	shared = mmap(NULL, len, prot, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (shared == MAP_FAILED)
-		return -errno;
+	if (shared == MAP_FAILED) {
+		ret = -errno;
+		goto out_show;
+	}
 	memcpy(shared, result, len);
 	fflush(NULL);
 	pid = fork();
@@ -70,6 +72,7 @@ int isolate(void (*body)(const void *arg, void *result), const void *arg, void *
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		if (getppid() != parent)
 			_exit(1);
+		messages_redirect(messages);
 		body(arg, shared);
 		exit(0);
 	}
@@ -77,5 +80,7 @@ int isolate(void (*body)(const void *arg, void *result), const void *arg, void *
 	memcpy(result, shared, len);
 out_unmap:
 	munmap(shared, len);
+out_show:
+	messages_show(messages);
 	return ret;
 }

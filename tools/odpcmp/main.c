@@ -112,6 +112,7 @@ int main(int argc, char **argv)
 		fputs(PROGRAM ": out of memory\n", stderr);
 	matrix_destroy(theirs);
 	matrix_destroy(matrix);
+	messages_forget();
 	if (fflush(stdout) || ferror(stdout)) {
 		perror(PROGRAM);
 		ret = EXIT_BAD;

@@ -297,6 +297,12 @@ const struct answer *matrix_cell(const struct matrix *matrix, size_t kind, size_
 int isolate(void (*body)(const void *arg, void *result), const void *arg, void *result,
 	    size_t len, unsigned int timeout, int *sig);
 
+/* Its standard error, each line once (messages.c). */
+int messages_create(void);
+void messages_redirect(int fd);
+void messages_show(int fd);
+void messages_forget(void);
+
 /* ---- output ---- */
 
 void table_print(FILE *out, const struct matrix *matrix, const struct options *opt);
