@@ -10,7 +10,7 @@
 
 #include "peer.h"
 
-#define MAX_PEERS 16
+#define MAX_PEERS 32
 
 enum op {
 	OP_OPEN, OP_CONNECT, OP_CLOSE, OP_STATE, OP_MODIFY, OP_RECV, OP_SEND, OP_POLL, OP_FILL,
