@@ -14,6 +14,7 @@
 #include "queue.h"
 
 #define RUN_BUDGET ((uint64_t)4 << 20)  /* bytes a caller moves before it may go */
+#define UODP_AT_ONCE 4096u              /* bytes that are copied without ceremony */
 #define POLL_PEER_NS 1000000u           /* how often an absent peer is looked for */
 #define POLL_BUSY_NS 20000u             /* how often a page in transition is */
 
@@ -362,6 +363,29 @@ static int send_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *
 	return send_finish(qp, w, x);
 }
 
+/*
+ * The usual case, without iterators: one local piece, one copy. False leaves
+ * everything as it was, for the general way to find out what is the matter.
+ */
+static bool rdma_at_once(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x, bool write)
+{
+	uint32_t there = write ? ODP_ACCESS_REMOTE_WRITE : ODP_ACCESS_REMOTE_READ;
+	struct odp_span local, remote;
+	size_t n = w->length;
+
+	if (w->flags & IBV_SEND_INLINE)
+		odp_span_private(&local, w->data);
+	else if (w->num_sge != 1 || !n ||
+		 odp_span_region(&local, qp->proc->self, w->sge[0].lkey, qp->pd->num,
+				 w->sge[0].addr, n, write ? 0 : ODP_ACCESS_LOCAL_WRITE))
+		return false;
+	if (!n || n > UODP_AT_ONCE ||
+	    odp_span_region(&remote, x->dest.peer, w->rkey, x->dest.qp->pd, w->raddr, n, there))
+		return false;
+	return !odp_copy(write ? &remote : &local, write ? &local : &remote, &n) &&
+	       n == w->length;
+}
+
 static int write_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x,
 		      uint64_t *budget)
 {
@@ -376,6 +400,8 @@ static int write_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec 
 			ret = need_recv(qp, x, 0, &go_on);
 			if (!go_on)
 				return ret;
+		} else if (uodp_likely(rdma_at_once(qp, w, x, true))) {
+			return done(x, IBV_WC_SUCCESS);
 		}
 		iter_local(qp, w, &x->src, 0);
 		iter_remote(x, w, &x->dst, ODP_ACCESS_REMOTE_WRITE);
@@ -403,6 +429,8 @@ static int read_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *
 		if (!(x->dest.qp->access & ODP_ACCESS_REMOTE_READ) ||
 		    !x->dest.qp->max_dest_rd_atomic)
 			return refuse(qp, x, IBV_WC_REM_INV_REQ_ERR);
+		if (uodp_likely(rdma_at_once(qp, w, x, false)))
+			return done(x, IBV_WC_SUCCESS);
 		iter_remote(x, w, &x->src, ODP_ACCESS_REMOTE_READ);
 		iter_local(qp, w, &x->dst, ODP_ACCESS_LOCAL_WRITE);
 		x->left = w->length;
