@@ -15,6 +15,17 @@
 
 static struct odp_mem *fork_mem; /* of a fork that is under way */
 
+/* Again: ibv_fork_init() has libibverbs undo it when a region ends, and then the
+ * child would share the pool's pages with its parent. */
+static void ranges_dontfork(struct odp_mem *m)
+{
+	struct odp_inode *n;
+
+	for (n = odp_itree_first(&m->umems, 0, UINT64_MAX); n;
+	     n = odp_itree_next(&m->umems, n, 0, UINT64_MAX))
+		odp_sys(SYS_madvise, n->start, n->last + 1 - n->start, MADV_DONTFORK);
+}
+
 static void fork_prepare(void)
 {
 	struct odp_proc *proc = odp_proc_attached();
@@ -29,6 +40,7 @@ static void fork_prepare(void)
 	odp_freeze(proc);
 	odp_fence(proc, false);
 	odp_mem_lock(m);
+	ranges_dontfork(m);
 }
 
 /* Until the child has closed its end, having its copy or being dead. */
