@@ -162,7 +162,7 @@ static void device_add(const char *name, const char *dir)
 
 static void devices_init(void)
 {
-	const char *env = getenv("UODP_DEVICES");
+	const char *env = secure_getenv("UODP_DEVICES");
 	char dir[IBV_SYSFS_PATH_MAX];
 	char *list, *next, *name;
 

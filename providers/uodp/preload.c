@@ -46,7 +46,7 @@ __attribute__((constructor)) static void preload_init(void)
 
 static bool only_ours(void)
 {
-	const char *value = getenv("UODP_ONLY");
+	const char *value = secure_getenv("UODP_ONLY");
 	static _Atomic bool said;
 
 	if (!value || !*value || !strcmp(value, "0"))
