@@ -123,7 +123,7 @@ static void test_random(void)
 		pthread_join(threads[i], NULL);
 }
 
-/* After all that, the whole arena is one again but for a page of each class. */
+/* test_full() has split every large block. */
 static void test_merged(void)
 {
 	uint64_t big = odp_arena_alloc(self, (size_t)8 << 30);
@@ -216,8 +216,8 @@ int main(void)
 		{ "memory comes zeroed and aligned, again and again", test_zeroed },
 		{ "freed memory goes back to the kernel", test_memory_returns },
 		{ "random sizes in several threads", test_random },
-		{ "freed blocks merge", test_merged },
 		{ "a full arena says so", test_full },
+		{ "freed blocks merge", test_merged },
 		{ "what was not allocated is not freed", test_wrong_free },
 		{ "private memory comes zeroed and aligned", test_private },
 		CU_TEST_INFO_NULL,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
 /* Lanes, gates and fences. */
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -159,6 +160,10 @@ static void crowd_step(struct odp_lane *lane, unsigned nr)
 	if (crowd.shut)
 		crowd.bad++;
 	crowd.plain[nr]++;
+	if (nr % 8 == 0)
+		sched_yield(); /* let another one try to be here at the same time */
+	if (crowd.shut)
+		crowd.bad++;
 	/* The other side too, as a fault from inside does. */
 	odp_lane_va_enter(lane);
 	odp_lane_va_leave(lane);
@@ -197,6 +202,7 @@ static void test_crowd(void)
 		for (i = 0, sum = 0; i < THREADS; i++)
 			sum += crowd.plain[i];
 		before = sum;
+		usleep(100); /* time for one who should not be inside to show it */
 		for (i = 0, sum = 0; i < THREADS; i++)
 			sum += crowd.plain[i];
 		CU_ASSERT_EQUAL(sum, before);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -92,6 +93,38 @@ static int role_look(void)
 	while ((slot = parent_get()) >= 0)
 		parent_put(-odp_peer_get(proc, (unsigned)slot, &peer));
 	return 0;
+}
+
+/* Hold every slot that is free, as a thousand processes would. */
+static int role_squat(void)
+{
+	struct flock fl = { .l_type = F_WRLCK, .l_start = ODP_LIVE_BYTE + 1,
+			    .l_len = ODP_MAX_PROCS - 1 };
+	struct odp_domain *dom;
+	char path[300];
+	unsigned nr;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/domain", getenv("UODP_DIR"));
+	fd = open(path, O_RDWR);
+	dom = mmap(NULL, sizeof(*dom), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (dom == MAP_FAILED || fcntl(fd, F_SETLK, &fl))
+		return 1;
+	for (nr = 1; nr < ODP_MAX_PROCS; nr++) {
+		dom->slots[nr].pid = getpid();
+		dom->slots[nr].state = ODP_SLOT_LIVE;
+	}
+	parent_put(1);
+	return parent_get() == -1 ? 0 : 1;
+}
+
+/* Attach, when told to; say the error. */
+static int role_try(void)
+{
+	struct odp_proc *proc;
+
+	parent_put(-odp_proc_get(&proc));
+	return parent_get() == -1 ? 0 : 1;
 }
 
 /* ---- Tests ---- */
@@ -557,6 +590,96 @@ static void test_many(void)
 	CU_ASSERT_EQUAL(child_end(&c[0]), 0);
 }
 
+static void try_attach(void *arg)
+{
+	struct child c;
+
+	CU_ASSERT_FATAL(child_start(&c, "try"));
+	*(long *)arg = child_get(&c);
+	CU_ASSERT_EQUAL(child_end(&c), 0);
+}
+
+static void test_all_slots_used(void)
+{
+	struct child squatter;
+	char line[512];
+	long err;
+
+	CU_ASSERT_EQUAL(odp_slot_reap(self), 0);
+	CU_ASSERT_EQUAL_FATAL(odp_proc_slot(self), 0);
+	CU_ASSERT_FATAL(child_start(&squatter, "squat"));
+	CU_ASSERT_EQUAL_FATAL(child_get(&squatter), 1);
+	CU_ASSERT_EQUAL(stderr_lines(try_attach, &err, line, sizeof(line)), 1);
+	CU_ASSERT_EQUAL(err, EUSERS);
+	CU_ASSERT_PTR_NOT_NULL(strstr(line, "slots"));
+	child_kill(&squatter);
+	CU_ASSERT_EQUAL(stderr_lines(try_attach, &err, line, sizeof(line)), 0);
+	CU_ASSERT_EQUAL(err, 0);
+}
+
+/* ---- Narrow limits ---- */
+
+static int role_limited(void)
+{
+	struct rlimit files = { .rlim_cur = 40, .rlim_max = 4096 };
+	struct odp_proc *proc;
+	struct odp_peer *peer;
+	long slot;
+
+	setrlimit(RLIMIT_NOFILE, &files);
+	if (odp_proc_get(&proc))
+		return 2;
+	while ((slot = parent_get()) >= 0)
+		parent_put(-odp_peer_get(proc, (unsigned)slot, &peer));
+	return 0;
+}
+
+/* More peers than the soft limit of open files has room for. */
+static void test_few_files(void)
+{
+	struct child c[20], limited;
+	unsigned i;
+
+	CU_ASSERT_FATAL(child_start(&limited, "limited"));
+	for (i = 0; i < 20; i++) {
+		CU_ASSERT_FATAL(child_start(&c[i], "stay"));
+		child_put(&limited, child_get(&c[i]));
+		CU_ASSERT_EQUAL(child_get(&limited), 0);
+	}
+	CU_ASSERT_EQUAL(child_end(&limited), 0);
+	for (i = 0; i < 20; i++)
+		CU_ASSERT_EQUAL(child_end(&c[i]), 0);
+}
+
+static void attach_with_limit(void *arg)
+{
+	const int *resource = arg;
+	struct rlimit old, small = { .rlim_cur = 1 << 30 };
+	long err = 0;
+
+	getrlimit((unsigned)*resource, &old);
+	small.rlim_max = old.rlim_max;
+	setrlimit((unsigned)*resource, &small);
+	try_attach(&err);
+	setrlimit((unsigned)*resource, &old);
+	CU_ASSERT_EQUAL(err, *resource == RLIMIT_AS ? ENOMEM : EFBIG);
+}
+
+static void test_small_limits(void)
+{
+	int fsize = RLIMIT_FSIZE, as = RLIMIT_AS;
+	char line[512];
+
+	CU_ASSERT_EQUAL(stderr_lines(attach_with_limit, &fsize, line, sizeof(line)), 1);
+	CU_ASSERT_PTR_NOT_NULL(strstr(line, "ulimit -f"));
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+	CU_ASSERT_EQUAL(stderr_lines(attach_with_limit, &as, line, sizeof(line)), 1);
+	CU_ASSERT_PTR_NOT_NULL(strstr(line, "ulimit -v"));
+#else
+	(void)as; /* a sanitizer's own memory needs more */
+#endif
+}
+
 /* A server outlives thousands of clients: what does each leave in it? */
 static void test_retired(void)
 {
@@ -593,6 +716,7 @@ int main(int argc, char **argv)
 	static const struct child_role roles[] = {
 		{ "stay", role_stay }, { "publish", role_publish }, { "hold", role_hold },
 		{ "exec", role_exec }, { "look", role_look },	    { "fds", role_fds },
+		{ "squat", role_squat }, { "try", role_try },	    { "limited", role_limited },
 		{ NULL, NULL },
 	};
 	static CU_TestInfo tests[] = {
@@ -611,6 +735,9 @@ int main(int argc, char **argv)
 		{ "descriptors of peers", test_peer_fd },
 		{ "a forked child attaches anew", test_fork },
 		{ "a slot that lies is refused", test_foreign_header },
+		{ "the slots can all be in use", test_all_slots_used },
+		{ "more peers than open files", test_few_files },
+		{ "limits of the process are told", test_small_limits },
 		{ "what a dead peer cost is given back", test_retired },
 		{ "many processes come and go", test_many },
 		CU_TEST_INFO_NULL,
