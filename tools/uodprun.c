@@ -58,14 +58,16 @@ static void provider_find(char *path, size_t size)
 		slash = strrchr(exe, '/');
 		*slash = '\0';
 		slash = strrchr(exe, '/');
-		if (slash && snprintf(path, size, "%.*s/lib/" UODP_PROVIDER_FILE,
-				      (int)(slash - exe), exe) < (int)size &&
+		if (slash &&
+		    snprintf(path, size, "%.*s/lib/" UODP_PROVIDER_FILE, (int)(slash - exe), exe) <
+			    (int)size &&
 		    !access(path, R_OK))
 			return;
 	}
 	snprintf(path, size, "%s", UODP_PROVIDER_DIR "/" UODP_PROVIDER_FILE);
 	if (access(path, R_OK))
-		die(EXIT_SETUP, "cannot find the provider %s: neither in ../lib of this program nor in %s",
+		die(EXIT_SETUP,
+		    "cannot find the provider %s: neither in ../lib of this program nor in %s",
 		    UODP_PROVIDER_FILE, UODP_PROVIDER_DIR);
 }
 
@@ -79,7 +81,8 @@ static void preload_set(void)
 	provider_find(provider, sizeof(provider));
 	/* The dynamic linker splits the list there. */
 	if (strpbrk(provider, " :"))
-		die(EXIT_SETUP, "the path %s has a space or a colon in it, which LD_PRELOAD cannot hold",
+		die(EXIT_SETUP,
+		    "the path %s has a space or a colon in it, which LD_PRELOAD cannot hold",
 		    provider);
 	if (asprintf(&list, "%s%s%s%s%s", first ? first : "", first && *first ? ":" : "", provider,
 		     old && *old ? ":" : "", old ? old : "") < 0)
@@ -116,8 +119,8 @@ static void command_check(const char *name)
 		return;
 	if (((st.st_mode & S_ISUID) && st.st_uid != geteuid()) ||
 	    ((st.st_mode & S_ISGID) && st.st_gid != getegid()))
-		die(EXIT_CANNOT_RUN, "%s is set-user-ID or set-group-ID: nothing can be preloaded into it",
-		    path);
+		die(EXIT_CANNOT_RUN,
+		    "%s is set-user-ID or set-group-ID: nothing can be preloaded into it", path);
 }
 
 static void backing_set(const char *value)
@@ -154,13 +157,13 @@ static void devices_set(const char *value)
 static void options_parse(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "devices", required_argument, NULL, 'd' },
-		{ "only", no_argument, NULL, 'o' },
-		{ "dir", required_argument, NULL, 'D' },
-		{ "backing", required_argument, NULL, 'b' },
-		{ "help", no_argument, NULL, 'h' },
-		{ "version", no_argument, NULL, 'V' },
-		{ 0 },
+		{"devices", required_argument, NULL, 'd'},
+		{"only", no_argument, NULL, 'o'},
+		{"dir", required_argument, NULL, 'D'},
+		{"backing", required_argument, NULL, 'b'},
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'},
+		{0},
 	};
 	int c;
 

@@ -65,7 +65,7 @@ static void device_address(struct uodp_device *dev)
 {
 	uint32_t hash = name_hash(dev->vdev.device.name);
 	/* EUI-64 of the locally administered address 02:75:6f:hh:hh:hh */
-	uint8_t eui[8] = { 0x00, 0x75, 0x6f, 0xff, 0xfe, hash >> 16, hash >> 8, hash };
+	uint8_t eui[8] = {0x00, 0x75, 0x6f, 0xff, 0xfe, hash >> 16, hash >> 8, hash};
 	union ibv_gid *gid = dev->gids;
 
 	memcpy(&dev->guid, eui, sizeof(eui));
@@ -82,13 +82,14 @@ static bool device_path(struct uodp_device *dev, const char *dir)
 {
 	struct verbs_sysfs_dev *sysfs = &dev->sysfs;
 	const char *name = dev->vdev.device.name;
-	int n = snprintf(sysfs->ibdev_path, sizeof(sysfs->ibdev_path),
-			 "%s/" UODP_SYSFS_DIR "/%s", dir, name);
+	int n = snprintf(sysfs->ibdev_path, sizeof(sysfs->ibdev_path), "%s/" UODP_SYSFS_DIR "/%s",
+			 dir, name);
 
 	if (n < (int)sizeof(sysfs->ibdev_path))
 		return true;
-	odp_log(ODP_LOG_ERR, "the path %s is too long for the device %s: set UODP_DIR to a shorter one",
-		dir, name);
+	odp_log(ODP_LOG_ERR,
+		"the path %s is too long for the device %s: set UODP_DIR to a shorter one", dir,
+		name);
 	return false;
 }
 
@@ -130,9 +131,11 @@ static bool device_init(struct uodp_device *dev, const char *name, unsigned inde
 
 static bool name_valid(const char *name)
 {
-	size_t len = strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-");
+	size_t len =
+		strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-");
 
-	return !name[len] && len > 0 && len <= NAME_MAX_LEN && strcmp(name, ".") && strcmp(name, "..");
+	return !name[len] && len > 0 && len <= NAME_MAX_LEN && strcmp(name, ".") &&
+	       strcmp(name, "..");
 }
 
 static bool name_taken(const char *name)
@@ -149,8 +152,10 @@ static void device_add(const char *name, const char *dir)
 	struct uodp_device *dev = &devices[num_devices];
 
 	if (!name_valid(name))
-		odp_log(ODP_LOG_ERR, "UODP_DEVICES: \"%s\" is not a device name "
-			"(1 to 63 of A-Z a-z 0-9 _ . -); skipped", name);
+		odp_log(ODP_LOG_ERR,
+			"UODP_DEVICES: \"%s\" is not a device name "
+			"(1 to 63 of A-Z a-z 0-9 _ . -); skipped",
+			name);
 	else if (name_taken(name))
 		odp_log(ODP_LOG_ERR, "UODP_DEVICES: %s is there twice; once is enough", name);
 	else if (num_devices == UODP_MAX_DEVICES)

@@ -6,13 +6,13 @@
 
 #include "uodp.h"
 
-#define ACCESS_RIGHTS                                                               \
-	(IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ | \
+#define ACCESS_RIGHTS                                                                              \
+	(IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ |               \
 	 IBV_ACCESS_REMOTE_ATOMIC)
 #define ACCESS_SUPPORTED (ACCESS_RIGHTS | IBV_ACCESS_ON_DEMAND)
-#define ACCESS_KNOWN                                                            \
-	(ACCESS_SUPPORTED | IBV_ACCESS_MW_BIND | IBV_ACCESS_ZERO_BASED |        \
-	 IBV_ACCESS_HUGETLB | IBV_ACCESS_OPTIONAL_RANGE)
+#define ACCESS_KNOWN                                                                               \
+	(ACCESS_SUPPORTED | IBV_ACCESS_MW_BIND | IBV_ACCESS_ZERO_BASED | IBV_ACCESS_HUGETLB |      \
+	 IBV_ACCESS_OPTIONAL_RANGE)
 
 #define PAGE_MASK ((uintptr_t)4095)
 

@@ -57,8 +57,8 @@ static bool only_ours(void)
 }
 
 /* LIST, *N entries long, with ours behind; when that fails LIST as it was. */
-static struct ibv_device **list_append(struct ibv_device **list, int *n,
-				       struct uodp_device *devs, unsigned num_devs)
+static struct ibv_device **list_append(struct ibv_device **list, int *n, struct uodp_device *devs,
+				       unsigned num_devs)
 {
 	struct ibv_device **longer;
 

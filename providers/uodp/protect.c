@@ -33,27 +33,29 @@ static void protected(void *addr, size_t len, int prot)
 	int err = errno;
 
 	if (proc && odp_protect(proc, addr, len, prot))
-		odp_log(ODP_LOG_WARN, "mprotect of %p, %zu bytes: out of memory; "
-			"on-demand regions there keep their rights", addr, len);
+		odp_log(ODP_LOG_WARN,
+			"mprotect of %p, %zu bytes: out of memory; "
+			"on-demand regions there keep their rights",
+			addr, len);
 	errno = err;
 }
 
 int mprotect(void *addr, size_t len, int prot)
 {
-	int ret = next.mprotect ? next.mprotect(addr, len, prot) :
-				  (int)syscall(SYS_mprotect, addr, len, prot);
+	int ret = next.mprotect ? next.mprotect(addr, len, prot)
+				: (int)syscall(SYS_mprotect, addr, len, prot);
 
 	if (!ret)
-		protected(addr, len, prot);
+	protected(addr, len, prot);
 	return ret;
 }
 
 int pkey_mprotect(void *addr, size_t len, int prot, int pkey)
 {
-	int ret = next.pkey_mprotect ? next.pkey_mprotect(addr, len, prot, pkey) :
-				       (int)syscall(SYS_pkey_mprotect, addr, len, prot, pkey);
+	int ret = next.pkey_mprotect ? next.pkey_mprotect(addr, len, prot, pkey)
+				     : (int)syscall(SYS_pkey_mprotect, addr, len, prot, pkey);
 
 	if (!ret)
-		protected(addr, len, prot);
+	protected(addr, len, prot);
 	return ret;
 }

@@ -104,8 +104,8 @@ static int file_replace(int dir, const char *name, const char *text, size_t len)
 	return ret;
 }
 
-__attribute__((format(printf, 3, 4))) static void
-file_write(struct sysfs_dir *dir, const char *name, const char *fmt, ...)
+__attribute__((format(printf, 3, 4))) static void file_write(struct sysfs_dir *dir,
+							     const char *name, const char *fmt, ...)
 {
 	char text[FILE_MAX];
 	va_list args;
@@ -162,7 +162,7 @@ static void gid_write(struct sysfs_dir *dir, unsigned index, const union ibv_gid
 
 static void gids_write(struct sysfs_dir *port, const struct uodp_device *dev)
 {
-	static const char *const dirs[] = { "gids", "gid_attrs/types", "gid_attrs/ndevs" };
+	static const char *const dirs[] = {"gids", "gid_attrs/types", "gid_attrs/ndevs"};
 
 	for (unsigned d = 0; d < 3; d++) {
 		struct sysfs_dir dir;
@@ -211,7 +211,7 @@ static void port_write(struct sysfs_dir *dir, const struct uodp_device *dev)
 
 int uodp_sysfs_write(const struct uodp_device *dev, const char *run_dir)
 {
-	struct sysfs_dir run = { .fd = open(run_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) };
+	struct sysfs_dir run = {.fd = open(run_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
 	char path[IBV_SYSFS_PATH_MAX];
 	struct sysfs_dir dir;
 

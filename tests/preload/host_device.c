@@ -12,13 +12,13 @@
 
 #include "abi/verbs_abi.h"
 
-static struct verbs_device_ops host_ops = { .name = "host" };
+static struct verbs_device_ops host_ops = {.name = "host"};
 static struct verbs_device host = {
-	.device = { .node_type = IBV_NODE_CA, .transport_type = IBV_TRANSPORT_IB, .name = "host0" },
+	.device = {.node_type = IBV_NODE_CA, .transport_type = IBV_TRANSPORT_IB, .name = "host0"},
 	.ops = &host_ops,
 };
-static struct verbs_sysfs_dev host_sysfs = { .flags = VERBS_SYSFS_NODE_GUID_KNOWN,
-					     .node_guid = 0x1122334455667788 };
+static struct verbs_sysfs_dev host_sysfs = {.flags = VERBS_SYSFS_NODE_GUID_KNOWN,
+					    .node_guid = 0x1122334455667788};
 static int opened;
 
 __attribute__((constructor)) static void host_init(void)

@@ -35,7 +35,9 @@ refuse()
 }
 
 # ---- beside a host's device ----
+# shellcheck disable=SC2317 # called through expect
 with_host() { LD_PRELOAD=$host "$uodprun" "$@"; }
+# shellcheck disable=SC2317
 only() { with_host --only "$@"; }
 expect 0 '^2 devices$' with_host "$list"
 expect 0 '^host0 1122334455667788 Permission denied$' with_host "$list"

@@ -152,7 +152,8 @@ static void test_files_mended(void)
 {
 	char path[256];
 
-	damage("ports/1/gids/1", "rubbish that is longer than any line that ought to be in there, much\n");
+	damage("ports/1/gids/1",
+	       "rubbish that is longer than any line that ought to be in there, much\n");
 	damage("ports/1/pkeys/0", "");
 	path_of(path, sizeof(path), "node_type");
 	CU_ASSERT_EQUAL(unlink(path), 0);
@@ -173,13 +174,13 @@ static void test_no_directory(void)
 int main(void)
 {
 	CU_TestInfo tests[] = {
-		{ "a list of devices", test_list },
-		{ "IPv4 addresses", test_ipv4 },
-		{ "GIDs", test_gids },
-		{ "files as the kernel's", test_files },
-		{ "right files stay", test_files_stay },
-		{ "damaged files are mended", test_files_mended },
-		{ "no run directory", test_no_directory },
+		{"a list of devices", test_list},
+		{"IPv4 addresses", test_ipv4},
+		{"GIDs", test_gids},
+		{"files as the kernel's", test_files},
+		{"right files stay", test_files_stay},
+		{"damaged files are mended", test_files_mended},
+		{"no run directory", test_no_directory},
 		CU_TEST_INFO_NULL,
 	};
 

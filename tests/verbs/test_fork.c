@@ -67,7 +67,7 @@ static void c_after_odp(struct pair *p)
 static void c_transfers(struct pair *p)
 {
 	struct ep_conf c = RC_CONF;
-	struct twr w = { .op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED, .len = LEN };
+	struct twr w = {.op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED, .len = LEN};
 	struct ibv_wc wc;
 	pid_t pid;
 
@@ -91,9 +91,9 @@ static void c_transfers(struct pair *p)
 int main(int argc, char **argv)
 {
 	static const struct tcase cases[] = {
-		{ "after-pinned", c_after_pinned, HERE },
-		{ "after-odp", c_after_odp, HERE },
-		{ "transfers", c_transfers, HERE },
+		{"after-pinned", c_after_pinned, HERE},
+		{"after-odp", c_after_odp, HERE},
+		{"transfers", c_transfers, HERE},
 	};
 
 	if (ibv_fork_init()) {

@@ -78,8 +78,11 @@ static void c_optional(struct pair *p)
 
 static int write_status(struct pair *p, uint64_t raddr, uint32_t rkey)
 {
-	struct twr w = { .op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED, .len = 8,
-			 .raddr = raddr, .rkey = rkey };
+	struct twr w = {.op = IBV_WR_RDMA_WRITE,
+			.flags = IBV_SEND_SIGNALED,
+			.len = 8,
+			.raddr = raddr,
+			.rkey = rkey};
 	struct ibv_wc wc;
 
 	if (!CHECK_ERRNO(ep_send(&p->a, &w), 0) ||
@@ -129,7 +132,8 @@ static void c_rereg_access(struct pair *p)
 	if (rereg_there(mr)) {
 		CHECK_STATUS(write_status(p, p->bi.addr, mr->rkey), IBV_WC_SUCCESS);
 		CHECK_INT(ibv_rereg_mr(mr, IBV_REREG_MR_CHANGE_ACCESS, NULL, NULL, 0,
-				       IBV_ACCESS_REMOTE_READ), 0);
+				       IBV_ACCESS_REMOTE_READ),
+			  0);
 		CHECK_STATUS(write_status(p, p->bi.addr, mr->rkey), IBV_WC_REM_ACCESS_ERR);
 	}
 	pair_down(p);
@@ -166,8 +170,7 @@ static void c_rereg_move(struct pair *p)
 		if (CHECK_INT(ibv_rereg_mr(mr, IBV_REREG_MR_CHANGE_TRANSLATION, NULL, to, LEN, 0),
 			      0)) {
 			CHECK(mr->addr == to);
-			CHECK_STATUS(write_status(p, (uintptr_t)to + 64, mr->rkey),
-				     IBV_WC_SUCCESS);
+			CHECK_STATUS(write_status(p, (uintptr_t)to + 64, mr->rkey), IBV_WC_SUCCESS);
 			CHECK_INT(to[64], 0x77);
 		}
 		/* Wrong at once: the region stays what it is. */
@@ -194,8 +197,8 @@ static bool odp_up(struct pair *p)
 	return pair_up(p, &c, &c);
 }
 
-#define ADVISE(pd, advice, flags, ...)                                                  \
-	ibv_advise_mr(pd, advice, flags, &(struct ibv_sge){ __VA_ARGS__ }, 1)
+#define ADVISE(pd, advice, flags, ...)                                                             \
+	ibv_advise_mr(pd, advice, flags, &(struct ibv_sge){__VA_ARGS__}, 1)
 #define FLUSH IBV_ADVISE_MR_FLAG_FLUSH
 
 static void c_advise(struct pair *p)
@@ -227,7 +230,8 @@ static void c_advise(struct pair *p)
 		CHECK_ERRNO(ADVISE(a->pd, IBV_ADVISE_MR_ADVICE_PREFETCH, FLUSH, at, LEN, ro->lkey),
 			    0);
 		CHECK_ERRNO(ADVISE(a->pd, IBV_ADVISE_MR_ADVICE_PREFETCH_WRITE, FLUSH, at, LEN,
-				   ro->lkey), EPERM);
+				   ro->lkey),
+			    EPERM);
 		CHECK_ERRNO(ibv_dereg_mr(ro), 0);
 		pinned = ibv_reg_mr(a->pd, a->buf, LEN, 0);
 		REQUIRE(pinned);
@@ -239,7 +243,7 @@ static void c_advise(struct pair *p)
 
 static int read_status(struct pair *p)
 {
-	struct twr w = { .op = IBV_WR_RDMA_READ, .flags = IBV_SEND_SIGNALED, .len = 8 };
+	struct twr w = {.op = IBV_WR_RDMA_READ, .flags = IBV_SEND_SIGNALED, .len = 8};
 	struct ibv_wc wc;
 
 	w.raddr = p->bi.addr;
@@ -288,11 +292,14 @@ static void open_and_leave(void *buf)
 	struct ibv_context *ctx = tdev_open();
 	struct ibv_pd *pd = ibv_alloc_pd(ctx);
 	struct ibv_cq *cq = ibv_create_cq(ctx, 16, NULL, NULL, 0);
-	struct ibv_srq_init_attr srq_attr = { .attr = { .max_wr = 8, .max_sge = 1 } };
+	struct ibv_srq_init_attr srq_attr = {.attr = {.max_wr = 8, .max_sge = 1}};
 	struct ibv_srq *srq = ibv_create_srq(pd, &srq_attr);
 	struct ibv_qp_init_attr attr = {
-		.send_cq = cq, .recv_cq = cq, .srq = srq, .qp_type = IBV_QPT_RC,
-		.cap = { .max_send_wr = 4, .max_send_sge = 1 },
+		.send_cq = cq,
+		.recv_cq = cq,
+		.srq = srq,
+		.qp_type = IBV_QPT_RC,
+		.cap = {.max_send_wr = 4, .max_send_sge = 1},
 	};
 
 	CHECK(ibv_create_qp(pd, &attr));
@@ -323,16 +330,11 @@ static void c_close(struct pair *p)
 int main(int argc, char **argv)
 {
 	static const struct tcase cases[] = {
-		{ "refused", c_refused, HERE },
-		{ "unmapped", c_unmapped, HERE },
-		{ "optional", c_optional, HERE },
-		{ "iova", c_iova, HERE },
-		{ "rereg-access", c_rereg_access, HERE },
-		{ "rereg-pd", c_rereg_pd, HERE },
-		{ "rereg-move", c_rereg_move, HERE },
-		{ "advise", c_advise, HERE },
-		{ "mprotect", c_mprotect, HERE },
-		{ "close", c_close, HERE },
+		{"refused", c_refused, HERE},           {"unmapped", c_unmapped, HERE},
+		{"optional", c_optional, HERE},         {"iova", c_iova, HERE},
+		{"rereg-access", c_rereg_access, HERE}, {"rereg-pd", c_rereg_pd, HERE},
+		{"rereg-move", c_rereg_move, HERE},     {"advise", c_advise, HERE},
+		{"mprotect", c_mprotect, HERE},         {"close", c_close, HERE},
 	};
 
 	return t_main(argc, argv, 0, cases, ARRAY_SIZE(cases));

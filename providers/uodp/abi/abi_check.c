@@ -16,11 +16,11 @@
 #include "verbs_abi.h"
 
 #define POINTER sizeof(void *)
-#define OP_AT(op, n)                                                               \
-	_Static_assert(offsetof(struct verbs_context_ops, op) == (n) * POINTER,    \
+#define OP_AT(op, n)                                                                               \
+	_Static_assert(offsetof(struct verbs_context_ops, op) == (n)*POINTER,                      \
 		       "verbs_context_ops." #op " is not where libibverbs has it")
-#define OPS_ARE(n)                                                                 \
-	_Static_assert(sizeof(struct verbs_context_ops) == (n) * POINTER,          \
+#define OPS_ARE(n)                                                                                 \
+	_Static_assert(sizeof(struct verbs_context_ops) == (n)*POINTER,                            \
 		       "verbs_context_ops has not the size that libibverbs has")
 
 #if UODP_PRIVATE_ABI <= 57
@@ -220,10 +220,10 @@ OP_AT(rereg_mr, 85);
 OP_AT(resize_cq, 86);
 #endif
 
-#define AT(type, member, n)                                                        \
-	_Static_assert(offsetof(struct type, member) == (n),                       \
+#define AT(type, member, n)                                                                        \
+	_Static_assert(offsetof(struct type, member) == (n),                                       \
 		       #type "." #member " is not where libibverbs has it")
-#define SIZE(type, n)                                                              \
+#define SIZE(type, n)                                                                              \
 	_Static_assert(sizeof(struct type) == (n), #type " has another size in libibverbs")
 
 #ifdef __LP64__
@@ -281,10 +281,12 @@ bool uodp_abi_check(void)
 		return false;
 	}
 	release = abi_release(path);
-	if (release >= 0 && (release < UODP_ABI_SPLIT_RELEASE) ==
-				    (UODP_IBVERBS_RELEASE < UODP_ABI_SPLIT_RELEASE))
+	if (release >= 0 &&
+	    (release < UODP_ABI_SPLIT_RELEASE) == (UODP_IBVERBS_RELEASE < UODP_ABI_SPLIT_RELEASE))
 		return true;
-	odp_log(ODP_LOG_ERR, "%s is not the libibverbs that uodp was built for (release %d): "
-		"build it again; no uodp device", path, UODP_IBVERBS_RELEASE);
+	odp_log(ODP_LOG_ERR,
+		"%s is not the libibverbs that uodp was built for (release %d): "
+		"build it again; no uodp device",
+		path, UODP_IBVERBS_RELEASE);
 	return false;
 }

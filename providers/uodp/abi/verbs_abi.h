@@ -78,7 +78,7 @@ struct verbs_sysfs_dev {
 	char ibdev_name[IBV_SYSFS_NAME_MAX];
 	char ibdev_path[IBV_SYSFS_PATH_MAX];
 	char modalias[512];
-	uint64_t node_guid;      /* host order */
+	uint64_t node_guid; /* host order */
 	uint32_t driver_id;
 	enum ibv_node_type node_type;
 	int ibdev_idx;
@@ -106,7 +106,7 @@ struct verbs_device_ops {
 struct verbs_device {
 	struct ibv_device device;
 	const struct verbs_device_ops *ops;
-	atomic_int refcount;     /* each list that names it, each context: one */
+	atomic_int refcount; /* each list that names it, each context: one */
 	struct verbs_list_node entry;
 	struct verbs_sysfs_dev *sysfs;
 	uint64_t core_support;
@@ -239,8 +239,7 @@ struct verbs_context_ops {
 	int (*post_recv)(struct ibv_qp *qp, struct ibv_recv_wr *wr, struct ibv_recv_wr **bad);
 	int (*post_send)(struct ibv_qp *qp, struct ibv_send_wr *wr, struct ibv_send_wr **bad);
 	uodp_op_unused *post_srq_ops;
-	int (*post_srq_recv)(struct ibv_srq *srq, struct ibv_recv_wr *wr,
-			     struct ibv_recv_wr **bad);
+	int (*post_srq_recv)(struct ibv_srq *srq, struct ibv_recv_wr *wr, struct ibv_recv_wr **bad);
 #if UODP_PRIVATE_ABI >= 65
 	uodp_op_unused *qp_attach_comp_cntr;
 	uodp_op_unused *query_comp_cntr_caps;
