@@ -4,7 +4,7 @@
  * unaligned ones, several SGEs, pinned and on-demand memory; every byte compared
  * and every field of the completions.
  */
-#include <stdlib.h>
+#include <sys/mman.h>
 
 #include "harness.h"
 
@@ -661,6 +661,47 @@ static void c_last_byte(struct pair *p)
 	pair_down(p);
 }
 
+/* Memory that was unmapped and mapped again, at the same address most often: a new
+ * region over it has nothing of the old one. */
+static void c_mapped_again(struct pair *p)
+{
+	struct ep_conf c = conf_of(IBV_QPT_RC, 65536, false);
+	struct twr s = { .id = 1, .op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED, .len = 64 };
+	struct ibv_mr *mr;
+	struct ibv_wc wc;
+	uint8_t *m;
+	int i, odp;
+
+	REQUIRE(pair_up(p, &c, &c));
+	for (i = 0; i < (tdev()->rxe ? 20 : 400) && !t_failures(); i++) {
+		odp = i & 1 && odp_ok(IBV_QPT_RC);
+		t_note("round %d, %s", i, odp ? "on demand" : "pinned");
+		m = mmap(NULL, 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		REQUIRE(m != MAP_FAILED);
+		memset(m, i + 1, 65536);
+		mr = ibv_reg_mr(p->a.pd, m, 65536, ALL_ACCESS | (odp ? IBV_ACCESS_ON_DEMAND : 0));
+		REQUIRE(mr);
+		fill_bytes(m, 64, (uint64_t)i + 1);
+		s.off = (uintptr_t)m - (uintptr_t)p->a.buf;
+		s.lkey = mr->lkey;
+		s.raddr = p->bi.addr;
+		s.rkey = p->bi.rkey;
+		s.op = IBV_WR_RDMA_WRITE;
+		CHECK_ERRNO(ep_send(&p->a, &s), 0);
+		CHECK_INT(ep_poll(p->a.scq, &wc, 1, LONG_MS), 1);
+		CHECK_STATUS(wc.status, IBV_WC_SUCCESS);
+		CHECK_INT(side_sum(&p->b, 0, 64), sum_bytes(m, 64));
+		memset(m, 0, 64);
+		s.op = IBV_WR_RDMA_READ;
+		CHECK_ERRNO(ep_send(&p->a, &s), 0);
+		CHECK_INT(ep_poll(p->a.scq, &wc, 1, LONG_MS), 1);
+		CHECK_INT(side_sum(&p->b, 0, 64), sum_bytes(m, 64));
+		CHECK_ERRNO(ibv_dereg_mr(mr), 0);
+		munmap(m, 65536);
+	}
+	pair_down(p);
+}
+
 /* A QP that is its own peer. */
 static void c_self(struct pair *p)
 {
@@ -714,6 +755,7 @@ static const struct tcase cases[] = {
 	{ "fence", c_fence, BOTH },
 	{ "send with invalidate", c_send_inv, BOTH },
 	{ "last byte last", c_last_byte, PEER },
+	{ "mapped again", c_mapped_again, BOTH },
 	{ "a QP that is its own peer", c_self, HERE },
 };
 

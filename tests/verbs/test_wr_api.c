@@ -252,6 +252,8 @@ static void c_inline(struct pair *p)
 	wait_ok(p, 1, IBV_WC_RDMA_WRITE);
 	CHECK_INT(side_sum(&p->b, 7, sizeof(text)), sum);
 
+	if (tdev()->rxe) /* its library forgets the length of a list */
+		return pair_down(p);
 	fill_bytes(text, sizeof(text), 4);
 	sum = sum_bytes(text, 43);
 	bufs[0] = (struct ibv_data_buf){ text, 10 };
