@@ -114,7 +114,7 @@ CONTEXT = Context(name="uodp0")
 
 def main():
     pd = PD(CONTEXT)
-    gid = CONTEXT.query_gid(1, 1).gid
+    gid = CONTEXT.query_gid(1, 1)
     kinds = {"pinned": 0, "odp": e.IBV_ACCESS_ON_DEMAND}
     for near, near_kind in kinds.items():
         for far, far_kind in kinds.items():
