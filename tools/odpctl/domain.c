@@ -12,12 +12,16 @@
 
 static void dir_open(struct ctl *ctl)
 {
+	char dir[sizeof(ctl->dir)], text[sizeof(dir) + 64];
 	int ret = odp_dir_find(ctl->dir, sizeof(ctl->dir));
 
 	if (ret == -ENOENT)
 		return;
-	if (ret) /* libodp has said what to do about it */
-		ctl_die(ctl, "the run directory cannot be used: %s", strerror(-ret));
+	if (ret) { /* libodp has said on stderr what to do about it */
+		text_clean(dir, sizeof(dir), ctl->dir, sizeof(ctl->dir));
+		snprintf(text, sizeof(text), "%s: %s", dir, strerror(-ret));
+		ctl_fail(ctl, text);
+	}
 	ctl->dir_fd = open(ctl->dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (ctl->dir_fd < 0 && errno != ENOENT)
 		ctl_die(ctl, "%s: %s", ctl->dir, strerror(errno));
@@ -84,8 +88,10 @@ static bool slot_lives(struct ctl *ctl, unsigned nr, pid_t *pid)
 		.l_len = 1,
 	};
 
-	if (fcntl(ctl->domain_fd, F_GETLK, &fl))
-		ctl_die(ctl, "%s/domain: locks cannot be read: %s", ctl->dir, strerror(errno));
+	if (fcntl(ctl->domain_fd, F_GETLK, &fl)) {
+		ctl_incomplete(ctl, "slot %u: its lock cannot be read: %s", nr, strerror(errno));
+		return false;
+	}
 	*pid = fl.l_pid > 0 ? fl.l_pid : 0;
 	return fl.l_type != F_UNLCK;
 }
@@ -126,13 +132,16 @@ void domain_each(struct ctl *ctl, process_fn fn, void *arg)
 	const size_t size = ODP_MAX_PROCS * sizeof(struct odp_slot);
 	struct odp_slot *slots;
 	unsigned nr;
+	ssize_t n;
 
 	if (!ctl->attached)
 		return;
 	slots = ctl_realloc(NULL, size);
-	if (pread(ctl->domain_fd, slots, size, offsetof(struct odp_domain, slots)) != (ssize_t)size)
-		ctl_die(ctl, "%s/domain: cannot be read", ctl->dir);
-	for (nr = 0; nr < ODP_MAX_PROCS; nr++)
+	n = pread(ctl->domain_fd, slots, size, offsetof(struct odp_domain, slots));
+	if (n != (ssize_t)size)
+		ctl_incomplete(ctl, "the domain file cannot be read: %s",
+			       n < 0 ? strerror(errno) : "it has shrunk");
+	for (nr = 0; n == (ssize_t)size && nr < ODP_MAX_PROCS; nr++)
 		if (slots[nr].state == ODP_SLOT_LIVE)
 			slot_visit(ctl, nr, &slots[nr], fn, arg);
 	free(slots);

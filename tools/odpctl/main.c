@@ -52,10 +52,12 @@ static void line_print(const char *fmt, va_list args)
 	fputc('\n', stderr);
 }
 
-void ctl_note(const char *fmt, ...)
+void ctl_note(struct ctl *ctl, const char *fmt, ...)
 {
 	va_list args;
 
+	if (ctl->quiet)
+		return;
 	va_start(args, fmt);
 	line_print(fmt, args);
 	va_end(args);
@@ -73,15 +75,8 @@ void ctl_incomplete(struct ctl *ctl, const char *fmt, ...)
 	va_end(args);
 }
 
-void ctl_die(struct ctl *ctl, const char *fmt, ...)
+void ctl_fail(struct ctl *ctl, const char *text)
 {
-	char text[512];
-	va_list args;
-
-	va_start(args, fmt);
-	vsnprintf(text, sizeof(text), fmt, args);
-	va_end(args);
-	ctl_note("%s", text);
 	if (ctl->json) {
 		struct json_object *error = json_object_new_object();
 
@@ -91,6 +86,19 @@ void ctl_die(struct ctl *ctl, const char *fmt, ...)
 		json_object_put(error);
 	}
 	exit(CTL_FAILED);
+}
+
+void ctl_die(struct ctl *ctl, const char *fmt, ...)
+{
+	char line[512], text[sizeof(line)];
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(line, sizeof(line), fmt, args);
+	va_end(args);
+	text_clean(text, sizeof(text), line, sizeof(line));
+	ctl_note(ctl, "%s", text);
+	ctl_fail(ctl, text);
 }
 
 void *ctl_realloc(void *p, size_t size)
@@ -199,7 +207,7 @@ int main(int argc, char **argv)
 		domain_open(&ctl);
 	sub->show(&ctl);
 	if (fflush(stdout) || ferror(stdout)) {
-		ctl_note("cannot write: %s", strerror(errno));
+		ctl_note(&ctl, "cannot write: %s", strerror(errno));
 		return CTL_FAILED;
 	}
 	return ctl.status;

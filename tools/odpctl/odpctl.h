@@ -52,8 +52,10 @@ struct process {
 /* One line on stderr: what could not be shown; the exit status becomes 1. */
 void ctl_incomplete(struct ctl *ctl, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* One line on stderr about what is no failure. */
-void ctl_note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-/* As ctl_incomplete(), with an object {"error": ...} on stdout for --json; exits. */
+void ctl_note(struct ctl *ctl, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Exit with status 1; for --json with an object {"error": TEXT} on stdout. */
+__attribute__((noreturn)) void ctl_fail(struct ctl *ctl, const char *text);
+/* The same, with the text on stderr too. Before anything was printed only. */
 __attribute__((noreturn, format(printf, 2, 3))) void ctl_die(struct ctl *ctl, const char *fmt, ...);
 /* Never NULL. */
 void *ctl_realloc(void *p, size_t size);

@@ -75,7 +75,7 @@ static void print_json(struct ctl *ctl, const struct overview *o, const struct d
 	json_object_object_add(out, "devices", names);
 	for (i = 0; i < sizeof(sums) / sizeof(sums[0]); i++)
 		json_object_object_add(out, sums[i].key, json_object_new_uint64(sums[i].value));
-	puts(json_object_to_json_string_ext(out, JSON_C_TO_STRING_PRETTY |
+	puts(json_object_to_json_string_ext(out, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED |
 							 JSON_C_TO_STRING_NOSLASHESCAPE));
 	json_object_put(out);
 }

@@ -156,9 +156,9 @@ static const char *reason(int err)
 	return err == -EPROTO ? "corrupt, or of another version" : strerror(-err);
 }
 
-static bool gone(const struct process *p)
+static bool gone(struct ctl *ctl, const struct process *p)
 {
-	ctl_note("process %d (slot %u) has just ended", p->own_pid, p->slot);
+	ctl_note(ctl, "process %d (slot %u) has just ended", p->own_pid, p->slot);
 	return false;
 }
 
@@ -179,11 +179,11 @@ bool process_open(struct ctl *ctl, struct process *p, const struct odp_slot *slo
 	snprintf(path, sizeof(path), "/proc/%d", p->pid);
 	p->proc_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (p->proc_fd < 0 || !process_lives(p))
-		return gone(p);
+		return gone(ctl, p);
 	ret = segment_open(p, slot->seg_fd);
 	if (ret) {
 		if (!process_lives(p))
-			return gone(p);
+			return gone(ctl, p);
 		ctl_incomplete(ctl, "process %d (slot %u): its memory cannot be read: %s", p->pid,
 			       p->slot, reason(ret));
 		return true;

@@ -7,7 +7,7 @@
 
 enum {
 	Q_IFNAME, Q_PORT, Q_LINK, Q_LQPN, Q_RQPN, Q_TYPE, Q_STATE, Q_RQ_PSN, Q_SQ_PSN, Q_PDN,
-	Q_PID, Q_COMM, Q_TX_MSGS, Q_TX_BYTES, Q_RX_MSGS, Q_RX_BYTES, Q_FAULTS, Q_RNR, Q_RQ,
+	Q_PID, Q_COMM, Q_TX_MSGS, Q_TX_BYTES, Q_RX_MSGS, Q_RX_BYTES, Q_RNR, Q_RQ,
 	Q_RQ_MAX, Q_SRQN, Q_RCQN, Q_COLUMNS
 };
 
@@ -28,7 +28,6 @@ static const struct column columns[Q_COLUMNS] = {
 	[Q_TX_BYTES] = { "tx_bytes", "TX_BYTES", COLUMN_NUM, 0 },
 	[Q_RX_MSGS] = { "rx_msgs", "RX_MSGS", COLUMN_NUM, 0 },
 	[Q_RX_BYTES] = { "rx_bytes", "RX_BYTES", COLUMN_NUM, 0 },
-	[Q_FAULTS] = { "page_faults", NULL, COLUMN_NUM, 0 },
 	[Q_RNR] = { "rnr", "RNR", COLUMN_NUM, 0 },
 	[Q_RQ] = { "rq_posted", "RQ", COLUMN_NUM, 0 },
 	[Q_RQ_MAX] = { "rq_max", NULL, COLUMN_NUM, 0 },
@@ -108,7 +107,6 @@ static void qp_row(struct table *t, const struct process *p, const struct uodp_q
 	table_num(t, Q_TX_BYTES, qp->tx_bytes);
 	table_num(t, Q_RX_MSGS, qp->rx_msgs);
 	table_num(t, Q_RX_BYTES, qp->rx_bytes);
-	table_num(t, Q_FAULTS, qp->faults);
 	table_num(t, Q_RNR, qp->rnr);
 	row_queues(t, qp);
 	table_row(t);
