@@ -256,8 +256,11 @@ static int copy_bounce(struct odp_span *dst, struct odp_span *src, size_t *len)
 		got = odp_span_io(src, buf, big ? n : odp_min(n, sizeof(small)), false);
 	}
 	while (got > 0 && put < got) {
-		ssize_t ret = odp_span_io(dst, buf + put, (size_t)(got - put), true);
+		struct odp_span at = *dst;
+		ssize_t ret;
 
+		at.addr += (uint64_t)put;
+		ret = odp_span_io(&at, buf + put, (size_t)(got - put), true);
 		if (ret <= 0) {
 			if (!put)
 				put = ret;

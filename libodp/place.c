@@ -264,6 +264,7 @@ static int spares_get(struct odp_region *r)
 static int place_pin(struct odp_region *r, bool write, enum odp_backing *backing)
 {
 	static _Atomic bool warned;
+	bool wanted = *backing == ODP_BACKING_PIN;
 	int ret = pages_resolve(r, write);
 
 	if (ret)
@@ -275,6 +276,8 @@ static int place_pin(struct odp_region *r, bool write, enum odp_backing *backing
 	/* io_uring pins for writing, which a read-only region need not allow. */
 	if (write && ret != -EOPNOTSUPP)
 		return -EFAULT;
+	if (wanted)
+		return -EOPNOTSUPP;
 	if (ret == -EOPNOTSUPP && !atomic_exchange(&warned, true))
 		odp_log(ODP_LOG_WARN,
 			"memory outside the pool cannot be pinned here: it follows its mapping");
@@ -325,6 +328,8 @@ int odp_place(struct odp_region *r, bool write, enum odp_backing *backing)
 
 	if (*backing == ODP_BACKING_AUTO)
 		*backing = m->backing;
+	/* The records may still tell of what was unmapped before this call. */
+	odp_uffd_settle(m);
 	if (!survey_records(m, r->it.start, r->it.last + 1, &s))
 		parts_walk(m, r->it.start, r->it.last + 1, part_survey, &s);
 	if (r->kind == ODP_PINNED)

@@ -103,6 +103,16 @@ err_close:
 	return ret;
 }
 
+static void settle_wait(unsigned turn)
+{
+	struct timespec nap = {0, 20000};
+
+	if (turn < 20)
+		odp_sys(SYS_sched_yield, 0, 0, 0);
+	else
+		odp_sys(SYS_nanosleep, &nap, 0, 0);
+}
+
 /*
  * munmap raises its event after the addresses are free for others, so a range
  * that is being converted may have such an event still to come from its former
@@ -112,19 +122,19 @@ err_close:
 void odp_uffd_settle(struct odp_mem *m)
 {
 	struct uffdio_zeropage zero = {.range = {m->probe, ODP_PAGE_SIZE}};
-	struct timespec nap = {0, 20000};
+	unsigned turn = 0;
 	uint64_t seq;
 
-	for (;;) {
+	if (m->uffd < 0)
+		return;
+	while (odp_sys_ioctl(m->uffd, UFFDIO_ZEROPAGE, &zero) == -EAGAIN) {
 		zero.zeropage = 0;
-		if (odp_sys_ioctl(m->uffd, UFFDIO_ZEROPAGE, &zero) != -EAGAIN)
-			break;
-		odp_sys(SYS_nanosleep, &nap, 0, 0);
+		settle_wait(turn++);
 	}
 	/* acquire: pairs with the release at the end of events_read(). */
 	seq = atomic_load_explicit(&m->event_seq, memory_order_acquire);
 	while ((seq & 1) && atomic_load_explicit(&m->event_seq, memory_order_acquire) == seq)
-		odp_sys(SYS_nanosleep, &nap, 0, 0);
+		settle_wait(turn++);
 }
 
 static void uffd_wake(int uffd, uint64_t addr)
