@@ -177,9 +177,9 @@ static void mr_say(const char *name, const struct ibv_mr *mr)
 int main(int argc, char **argv)
 {
 	struct ibv_srq_init_attr srq_attr = { .attr = { .max_wr = 16, .max_sge = 1 } };
-	struct ibv_mr *pinned, *odp, *pin, *va;
+	struct ibv_mr *mrs[4], *pinned, *odp;
+	struct ibv_qp *qps[3], *a, *b;
 	struct ibv_comp_channel *channel;
-	struct ibv_qp *a, *b, *ud;
 	int i;
 
 	device_open(argc > 1 ? argv[1] : "uodp0");
@@ -190,17 +190,18 @@ int main(int argc, char **argv)
 	done(ibv_req_notify_cq(recv_cq, 1), "ibv_req_notify_cq");
 	srq = must(ibv_create_srq(pd, &srq_attr), "ibv_create_srq");
 
-	pinned = mr_reg(memory(SOURCE_PAGES, MAP_PRIVATE | MAP_ANONYMOUS, -1), SOURCE_PAGES,
-			IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ, "pinned");
-	odp = mr_reg(memory(TARGET_PAGES, MAP_PRIVATE | MAP_ANONYMOUS, -1), TARGET_PAGES,
-		     ALL_RIGHTS | IBV_ACCESS_ON_DEMAND, "on demand");
-	pin = mr_reg(shared_memory(), SHARED_PAGES, IBV_ACCESS_LOCAL_WRITE, "pinned, shared");
-	va = mr_reg(shared_memory(), SHARED_PAGES, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_ON_DEMAND,
-		    "on demand, shared");
+	mrs[0] = pinned = mr_reg(memory(SOURCE_PAGES, MAP_PRIVATE | MAP_ANONYMOUS, -1),
+				 SOURCE_PAGES, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ,
+				 "pinned");
+	mrs[1] = odp = mr_reg(memory(TARGET_PAGES, MAP_PRIVATE | MAP_ANONYMOUS, -1), TARGET_PAGES,
+			      ALL_RIGHTS | IBV_ACCESS_ON_DEMAND, "on demand");
+	mrs[2] = mr_reg(shared_memory(), SHARED_PAGES, IBV_ACCESS_LOCAL_WRITE, "pinned, shared");
+	mrs[3] = mr_reg(shared_memory(), SHARED_PAGES,
+			IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_ON_DEMAND, "on demand, shared");
 
-	a = qp_create(IBV_QPT_RC, NULL);
-	b = qp_create(IBV_QPT_RC, NULL);
-	ud = qp_create(IBV_QPT_UD, srq);
+	qps[0] = a = qp_create(IBV_QPT_RC, NULL);
+	qps[1] = b = qp_create(IBV_QPT_RC, NULL);
+	qps[2] = qp_create(IBV_QPT_UD, srq);
 	qp_connect(a, b);
 	qp_connect(b, a);
 	for (i = 0; i < 3; i++)
@@ -211,11 +212,22 @@ int main(int argc, char **argv)
 	printf("{\"pid\": %d, ", getpid());
 	mr_say("pinned", pinned);
 	mr_say("odp", odp);
-	mr_say("pin", pin);
-	mr_say("va", va);
-	printf("\"a\": %u, \"b\": %u, \"ud\": %u}\n", a->qp_num, b->qp_num, ud->qp_num);
+	mr_say("pin", mrs[2]);
+	mr_say("va", mrs[3]);
+	printf("\"a\": %u, \"b\": %u, \"ud\": %u}\n", a->qp_num, b->qp_num, qps[2]->qp_num);
 	fflush(stdout);
 	while (getchar() != EOF)
 		;
+
+	for (i = 0; i < 3; i++)
+		done(ibv_destroy_qp(qps[i]), "ibv_destroy_qp");
+	for (i = 0; i < 4; i++)
+		done(ibv_dereg_mr(mrs[i]), "ibv_dereg_mr");
+	done(ibv_destroy_srq(srq), "ibv_destroy_srq");
+	done(ibv_destroy_cq(send_cq), "ibv_destroy_cq");
+	done(ibv_destroy_cq(recv_cq), "ibv_destroy_cq");
+	done(ibv_destroy_comp_channel(channel), "ibv_destroy_comp_channel");
+	done(ibv_dealloc_pd(pd), "ibv_dealloc_pd");
+	done(ibv_close_device(ctx), "ibv_close_device");
 	return 0;
 }
