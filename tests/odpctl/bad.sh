@@ -159,6 +159,24 @@ lie() {
 lie 0 0 1 1 1 none
 lie 0 0 0 0 0 unlocked
 lie 0 1 0 0 0 start
+
+# A good domain file, one thing in its head wrong.
+begin none
+end
+patched() { # OFFSET WHAT
+	cp "$domain" "$tmp/good"
+	printf '\377' | dd of="$domain" bs=1 seek="$1" conv=notrunc 2>/dev/null
+	fails "$2"
+	cp "$tmp/good" "$domain"
+}
+patched 0 "wrong magic"
+patched 8 "another version"
+patched 12 "wrong size in the head"
+patched "$(wc -c <"$domain")" "too long"
+ok "the good domain" mrs
+truncate -s 4096 "$domain"
+fails "cut off"
+
 for name in pid seg-pid slot gen magic version arena short seg-fd-none seg-fd-stdin seg-fd-far; do
 	lie 1 1 1 0 0 $name
 done

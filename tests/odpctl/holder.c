@@ -168,6 +168,17 @@ static void odp_exercise(struct ibv_qp *qp, struct ibv_mr *from, struct ibv_mr *
 			   1), "ibv_advise_mr");
 }
 
+/* Objects that are gone must not be listed. */
+static void used_and_gone(void)
+{
+	struct ibv_mr *mr = mr_reg(memory(1, MAP_PRIVATE | MAP_ANONYMOUS, -1), 1, 0, "ibv_reg_mr");
+	struct ibv_cq *cq = must(ibv_create_cq(ctx, 1, NULL, NULL, 0), "ibv_create_cq");
+
+	done(ibv_destroy_qp(qp_create(IBV_QPT_UC, NULL)), "ibv_destroy_qp");
+	done(ibv_destroy_cq(cq), "ibv_destroy_cq");
+	done(ibv_dereg_mr(mr), "ibv_dereg_mr");
+}
+
 static void mr_say(const char *name, const struct ibv_mr *mr)
 {
 	printf("\"%s\": {\"lkey\": %u, \"addr\": %lu, \"mrlen\": %zu}, ", name, mr->lkey,
@@ -208,6 +219,7 @@ int main(int argc, char **argv)
 		recv_post(b, pinned);
 	odp_exercise(a, pinned, odp);
 	run(a, IBV_WR_SEND, pinned, 100, 0, 0);
+	used_and_gone();
 
 	printf("{\"pid\": %d, ", getpid());
 	mr_say("pinned", pinned);
