@@ -47,7 +47,9 @@ def one(rows, what, **fields):
 
 COMM = 'odpctl_holder'
 caps = {c['name']: c for c in load('caps.json')}
-have_pool = caps['userfaultfd']['present'] and caps['userfaultfd-events']['present']
+have_pool = (caps['userfaultfd']['present'] and caps['userfaultfd-events']['present'] and
+             os.environ.get('UODP_NO_UFFD', '') != '1' and
+             os.environ.get('UODP_BACKING', '') != 'va')
 have_pin = caps['pinned-buffers']['present']
 
 
