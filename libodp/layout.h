@@ -84,7 +84,11 @@ struct odp_slot {
 	/* line 2 */
 	_Atomic uint64_t gate;   /* ODP_GATE_FROZEN bits: freezers now; above: how often thawed */
 	_Atomic uint32_t lane_high; /* lanes ever used */
-	uint32_t pad1[13];
+	_Atomic uint32_t life;      /* a robust futex that the service thread holds: the kernel
+				     * sets FUTEX_OWNER_DIED before anybody can wait for the
+				     * process, after exit, a kill or exec (futex(2)) */
+	_Atomic uint32_t life_gen;  /* the generation that LIFE is of; stored first */
+	uint32_t pad1[11];
 	/* lines 3, 4: bit s set: the process in slot s may be in a lane aimed here */
 	_Atomic uint64_t attached[ODP_MAX_PROCS / 64];
 };

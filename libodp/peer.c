@@ -2,6 +2,7 @@
 /* Peers: what this process holds of another attached one. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -73,8 +74,13 @@ static bool peer_slot_is_ours(const struct odp_peer *peer)
 
 ODP_EXPORT bool odp_peer_alive(const struct odp_peer *peer)
 {
-	/* acquire: pairs with the release store of whoever noticed the death. */
-	return !atomic_load_explicit(&peer->dead, memory_order_acquire);
+	const struct odp_slot *slot = peer->slot;
+
+	/* acquire: pairs with the release store of whoever noticed the death; the
+	 * other two are the kernel's word and the next owner's. */
+	return !atomic_load_explicit(&peer->dead, memory_order_acquire) &&
+	       !(atomic_load_explicit(&slot->life, memory_order_relaxed) & FUTEX_OWNER_DIED) &&
+	       atomic_load_explicit(&slot->life_gen, memory_order_relaxed) == peer->gen;
 }
 
 ODP_EXPORT bool odp_peer_check(struct odp_peer *peer)

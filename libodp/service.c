@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "service.h"
@@ -136,11 +137,33 @@ static const struct odp_poller *service_poller_open(struct odp_service *svc)
 	return &odp_poller_poll;
 }
 
+/*
+ * Hold slot->life by this thread's robust list, whose entry and the futex may be
+ * far apart. libc's own list of this thread is given up: it holds no other
+ * robust lock.
+ */
+static void service_hold_life(struct odp_service *svc)
+{
+	struct odp_slot *slot = svc->proc->self->slot;
+
+	svc->robust_entry.next = &svc->robust.list;
+	svc->robust.list.next = &svc->robust_entry;
+	svc->robust.futex_offset = (char *)&slot->life - (char *)&svc->robust_entry;
+	svc->robust.list_op_pending = NULL;
+	atomic_store_explicit(&slot->life, (uint32_t)gettid(), memory_order_relaxed);
+	/* release: who sees the generation sees whom it belongs to. */
+	atomic_store_explicit(&slot->life_gen, svc->proc->self->gen, memory_order_release);
+	if (syscall(SYS_set_robust_list, &svc->robust, sizeof(svc->robust)))
+		odp_log(ODP_LOG_WARN, "set_robust_list: %s: peers notice this process's end late",
+			strerror(errno));
+}
+
 static void *service_main(void *arg)
 {
 	struct odp_service *svc = arg;
 
 	odp_lane_service(svc->proc);
+	service_hold_life(svc);
 	svc->poller = service_poller_open(svc);
 	sem_post(&svc->opened);
 	service_sem_wait(&svc->go);

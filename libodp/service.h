@@ -4,6 +4,7 @@
 #define ODP_SERVICE_H
 
 #include <liburing.h>
+#include <linux/futex.h>
 #include <poll.h>
 #include <semaphore.h>
 
@@ -40,6 +41,8 @@ struct odp_service {
 	struct odp_proc *proc;
 	const struct odp_poller *poller;
 	pthread_t thread;
+	struct robust_list_head robust;    /* of the thread, for slot->life */
+	struct robust_list robust_entry;
 	sem_t opened, go;
 	bool stop;
 	int uffd;

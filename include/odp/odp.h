@@ -73,8 +73,8 @@ struct odp_peer *odp_proc_self(struct odp_proc *proc);
  */
 int odp_peer_get(struct odp_proc *proc, unsigned slot, struct odp_peer **peer);
 
-/* False once the peer's process has ended (a plain load; the service thread
- * watches the peer's pidfd). */
+/* False from the moment that the peer's process has ended, or called exec, be it
+ * by a kill: before anybody can have waited for it. Plain loads. */
 bool odp_peer_alive(const struct odp_peer *peer);
 /* As odp_peer_alive(), but asks the kernel (poll on the pidfd). */
 bool odp_peer_check(struct odp_peer *peer);
