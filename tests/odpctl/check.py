@@ -77,7 +77,7 @@ def check_cqs(rows, said):
 
 def check_mrs(rows, said):
     mr = {n: one(rows, f'MR {n}', pid=said['pid'], lkey=said[n]['lkey'])
-          for n in ('pinned', 'odp', 'pin', 'va')}
+          for n in ('pinned', 'odp', 'pin', 'va', 'mixed')}
     for name, row in mr.items():
         addr, length = said[name]['addr'], said[name]['mrlen']
         equal(f'MR {name}', row, rkey=said[name]['lkey'], addr=addr, iova=addr, mrlen=length,
@@ -98,12 +98,13 @@ def check_mrs(rows, said):
     if have_pin:
         equal('MR pin', mr['pin'], backing='pin', pages_valid=4)
     equal('MR va', mr['va'], backing='va')
+    equal('MR mixed', mr['mixed'], backing='mixed' if have_pool else 'va')
 
 
 def check_process(rows, said):
     p = one(rows, 'process', pid=said['pid'])
-    equal('process', p, comm=COMM, qps=3, cqs=2, srqs=1, mrs=4, devices=['uodp0'],
-          pinned_bytes=(16 + 4) * 4096, odp_bytes=(64 + 4) * 4096)
+    equal('process', p, comm=COMM, qps=3, cqs=2, srqs=1, mrs=5, devices=['uodp0'],
+          pinned_bytes=(16 + 4) * 4096, odp_bytes=(64 + 4 + 4) * 4096)
     at_least('process', p, slot=0, uptime=0, lanes=1, pool_bytes=16 * 4096 if have_pool else 0)
     expect('uptime', p, p.get('uptime', 1e9) < 3600)
 
@@ -132,7 +133,7 @@ def check_text(name):
 def check_overview(said):
     o = load('overview.json')
     equal('overview', o, dir=os.environ['UODP_DIR'], devices=['uodp0'], processes=2, qps=6,
-          qps_rts=4, cqs=4, srqs=2, mrs=8, mrs_odp=4)
+          qps_rts=4, cqs=4, srqs=2, mrs=10, mrs_odp=6)
     at_least('overview', o, page_faults=2)
     out = text('overview.txt')
     expect('overview: processes', out, all(f' {s["pid"]} {COMM} ' in out for s in said))
@@ -166,7 +167,7 @@ for program in both:
     check_cqs(load('cqs.json'), program)
     check_mrs(load('mrs.json'), program)
     check_process(load('processes.json'), program)
-for sub, count in (('processes', 1), ('qps', 3), ('cqs', 2), ('mrs', 4), ('devices', 1)):
+for sub, count in (('processes', 1), ('qps', 3), ('cqs', 2), ('mrs', 5), ('devices', 1)):
     first = load(sub + '.first.json')
     expect(f'{sub} --pid: rows', first, len(first) == count)
     expect(f'{sub} --pid: others', first,

@@ -64,13 +64,30 @@ static void *memory(size_t pages, int flags, int fd)
 	return p;
 }
 
-static void *shared_memory(void)
+static int shared_file(void)
 {
 	int fd = memfd_create("held", MFD_CLOEXEC);
 
 	if (fd < 0 || ftruncate(fd, SHARED_PAGES * PAGE))
 		fail("memfd");
-	return memory(SHARED_PAGES, MAP_SHARED, fd);
+	return fd;
+}
+
+static void *shared_memory(void)
+{
+	return memory(SHARED_PAGES, MAP_SHARED, shared_file());
+}
+
+/* Two private pages, then two of a file. */
+static void *mixed_memory(void)
+{
+	char *p = memory(4, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+
+	if (mmap(p + 2 * PAGE, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+		 shared_file(), 0) == MAP_FAILED)
+		fail("mmap");
+	memset(p, 1, 4 * PAGE);
+	return p;
 }
 
 static struct ibv_qp *qp_create(enum ibv_qp_type type, struct ibv_srq *with)
@@ -188,7 +205,7 @@ static void mr_say(const char *name, const struct ibv_mr *mr)
 int main(int argc, char **argv)
 {
 	struct ibv_srq_init_attr srq_attr = { .attr = { .max_wr = 16, .max_sge = 1 } };
-	struct ibv_mr *mrs[4], *pinned, *odp;
+	struct ibv_mr *mrs[5], *pinned, *odp;
 	struct ibv_qp *qps[3], *a, *b;
 	struct ibv_comp_channel *channel;
 	int i;
@@ -209,6 +226,7 @@ int main(int argc, char **argv)
 	mrs[2] = mr_reg(shared_memory(), SHARED_PAGES, IBV_ACCESS_LOCAL_WRITE, "pinned, shared");
 	mrs[3] = mr_reg(shared_memory(), SHARED_PAGES,
 			IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_ON_DEMAND, "on demand, shared");
+	mrs[4] = mr_reg(mixed_memory(), 4, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_ON_DEMAND, "mixed");
 
 	qps[0] = a = qp_create(IBV_QPT_RC, NULL);
 	qps[1] = b = qp_create(IBV_QPT_RC, NULL);
@@ -226,6 +244,7 @@ int main(int argc, char **argv)
 	mr_say("odp", odp);
 	mr_say("pin", mrs[2]);
 	mr_say("va", mrs[3]);
+	mr_say("mixed", mrs[4]);
 	printf("\"a\": %u, \"b\": %u, \"ud\": %u}\n", a->qp_num, b->qp_num, qps[2]->qp_num);
 	fflush(stdout);
 	while (getchar() != EOF)
@@ -233,7 +252,7 @@ int main(int argc, char **argv)
 
 	for (i = 0; i < 3; i++)
 		done(ibv_destroy_qp(qps[i]), "ibv_destroy_qp");
-	for (i = 0; i < 4; i++)
+	for (i = 0; i < 5; i++)
 		done(ibv_dereg_mr(mrs[i]), "ibv_dereg_mr");
 	done(ibv_destroy_srq(srq), "ibv_destroy_srq");
 	done(ibv_destroy_cq(send_cq), "ibv_destroy_cq");
