@@ -15,8 +15,9 @@
 #define SOURCE_PAGES 16
 #define TARGET_PAGES 64
 #define SHARED_PAGES 4
-#define ALL_RIGHTS (IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ | \
-		    IBV_ACCESS_REMOTE_ATOMIC)
+#define ALL_RIGHTS                                                                                 \
+	(IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ |               \
+	 IBV_ACCESS_REMOTE_ATOMIC)
 
 static struct ibv_context *ctx;
 static struct ibv_pd *pd;
@@ -97,7 +98,7 @@ static struct ibv_qp *qp_create(enum ibv_qp_type type, struct ibv_srq *with)
 		.recv_cq = recv_cq,
 		.srq = with,
 		.qp_type = type,
-		.cap = { .max_send_wr = 16, .max_recv_wr = 8, .max_send_sge = 1, .max_recv_sge = 1 },
+		.cap = {.max_send_wr = 16, .max_recv_wr = 8, .max_send_sge = 1, .max_recv_sge = 1},
 	};
 	struct ibv_qp_attr init = {
 		.qp_state = IBV_QPS_INIT,
@@ -107,8 +108,10 @@ static struct ibv_qp *qp_create(enum ibv_qp_type type, struct ibv_srq *with)
 	};
 	struct ibv_qp *qp = must(ibv_create_qp(pd, &attr), "ibv_create_qp");
 
-	done(ibv_modify_qp(qp, &init, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT |
-			   (type == IBV_QPT_UD ? IBV_QP_QKEY : IBV_QP_ACCESS_FLAGS)), "INIT");
+	done(ibv_modify_qp(qp, &init,
+			   IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT |
+				   (type == IBV_QPT_UD ? IBV_QP_QKEY : IBV_QP_ACCESS_FLAGS)),
+	     "INIT");
 	return qp;
 }
 
@@ -121,25 +124,32 @@ static void qp_connect(struct ibv_qp *qp, struct ibv_qp *peer)
 		.rq_psn = 7,
 		.max_dest_rd_atomic = 1,
 		.min_rnr_timer = 12,
-		.ah_attr = { .is_global = 1, .port_num = 1, .grh = { .sgid_index = 1, .hop_limit = 1 } },
+		.ah_attr = {.is_global = 1,
+			    .port_num = 1,
+			    .grh = {.sgid_index = 1, .hop_limit = 1}},
 	};
 
 	done(ibv_query_gid(ctx, 1, 1, &attr.ah_attr.grh.dgid), "ibv_query_gid");
-	done(ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN |
-			   IBV_QP_RQ_PSN | IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER), "RTR");
+	done(ibv_modify_qp(qp, &attr,
+			   IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN |
+				   IBV_QP_RQ_PSN | IBV_QP_MAX_DEST_RD_ATOMIC |
+				   IBV_QP_MIN_RNR_TIMER),
+	     "RTR");
 	attr.qp_state = IBV_QPS_RTS;
 	attr.sq_psn = 7;
 	attr.timeout = 14;
 	attr.retry_cnt = attr.rnr_retry = 7;
 	attr.max_rd_atomic = 1;
-	done(ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_SQ_PSN | IBV_QP_TIMEOUT |
-			   IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC), "RTS");
+	done(ibv_modify_qp(qp, &attr,
+			   IBV_QP_STATE | IBV_QP_SQ_PSN | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT |
+				   IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC),
+	     "RTS");
 }
 
 static void recv_post(struct ibv_qp *qp, struct ibv_mr *mr)
 {
-	struct ibv_sge sge = { (uintptr_t)mr->addr, 4096, mr->lkey };
-	struct ibv_recv_wr wr = { .sg_list = &sge, .num_sge = 1 }, *bad;
+	struct ibv_sge sge = {(uintptr_t)mr->addr, 4096, mr->lkey};
+	struct ibv_recv_wr wr = {.sg_list = &sge, .num_sge = 1}, *bad;
 
 	done(ibv_post_recv(qp, &wr, &bad), "ibv_post_recv");
 }
@@ -148,14 +158,16 @@ static void recv_post(struct ibv_qp *qp, struct ibv_mr *mr)
 static void run(struct ibv_qp *qp, enum ibv_wr_opcode op, struct ibv_mr *mr, size_t len,
 		uint64_t remote, uint32_t rkey)
 {
-	struct ibv_sge sge = { (uintptr_t)mr->addr, (uint32_t)len, mr->lkey };
-	struct ibv_send_wr wr = {
-		.sg_list = &sge,
-		.num_sge = 1,
-		.opcode = op,
-		.send_flags = IBV_SEND_SIGNALED,
-		.wr.rdma = { remote, rkey },
-	}, *bad;
+	struct ibv_sge sge = {(uintptr_t)mr->addr, (uint32_t)len, mr->lkey};
+	struct ibv_send_wr wr =
+				   {
+					   .sg_list = &sge,
+					   .num_sge = 1,
+					   .opcode = op,
+					   .send_flags = IBV_SEND_SIGNALED,
+					   .wr.rdma = {remote, rkey},
+				   },
+			   *bad;
 	struct ibv_wc wc;
 	int n;
 
@@ -176,13 +188,14 @@ static struct ibv_mr *mr_reg(void *addr, size_t pages, int access, const char *w
 /* Faults, then an invalidation, then faults again, then a prefetch. */
 static void odp_exercise(struct ibv_qp *qp, struct ibv_mr *from, struct ibv_mr *to)
 {
-	struct ibv_sge last = { (uintptr_t)to->addr + 32 * PAGE, 4 * PAGE, to->lkey };
+	struct ibv_sge last = {(uintptr_t)to->addr + 32 * PAGE, 4 * PAGE, to->lkey};
 
 	run(qp, IBV_WR_RDMA_WRITE, from, 16 * PAGE, (uintptr_t)to->addr, to->rkey);
 	done(madvise(to->addr, 4 * PAGE, MADV_DONTNEED), "madvise");
 	run(qp, IBV_WR_RDMA_WRITE, from, 16 * PAGE, (uintptr_t)to->addr, to->rkey);
 	done(ibv_advise_mr(pd, IBV_ADVISE_MR_ADVICE_PREFETCH_WRITE, IBV_ADVISE_MR_FLAG_FLUSH, &last,
-			   1), "ibv_advise_mr");
+			   1),
+	     "ibv_advise_mr");
 }
 
 /* Objects that are gone must not be listed. */
@@ -204,7 +217,7 @@ static void mr_say(const char *name, const struct ibv_mr *mr)
 
 int main(int argc, char **argv)
 {
-	struct ibv_srq_init_attr srq_attr = { .attr = { .max_wr = 16, .max_sge = 1 } };
+	struct ibv_srq_init_attr srq_attr = {.attr = {.max_wr = 16, .max_sge = 1}};
 	struct ibv_mr *mrs[5], *pinned, *odp;
 	struct ibv_qp *qps[3], *a, *b;
 	struct ibv_comp_channel *channel;
@@ -218,9 +231,9 @@ int main(int argc, char **argv)
 	done(ibv_req_notify_cq(recv_cq, 1), "ibv_req_notify_cq");
 	srq = must(ibv_create_srq(pd, &srq_attr), "ibv_create_srq");
 
-	mrs[0] = pinned = mr_reg(memory(SOURCE_PAGES, MAP_PRIVATE | MAP_ANONYMOUS, -1),
-				 SOURCE_PAGES, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ,
-				 "pinned");
+	mrs[0] = pinned =
+		mr_reg(memory(SOURCE_PAGES, MAP_PRIVATE | MAP_ANONYMOUS, -1), SOURCE_PAGES,
+		       IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ, "pinned");
 	mrs[1] = odp = mr_reg(memory(TARGET_PAGES, MAP_PRIVATE | MAP_ANONYMOUS, -1), TARGET_PAGES,
 			      ALL_RIGHTS | IBV_ACCESS_ON_DEMAND, "on demand");
 	mrs[2] = mr_reg(shared_memory(), SHARED_PAGES, IBV_ACCESS_LOCAL_WRITE, "pinned, shared");

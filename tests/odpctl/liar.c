@@ -135,9 +135,9 @@ static void head_write(int fd, unsigned slot)
 	seg->pid = getpid() + lies("seg-pid");
 	seg->size = ODP_SEG_SIZE;
 	seg->arena = lies("arena") ? 0 : ODP_ARENA_OFF;
-	seg->root = lies("root-outside") ? ODP_SEG_SIZE - 64 :
-		    lies("root-wraps")	 ? UINT64_MAX :
-					   ROOT_OFF;
+	seg->root = lies("root-outside") ? ODP_SEG_SIZE - 64
+		    : lies("root-wraps") ? UINT64_MAX
+					 : ROOT_OFF;
 	seg->regions_high = lies("regions-high") ? UINT32_MAX : 2;
 	munmap(seg, sizeof(*seg));
 }
@@ -193,7 +193,7 @@ static int domain_make(void)
 	const struct {
 		uint64_t magic;
 		uint32_t version, size_check;
-	} head = { ODP_DOMAIN_MAGIC, ODP_LAYOUT_VERSION, sizeof(struct odp_domain) };
+	} head = {ODP_DOMAIN_MAGIC, ODP_LAYOUT_VERSION, sizeof(struct odp_domain)};
 	const char *dir = getenv("UODP_DIR");
 	char path[4096];
 	int fd;
@@ -211,7 +211,7 @@ static int domain_make(void)
 int main(int argc, char **argv)
 {
 	const unsigned nr = 5;
-	struct flock fl = { .l_type = F_WRLCK, .l_start = ODP_LIVE_BYTE, .l_len = ODP_MAX_PROCS };
+	struct flock fl = {.l_type = F_WRLCK, .l_start = ODP_LIVE_BYTE, .l_len = ODP_MAX_PROCS};
 	int domain;
 
 	if (argc != 2)

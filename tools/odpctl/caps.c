@@ -7,15 +7,15 @@
 enum { K_NAME, K_PRESENT, K_DETAIL, K_COST, K_COLUMNS };
 
 static const struct column columns[K_COLUMNS] = {
-	[K_NAME] = { "name", "NAME", COLUMN_TEXT, 0 },
-	[K_PRESENT] = { "present", "PRESENT", COLUMN_TEXT, 0 },
-	[K_DETAIL] = { "detail", "DETAIL", COLUMN_TEXT, 40 },
-	[K_COST] = { "cost", "WITHOUT IT", COLUMN_TEXT, 46 },
+	[K_NAME] = {"name", "NAME", COLUMN_TEXT, 0},
+	[K_PRESENT] = {"present", "PRESENT", COLUMN_TEXT, 0},
+	[K_DETAIL] = {"detail", "DETAIL", COLUMN_TEXT, 40},
+	[K_COST] = {"cost", "WITHOUT IT", COLUMN_TEXT, 46},
 };
 
 void caps_show(struct ctl *ctl)
 {
-	struct odp_cap caps[CAPS_MAX] = { 0 };
+	struct odp_cap caps[CAPS_MAX] = {0};
 	struct table t;
 	int i, n = odp_caps(caps, CAPS_MAX);
 

@@ -5,14 +5,14 @@
 enum { C_CQN, C_CQE, C_USED, C_POLL, C_ARMED, C_OVERFLOW, C_PID, C_COMM, C_COLUMNS };
 
 static const struct column columns[C_COLUMNS] = {
-	[C_CQN] = { "cqn", "CQN", COLUMN_NUM, 0 },
-	[C_CQE] = { "cqe", "CQE", COLUMN_NUM, 0 },
-	[C_USED] = { "cqe_used", "USED", COLUMN_NUM, 0 },
-	[C_POLL] = { "channel", "CHANNEL", COLUMN_TEXT, 0 },
-	[C_ARMED] = { "armed", "ARMED", COLUMN_TEXT, 0 },
-	[C_OVERFLOW] = { "overflow", "OVERFLOW", COLUMN_TEXT, 0 },
-	[C_PID] = { "pid", "PID", COLUMN_NUM, 0 },
-	[C_COMM] = { "comm", "COMM", COLUMN_TEXT, 0 },
+	[C_CQN] = {"cqn", "CQN", COLUMN_NUM, 0},
+	[C_CQE] = {"cqe", "CQE", COLUMN_NUM, 0},
+	[C_USED] = {"cqe_used", "USED", COLUMN_NUM, 0},
+	[C_POLL] = {"channel", "CHANNEL", COLUMN_TEXT, 0},
+	[C_ARMED] = {"armed", "ARMED", COLUMN_TEXT, 0},
+	[C_OVERFLOW] = {"overflow", "OVERFLOW", COLUMN_TEXT, 0},
+	[C_PID] = {"pid", "PID", COLUMN_NUM, 0},
+	[C_COMM] = {"comm", "COMM", COLUMN_TEXT, 0},
 };
 
 static const char *armed_name(uint32_t armed)

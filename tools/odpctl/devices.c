@@ -10,21 +10,30 @@
 #include "devices.h"
 
 enum {
-	D_IFNAME, D_GUID, D_PORT, D_STATE, D_PHYS, D_LINK_LAYER, D_GIDS, D_QPS, D_PROCESSES,
-	D_PIDS, D_COLUMNS
+	D_IFNAME,
+	D_GUID,
+	D_PORT,
+	D_STATE,
+	D_PHYS,
+	D_LINK_LAYER,
+	D_GIDS,
+	D_QPS,
+	D_PROCESSES,
+	D_PIDS,
+	D_COLUMNS
 };
 
 static const struct column columns[D_COLUMNS] = {
-	[D_IFNAME] = { "ifname", "DEVICE", COLUMN_TEXT, 0 },
-	[D_GUID] = { "node_guid", "NODE_GUID", COLUMN_TEXT, 0 },
-	[D_PORT] = { "port", "PORT", COLUMN_NUM, 0 },
-	[D_STATE] = { "state", "STATE", COLUMN_TEXT, 0 },
-	[D_PHYS] = { "physical_state", NULL, COLUMN_TEXT, 0 },
-	[D_LINK_LAYER] = { "link_layer", NULL, COLUMN_TEXT, 0 },
-	[D_GIDS] = { "gids", "GIDS", COLUMN_TEXT, 28 },
-	[D_QPS] = { "qps", "QPS", COLUMN_NUM, 0 },
-	[D_PROCESSES] = { "processes", "PROCS", COLUMN_NUM, 0 },
-	[D_PIDS] = { "pids", "PIDS", COLUMN_TEXT, 24 },
+	[D_IFNAME] = {"ifname", "DEVICE", COLUMN_TEXT, 0},
+	[D_GUID] = {"node_guid", "NODE_GUID", COLUMN_TEXT, 0},
+	[D_PORT] = {"port", "PORT", COLUMN_NUM, 0},
+	[D_STATE] = {"state", "STATE", COLUMN_TEXT, 0},
+	[D_PHYS] = {"physical_state", NULL, COLUMN_TEXT, 0},
+	[D_LINK_LAYER] = {"link_layer", NULL, COLUMN_TEXT, 0},
+	[D_GIDS] = {"gids", "GIDS", COLUMN_TEXT, 28},
+	[D_QPS] = {"qps", "QPS", COLUMN_NUM, 0},
+	[D_PROCESSES] = {"processes", "PROCS", COLUMN_NUM, 0},
+	[D_PIDS] = {"pids", "PIDS", COLUMN_TEXT, 24},
 };
 
 #define GIDS_MAX 16

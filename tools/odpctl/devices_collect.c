@@ -29,7 +29,8 @@ static struct device *device_get(struct devices *devs, const char *name)
 
 static bool name_ok(const char *name)
 {
-	size_t len = strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-");
+	size_t len =
+		strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-");
 
 	return len && !name[len] && len < DEVICE_NAME && name[0] != '.';
 }
@@ -70,7 +71,7 @@ static void qps_collect(struct process *p, struct device **mine)
 static void process_collect(struct ctl *ctl, struct process *p, void *arg)
 {
 	enum { MAX = sizeof(p->root->devices) / sizeof(p->root->devices[0]) };
-	struct device *mine[MAX] = { NULL };
+	struct device *mine[MAX] = {NULL};
 	char name[DEVICE_NAME];
 	uint32_t i;
 

@@ -36,7 +36,7 @@ struct domain_head {
 /* Why FD is no domain; NULL when it is one, or will be: ctl->attached tells. */
 static const char *domain_check(struct ctl *ctl, int fd)
 {
-	struct domain_head head = { 0 };
+	struct domain_head head = {0};
 	struct stat st;
 	ssize_t n;
 
@@ -107,8 +107,7 @@ static unsigned lanes_count(const struct ctl *ctl, unsigned nr, uint32_t high)
 	if (high > ODP_MAX_LANES)
 		high = ODP_MAX_LANES;
 	n = pread(ctl->domain_fd, lanes, high * size,
-		  (off_t)offsetof(struct odp_domain, lanes) +
-			  (off_t)(nr * ODP_MAX_LANES * size));
+		  (off_t)offsetof(struct odp_domain, lanes) + (off_t)(nr * ODP_MAX_LANES * size));
 	for (i = 0; n > 0 && i < (size_t)n / size; i++)
 		count += lanes[i].tid != 0;
 	return count;
@@ -117,7 +116,7 @@ static unsigned lanes_count(const struct ctl *ctl, unsigned nr, uint32_t high)
 static void slot_visit(struct ctl *ctl, unsigned nr, const struct odp_slot *slot, process_fn fn,
 		       void *arg)
 {
-	struct process p = { .slot = nr, .gen = slot->gen, .own_pid = slot->pid };
+	struct process p = {.slot = nr, .gen = slot->gen, .own_pid = slot->pid};
 
 	if (!slot_lives(ctl, nr, &p.pid) || (ctl->pid && p.pid != ctl->pid))
 		return;

@@ -37,12 +37,12 @@ static const struct subcommand {
 	void (*show)(struct ctl *ctl);
 	bool dir; /* looks at the run directory */
 } subcommands[] = {
-	{ "devices", devices_show, true }, { "processes", processes_show, true },
-	{ "qps", qps_show, true },	   { "cqs", cqs_show, true },
-	{ "mrs", mrs_show, true },	   { "caps", caps_show, false },
+	{"devices", devices_show, true}, {"processes", processes_show, true},
+	{"qps", qps_show, true},         {"cqs", cqs_show, true},
+	{"mrs", mrs_show, true},         {"caps", caps_show, false},
 };
 
-static const struct subcommand overview = { "overview", overview_show, true };
+static const struct subcommand overview = {"overview", overview_show, true};
 
 static void line_print(const char *fmt, va_list args)
 {
@@ -159,12 +159,9 @@ static const struct subcommand *subcommand_find(const char *name)
 static const struct subcommand *options_parse(struct ctl *ctl, int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "json", no_argument, NULL, 'j' },
-		{ "pid", required_argument, NULL, 'p' },
-		{ "dir", required_argument, NULL, 'D' },
-		{ "help", no_argument, NULL, 'h' },
-		{ "version", no_argument, NULL, 'V' },
-		{ 0 },
+		{"json", no_argument, NULL, 'j'},      {"pid", required_argument, NULL, 'p'},
+		{"dir", required_argument, NULL, 'D'}, {"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'},   {0},
 	};
 	const struct subcommand *sub = &overview;
 	int c;
@@ -200,7 +197,7 @@ static const struct subcommand *options_parse(struct ctl *ctl, int argc, char **
 
 int main(int argc, char **argv)
 {
-	struct ctl ctl = { .dir_fd = -1, .domain_fd = -1 };
+	struct ctl ctl = {.dir_fd = -1, .domain_fd = -1};
 	const struct subcommand *sub = options_parse(&ctl, argc, argv);
 
 	if (sub->dir)

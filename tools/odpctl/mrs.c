@@ -5,31 +5,48 @@
 #include "odpctl.h"
 
 enum {
-	M_PID, M_COMM, M_MRN, M_LKEY, M_RKEY, M_PDN, M_KIND, M_BACKING, M_ADDR, M_IOVA, M_MRLEN,
-	M_ACCESS, M_PAGES, M_VALID, M_FAULTS, M_FAULTS_HANDLED, M_INVALS, M_INVALS_HANDLED,
-	M_PREFETCH, M_COLUMNS
+	M_PID,
+	M_COMM,
+	M_MRN,
+	M_LKEY,
+	M_RKEY,
+	M_PDN,
+	M_KIND,
+	M_BACKING,
+	M_ADDR,
+	M_IOVA,
+	M_MRLEN,
+	M_ACCESS,
+	M_PAGES,
+	M_VALID,
+	M_FAULTS,
+	M_FAULTS_HANDLED,
+	M_INVALS,
+	M_INVALS_HANDLED,
+	M_PREFETCH,
+	M_COLUMNS
 };
 
 static const struct column columns[M_COLUMNS] = {
-	[M_PID] = { "pid", "PID", COLUMN_NUM, 0 },
-	[M_COMM] = { "comm", NULL, COLUMN_TEXT, 0 },
-	[M_MRN] = { "mrn", NULL, COLUMN_NUM, 0 },
-	[M_LKEY] = { "lkey", "LKEY", COLUMN_HEX, 0 },
-	[M_RKEY] = { "rkey", NULL, COLUMN_HEX, 0 },
-	[M_PDN] = { "pdn", "PDN", COLUMN_NUM, 0 },
-	[M_KIND] = { "kind", "KIND", COLUMN_TEXT, 0 },
-	[M_BACKING] = { "backing", "BACK", COLUMN_TEXT, 0 },
-	[M_ADDR] = { "addr", "ADDR", COLUMN_ADDR, 0 },
-	[M_IOVA] = { "iova", "IOVA", COLUMN_ADDR, 0 },
-	[M_MRLEN] = { "mrlen", "MRLEN", COLUMN_NUM, 0 },
-	[M_ACCESS] = { "access", "ACC", COLUMN_TEXT, 0 },
-	[M_PAGES] = { "pages", "PAGES", COLUMN_NUM, 0 },
-	[M_VALID] = { "pages_valid", "VALID", COLUMN_NUM, 0 },
-	[M_FAULTS] = { "page_faults", "FAULTS", COLUMN_NUM, 0 },
-	[M_FAULTS_HANDLED] = { "page_faults_handled", "HANDLED", COLUMN_NUM, 0 },
-	[M_INVALS] = { "page_invalidations", "INVALS", COLUMN_NUM, 0 },
-	[M_INVALS_HANDLED] = { "page_invalidations_handled", "HANDLED", COLUMN_NUM, 0 },
-	[M_PREFETCH] = { "page_prefetch", "PREF", COLUMN_NUM, 0 },
+	[M_PID] = {"pid", "PID", COLUMN_NUM, 0},
+	[M_COMM] = {"comm", NULL, COLUMN_TEXT, 0},
+	[M_MRN] = {"mrn", NULL, COLUMN_NUM, 0},
+	[M_LKEY] = {"lkey", "LKEY", COLUMN_HEX, 0},
+	[M_RKEY] = {"rkey", NULL, COLUMN_HEX, 0},
+	[M_PDN] = {"pdn", "PDN", COLUMN_NUM, 0},
+	[M_KIND] = {"kind", "KIND", COLUMN_TEXT, 0},
+	[M_BACKING] = {"backing", "BACK", COLUMN_TEXT, 0},
+	[M_ADDR] = {"addr", "ADDR", COLUMN_ADDR, 0},
+	[M_IOVA] = {"iova", "IOVA", COLUMN_ADDR, 0},
+	[M_MRLEN] = {"mrlen", "MRLEN", COLUMN_NUM, 0},
+	[M_ACCESS] = {"access", "ACC", COLUMN_TEXT, 0},
+	[M_PAGES] = {"pages", "PAGES", COLUMN_NUM, 0},
+	[M_VALID] = {"pages_valid", "VALID", COLUMN_NUM, 0},
+	[M_FAULTS] = {"page_faults", "FAULTS", COLUMN_NUM, 0},
+	[M_FAULTS_HANDLED] = {"page_faults_handled", "HANDLED", COLUMN_NUM, 0},
+	[M_INVALS] = {"page_invalidations", "INVALS", COLUMN_NUM, 0},
+	[M_INVALS_HANDLED] = {"page_invalidations_handled", "HANDLED", COLUMN_NUM, 0},
+	[M_PREFETCH] = {"page_prefetch", "PREF", COLUMN_NUM, 0},
 };
 
 /* Above this a region's entries are not looked through for its backing. */
@@ -54,7 +71,8 @@ static odp_entry_t entries_where(const struct process *p, const struct odp_mr_sh
 		if (!process_read(p, mr->xlat + at * sizeof(buf[0]), buf, n * sizeof(buf[0])))
 			return 0;
 		for (i = 0; i < n; i++) {
-			*mixed |= where && (buf[i] & ODP_E_WHERE) && where != (buf[i] & ODP_E_WHERE);
+			*mixed |=
+				where && (buf[i] & ODP_E_WHERE) && where != (buf[i] & ODP_E_WHERE);
 			where |= buf[i] & ODP_E_WHERE;
 		}
 	}
@@ -89,10 +107,10 @@ static void row_access(struct table *t, const struct odp_mr_shm *mr)
 		char letter;
 		const char *name;
 	} flags[] = {
-		{ ODP_ACCESS_LOCAL_WRITE, 'l', "local_write" },
-		{ ODP_ACCESS_REMOTE_WRITE, 'w', "remote_write" },
-		{ ODP_ACCESS_REMOTE_READ, 'r', "remote_read" },
-		{ ODP_ACCESS_REMOTE_ATOMIC, 'a', "remote_atomic" },
+		{ODP_ACCESS_LOCAL_WRITE, 'l', "local_write"},
+		{ODP_ACCESS_REMOTE_WRITE, 'w', "remote_write"},
+		{ODP_ACCESS_REMOTE_READ, 'r', "remote_read"},
+		{ODP_ACCESS_REMOTE_ATOMIC, 'a', "remote_atomic"},
 	};
 	struct json_object *names = t->json ? json_object_new_array() : NULL;
 	char text[5] = "----";
@@ -153,7 +171,7 @@ static void process_mrs(struct ctl *ctl, struct process *p, void *arg)
 
 void mrs_show(struct ctl *ctl)
 {
-	struct mrs mrs = { .iova_differs = false };
+	struct mrs mrs = {.iova_differs = false};
 
 	table_begin(&mrs.t, ctl, columns, M_COLUMNS);
 	domain_each(ctl, process_mrs, &mrs);

@@ -22,29 +22,29 @@ enum { CTL_OK = 0, CTL_FAILED = 1, CTL_USAGE = 2 };
 
 struct ctl {
 	bool json;
-	pid_t pid;         /* show this process only, 0: all */
-	char dir[256];     /* the run directory */
-	bool attached;     /* there is a domain: domain_fd is open */
-	int dir_fd;        /* -1: there is no run directory */
+	pid_t pid;     /* show this process only, 0: all */
+	char dir[256]; /* the run directory */
+	bool attached; /* there is a domain: domain_fd is open */
+	int dir_fd;    /* -1: there is no run directory */
 	int domain_fd;
-	int status;        /* what to exit with */
-	bool quiet;        /* has said already what it could not show */
+	int status; /* what to exit with */
+	bool quiet; /* has said already what it could not show */
 };
 
 /* An attached process, valid during a process_fn. */
 struct process {
 	unsigned slot;
 	uint32_t gen;
-	pid_t pid;         /* here; 0: in another PID namespace */
-	pid_t own_pid;     /* as it calls itself */
+	pid_t pid;     /* here; 0: in another PID namespace */
+	pid_t own_pid; /* as it calls itself */
 	char comm[16];
-	uint64_t start;    /* field 22 of /proc/PID/stat */
-	unsigned lanes;    /* in use */
-	int proc_fd;       /* /proc/PID */
-	int seg_fd;        /* its segment, -1: could not be read */
-	int pool_fd;       /* that number in the process, -1: none */
-	uint32_t regions;  /* records in the region table to look at */
-	uint64_t root_off; /* of the verbs objects, 0: none */
+	uint64_t start;         /* field 22 of /proc/PID/stat */
+	unsigned lanes;         /* in use */
+	int proc_fd;            /* /proc/PID */
+	int seg_fd;             /* its segment, -1: could not be read */
+	int pool_fd;            /* that number in the process, -1: none */
+	uint32_t regions;       /* records in the region table to look at */
+	uint64_t root_off;      /* of the verbs objects, 0: none */
 	struct uodp_root *root; /* a checked copy up to block_ord, NULL: none */
 };
 
@@ -90,8 +90,8 @@ struct scan {
 	size_t gen_off;         /* of the 32-bit word that changes with every reuse */
 	_Alignas(64) char buf[16384];
 };
-void scan_begin(struct scan *s, const struct process *p, uint64_t base, size_t size,
-		uint32_t count, size_t gen_off);
+void scan_begin(struct scan *s, const struct process *p, uint64_t base, size_t size, uint32_t count,
+		size_t gen_off);
 /* The next record whose generation word is the same before and after it was read;
  * NULL at the end. Its index is s->next - 1. */
 const void *scan_next(struct scan *s);
@@ -100,9 +100,9 @@ const void *scan_next(struct scan *s);
 struct counts {
 	uint64_t qps, qps_rts, cqs, srqs;
 	uint64_t mrs, mrs_odp;
-	uint64_t pinned, odp;   /* bytes */
+	uint64_t pinned, odp; /* bytes */
 	uint64_t page_faults, page_invalidations;
-	uint64_t pool;          /* bytes */
+	uint64_t pool; /* bytes */
 };
 void counts_add(struct counts *c, const struct process *p);
 
@@ -130,7 +130,7 @@ struct column {
 	const char *key;   /* name in JSON, NULL: not there */
 	const char *title; /* in text, NULL: not there */
 	enum column_kind kind;
-	unsigned wrap;     /* text longer than that is broken at spaces, 0: never */
+	unsigned wrap; /* text longer than that is broken at spaces, 0: never */
 };
 
 struct json_object;
@@ -143,9 +143,9 @@ struct table {
 	bool hidden[TABLE_COLUMNS];
 	unsigned widths[TABLE_COLUMNS];
 	size_t rows;
-	struct json_object *row;                /* JSON: the row being made */
-	char cells[TABLE_COLUMNS][TABLE_CELL];  /* text: the same */
-	char *text;                             /* all rows' cells, each with its NUL */
+	struct json_object *row;               /* JSON: the row being made */
+	char cells[TABLE_COLUMNS][TABLE_CELL]; /* text: the same */
+	char *text;                            /* all rows' cells, each with its NUL */
 	size_t len, size;
 };
 

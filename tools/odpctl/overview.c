@@ -51,18 +51,18 @@ static void print_json(struct ctl *ctl, const struct overview *o, const struct d
 		const char *key;
 		uint64_t value;
 	} sums[] = {
-		{ "processes", o->processes },
-		{ "qps", c->qps },
-		{ "qps_rts", c->qps_rts },
-		{ "cqs", c->cqs },
-		{ "srqs", c->srqs },
-		{ "mrs", c->mrs },
-		{ "mrs_odp", c->mrs_odp },
-		{ "pinned_bytes", c->pinned },
-		{ "odp_bytes", c->odp },
-		{ "pool_bytes", c->pool },
-		{ "page_faults", c->page_faults },
-		{ "page_invalidations", c->page_invalidations },
+		{"processes", o->processes},
+		{"qps", c->qps},
+		{"qps_rts", c->qps_rts},
+		{"cqs", c->cqs},
+		{"srqs", c->srqs},
+		{"mrs", c->mrs},
+		{"mrs_odp", c->mrs_odp},
+		{"pinned_bytes", c->pinned},
+		{"odp_bytes", c->odp},
+		{"pool_bytes", c->pool},
+		{"page_faults", c->page_faults},
+		{"page_invalidations", c->page_invalidations},
 	};
 	struct json_object *out = json_object_new_object(), *names = json_object_new_array();
 	char dir[sizeof(ctl->dir)];
@@ -82,7 +82,7 @@ static void print_json(struct ctl *ctl, const struct overview *o, const struct d
 
 void overview_show(struct ctl *ctl)
 {
-	struct overview o = { .processes = 0 };
+	struct overview o = {.processes = 0};
 	struct devices devs;
 
 	domain_each(ctl, process_add, &o);

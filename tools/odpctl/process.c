@@ -91,8 +91,8 @@ static int segment_check(struct process *p)
 		return -EPROTO;
 	seg = ctl_realloc(NULL, HEAD_SIZE);
 	if (process_read(p, 0, seg, HEAD_SIZE) && head_ok(p, seg)) {
-		p->regions = seg->regions_high < ODP_MAX_REGIONS ? seg->regions_high :
-								   ODP_MAX_REGIONS;
+		p->regions =
+			seg->regions_high < ODP_MAX_REGIONS ? seg->regions_high : ODP_MAX_REGIONS;
 		p->root_off = seg->root;
 		ret = 0;
 	}
@@ -172,7 +172,9 @@ bool process_open(struct ctl *ctl, struct process *p, const struct odp_slot *slo
 	p->pool_fd = slot->pool_fd;
 	text_clean(p->comm, sizeof(p->comm), slot->comm, sizeof(slot->comm));
 	if (!p->pid) {
-		ctl_incomplete(ctl, "process %d (slot %u) is in another PID namespace: its memory is out of reach",
+		ctl_incomplete(ctl,
+			       "process %d (slot %u) is in another PID namespace: its memory is "
+			       "out of reach",
 			       p->own_pid, p->slot);
 		return true;
 	}
@@ -247,8 +249,8 @@ bool process_uptime(const struct process *p, uint64_t *seconds)
 
 /* ---- Tables of records ---- */
 
-void scan_begin(struct scan *s, const struct process *p, uint64_t base, size_t size,
-		uint32_t count, size_t gen_off)
+void scan_begin(struct scan *s, const struct process *p, uint64_t base, size_t size, uint32_t count,
+		size_t gen_off)
 {
 	s->p = p;
 	s->base = base;

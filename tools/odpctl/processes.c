@@ -6,24 +6,36 @@
 #include "odpctl.h"
 
 enum {
-	P_SLOT, P_PID, P_COMM, P_UPTIME, P_DEVICES, P_QPS, P_CQS, P_SRQS, P_MRS, P_PINNED, P_ODP,
-	P_POOL, P_LANES, P_COLUMNS
+	P_SLOT,
+	P_PID,
+	P_COMM,
+	P_UPTIME,
+	P_DEVICES,
+	P_QPS,
+	P_CQS,
+	P_SRQS,
+	P_MRS,
+	P_PINNED,
+	P_ODP,
+	P_POOL,
+	P_LANES,
+	P_COLUMNS
 };
 
 static const struct column columns[P_COLUMNS] = {
-	[P_SLOT] = { "slot", "SLOT", COLUMN_NUM, 0 },
-	[P_PID] = { "pid", "PID", COLUMN_NUM, 0 },
-	[P_COMM] = { "comm", "COMM", COLUMN_TEXT, 0 },
-	[P_UPTIME] = { "uptime", "UPTIME", COLUMN_NUM, 0 },
-	[P_DEVICES] = { "devices", NULL, COLUMN_TEXT, 0 },
-	[P_QPS] = { "qps", "QPS", COLUMN_NUM, 0 },
-	[P_CQS] = { "cqs", "CQS", COLUMN_NUM, 0 },
-	[P_SRQS] = { "srqs", "SRQS", COLUMN_NUM, 0 },
-	[P_MRS] = { "mrs", "MRS", COLUMN_NUM, 0 },
-	[P_PINNED] = { "pinned_bytes", "PINNED", COLUMN_NUM, 0 },
-	[P_ODP] = { "odp_bytes", "ODP", COLUMN_NUM, 0 },
-	[P_POOL] = { "pool_bytes", "POOL", COLUMN_NUM, 0 },
-	[P_LANES] = { "lanes", "LANES", COLUMN_NUM, 0 },
+	[P_SLOT] = {"slot", "SLOT", COLUMN_NUM, 0},
+	[P_PID] = {"pid", "PID", COLUMN_NUM, 0},
+	[P_COMM] = {"comm", "COMM", COLUMN_TEXT, 0},
+	[P_UPTIME] = {"uptime", "UPTIME", COLUMN_NUM, 0},
+	[P_DEVICES] = {"devices", NULL, COLUMN_TEXT, 0},
+	[P_QPS] = {"qps", "QPS", COLUMN_NUM, 0},
+	[P_CQS] = {"cqs", "CQS", COLUMN_NUM, 0},
+	[P_SRQS] = {"srqs", "SRQS", COLUMN_NUM, 0},
+	[P_MRS] = {"mrs", "MRS", COLUMN_NUM, 0},
+	[P_PINNED] = {"pinned_bytes", "PINNED", COLUMN_NUM, 0},
+	[P_ODP] = {"odp_bytes", "ODP", COLUMN_NUM, 0},
+	[P_POOL] = {"pool_bytes", "POOL", COLUMN_NUM, 0},
+	[P_LANES] = {"lanes", "LANES", COLUMN_NUM, 0},
 };
 
 static void row_devices(struct table *t, const struct process *p)
@@ -41,7 +53,7 @@ static void row_devices(struct table *t, const struct process *p)
 
 static void row_counts(struct table *t, const struct process *p)
 {
-	struct counts c = { 0 };
+	struct counts c = {0};
 	uint64_t pool;
 
 	counts_add(&c, p);

@@ -6,33 +6,52 @@
 #include "odpctl.h"
 
 enum {
-	Q_IFNAME, Q_PORT, Q_LINK, Q_LQPN, Q_RQPN, Q_TYPE, Q_STATE, Q_RQ_PSN, Q_SQ_PSN, Q_PDN,
-	Q_PID, Q_COMM, Q_TX_MSGS, Q_TX_BYTES, Q_RX_MSGS, Q_RX_BYTES, Q_RNR, Q_RQ,
-	Q_RQ_MAX, Q_SRQN, Q_RCQN, Q_COLUMNS
+	Q_IFNAME,
+	Q_PORT,
+	Q_LINK,
+	Q_LQPN,
+	Q_RQPN,
+	Q_TYPE,
+	Q_STATE,
+	Q_RQ_PSN,
+	Q_SQ_PSN,
+	Q_PDN,
+	Q_PID,
+	Q_COMM,
+	Q_TX_MSGS,
+	Q_TX_BYTES,
+	Q_RX_MSGS,
+	Q_RX_BYTES,
+	Q_RNR,
+	Q_RQ,
+	Q_RQ_MAX,
+	Q_SRQN,
+	Q_RCQN,
+	Q_COLUMNS
 };
 
 static const struct column columns[Q_COLUMNS] = {
-	[Q_IFNAME] = { "ifname", NULL, COLUMN_TEXT, 0 },
-	[Q_PORT] = { "port", NULL, COLUMN_NUM, 0 },
-	[Q_LINK] = { NULL, "LINK", COLUMN_TEXT, 0 },
-	[Q_LQPN] = { "lqpn", "LQPN", COLUMN_NUM, 0 },
-	[Q_RQPN] = { "rqpn", "RQPN", COLUMN_NUM, 0 },
-	[Q_TYPE] = { "type", "TYPE", COLUMN_TEXT, 0 },
-	[Q_STATE] = { "state", "STATE", COLUMN_TEXT, 0 },
-	[Q_RQ_PSN] = { "rq-psn", NULL, COLUMN_NUM, 0 },
-	[Q_SQ_PSN] = { "sq-psn", NULL, COLUMN_NUM, 0 },
-	[Q_PDN] = { "pdn", NULL, COLUMN_NUM, 0 },
-	[Q_PID] = { "pid", "PID", COLUMN_NUM, 0 },
-	[Q_COMM] = { "comm", "COMM", COLUMN_TEXT, 0 },
-	[Q_TX_MSGS] = { "tx_msgs", "TX_MSGS", COLUMN_NUM, 0 },
-	[Q_TX_BYTES] = { "tx_bytes", "TX_BYTES", COLUMN_NUM, 0 },
-	[Q_RX_MSGS] = { "rx_msgs", "RX_MSGS", COLUMN_NUM, 0 },
-	[Q_RX_BYTES] = { "rx_bytes", "RX_BYTES", COLUMN_NUM, 0 },
-	[Q_RNR] = { "rnr", "RNR", COLUMN_NUM, 0 },
-	[Q_RQ] = { "rq_posted", "RQ", COLUMN_NUM, 0 },
-	[Q_RQ_MAX] = { "rq_max", NULL, COLUMN_NUM, 0 },
-	[Q_SRQN] = { "srqn", "SRQN", COLUMN_NUM, 0 },
-	[Q_RCQN] = { "rcqn", "RCQN", COLUMN_NUM, 0 },
+	[Q_IFNAME] = {"ifname", NULL, COLUMN_TEXT, 0},
+	[Q_PORT] = {"port", NULL, COLUMN_NUM, 0},
+	[Q_LINK] = {NULL, "LINK", COLUMN_TEXT, 0},
+	[Q_LQPN] = {"lqpn", "LQPN", COLUMN_NUM, 0},
+	[Q_RQPN] = {"rqpn", "RQPN", COLUMN_NUM, 0},
+	[Q_TYPE] = {"type", "TYPE", COLUMN_TEXT, 0},
+	[Q_STATE] = {"state", "STATE", COLUMN_TEXT, 0},
+	[Q_RQ_PSN] = {"rq-psn", NULL, COLUMN_NUM, 0},
+	[Q_SQ_PSN] = {"sq-psn", NULL, COLUMN_NUM, 0},
+	[Q_PDN] = {"pdn", NULL, COLUMN_NUM, 0},
+	[Q_PID] = {"pid", "PID", COLUMN_NUM, 0},
+	[Q_COMM] = {"comm", "COMM", COLUMN_TEXT, 0},
+	[Q_TX_MSGS] = {"tx_msgs", "TX_MSGS", COLUMN_NUM, 0},
+	[Q_TX_BYTES] = {"tx_bytes", "TX_BYTES", COLUMN_NUM, 0},
+	[Q_RX_MSGS] = {"rx_msgs", "RX_MSGS", COLUMN_NUM, 0},
+	[Q_RX_BYTES] = {"rx_bytes", "RX_BYTES", COLUMN_NUM, 0},
+	[Q_RNR] = {"rnr", "RNR", COLUMN_NUM, 0},
+	[Q_RQ] = {"rq_posted", "RQ", COLUMN_NUM, 0},
+	[Q_RQ_MAX] = {"rq_max", NULL, COLUMN_NUM, 0},
+	[Q_SRQN] = {"srqn", "SRQN", COLUMN_NUM, 0},
+	[Q_RCQN] = {"rcqn", "RCQN", COLUMN_NUM, 0},
 };
 
 static const char *type_name(uint32_t type)
@@ -53,7 +72,7 @@ static const char *state_name(uint32_t state)
 {
 	static const char *const names[] = {
 		[IBV_QPS_RESET] = "RESET", [IBV_QPS_INIT] = "INIT", [IBV_QPS_RTR] = "RTR",
-		[IBV_QPS_RTS] = "RTS",	   [IBV_QPS_SQD] = "SQD",   [IBV_QPS_SQE] = "SQE",
+		[IBV_QPS_RTS] = "RTS",     [IBV_QPS_SQD] = "SQD",   [IBV_QPS_SQE] = "SQE",
 		[IBV_QPS_ERR] = "ERR",
 	};
 

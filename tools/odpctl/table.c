@@ -28,8 +28,7 @@ void table_begin(struct table *t, const struct ctl *ctl, const struct column *co
 		fputs("[", stdout);
 }
 
-static void cell_set(struct table *t, unsigned column, const char *text,
-		     struct json_object *value)
+static void cell_set(struct table *t, unsigned column, const char *text, struct json_object *value)
 {
 	if (t->json && t->columns[column].key) {
 		if (!t->row)
