@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
 /* Prefetch: the owner faults pages of its region in before they are used. */
+#include <sched.h>
+
 #include "mem.h"
 
 static int advise_pool(struct odp_region *r, uint64_t page, uint64_t n, enum odp_advice advice)
@@ -30,39 +32,56 @@ static void va_mark(struct odp_region *r, uint64_t page)
 	atomic_fetch_add_explicit(&r->mr->pages_valid, 1, memory_order_relaxed);
 }
 
-static int advise_va(struct odp_region *r, uint64_t page, enum odp_advice advice)
+/* N pages in the owner's address space: the kernel faults them in, and tells if
+ * one is not to be had, valid before or not. */
+static int advise_va(struct odp_region *r, uint64_t page, uint64_t n, enum odp_advice advice)
 {
 	uint64_t addr = r->it.start + (page << ODP_PAGE_SHIFT);
 	long ret;
 
 	if (advice == ODP_PREFETCH_NO_FAULT)
 		return 0;
-	ret = odp_sys_madvise(addr, ODP_PAGE_SIZE,
+	ret = odp_sys_madvise(addr, n << ODP_PAGE_SHIFT,
 			      advice == ODP_PREFETCH_WRITE ? MADV_POPULATE_WRITE :
 							     MADV_POPULATE_READ);
 	if (ret && ret != -EINVAL)
 		return -EFAULT;
-	va_mark(r, page);
+	for (uint64_t i = 0; i < n; i++)
+		va_mark(r, page + i);
 	return 0;
 }
 
-/* -ENOTBLK: not a page of the pool. */
-static int advise_page(struct odp_region *r, uint64_t page, uint64_t n, enum odp_advice advice)
+static bool in_pool(struct odp_region *r, uint64_t page)
+{
+	return (atomic_load_explicit(&r->xlat[page], memory_order_relaxed) & ODP_E_WHERE) ==
+	       ODP_E_POOL;
+}
+
+/* Resolve pages from *PAGE on, at most N, and move *PAGE behind them. */
+static int advise_run(struct odp_region *r, uint64_t *page, uint64_t n, enum odp_advice advice)
 {
 	struct odp_lane *lane = odp_lane_get(r->mem->proc);
 	struct odp_peer *self = r->mem->proc->self;
-	odp_entry_t e;
+	odp_entry_t need = ODP_E_VALID | (advice == ODP_PREFETCH_WRITE ? ODP_E_WRITE : 0);
+	uint64_t run = 1;
 	int ret = 0;
 
 	while (!odp_lane_enter(lane, self, self))
-		;
-	e = atomic_load_explicit(&r->xlat[page], memory_order_acquire);
-	if ((e & ODP_E_WHERE) != ODP_E_POOL)
-		ret = e & ODP_E_VALID ? 0 : -ENOTBLK;
-	else if (!(e & ODP_E_VALID) || (advice == ODP_PREFETCH_WRITE && !(e & ODP_E_WRITE)))
-		ret = advise_pool(r, page, n, advice);
-	odp_lane_leave(lane);
-	return ret == -ENOTBLK ? advise_va(r, page, advice) : ret;
+		sched_yield();
+	if (!in_pool(r, *page)) {
+		odp_lane_leave(lane);
+		while (run < n && !in_pool(r, *page + run))
+			run++;
+		ret = advise_va(r, *page, run, advice);
+	} else {
+		odp_entry_t e = atomic_load_explicit(&r->xlat[*page], memory_order_acquire);
+
+		if ((e & need) != need)
+			ret = advise_pool(r, *page, odp_min(n, 64), advice);
+		odp_lane_leave(lane);
+	}
+	*page += run;
+	return ret;
 }
 
 ODP_EXPORT int odp_region_advise(struct odp_region *r, enum odp_advice advice, uint64_t iova,
@@ -82,7 +101,7 @@ ODP_EXPORT int odp_region_advise(struct odp_region *r, enum odp_advice advice, u
 		return 0;
 	page = ((mr->addr & ODP_PAGE_MASK) + off) >> ODP_PAGE_SHIFT;
 	last = ((mr->addr & ODP_PAGE_MASK) + off + length - 1) >> ODP_PAGE_SHIFT;
-	for (; page <= last && !ret; page++)
-		ret = advise_page(r, page, odp_min(last + 1 - page, 64), advice);
+	while (page <= last && !ret)
+		ret = advise_run(r, &page, last + 1 - page, advice);
 	return ret;
 }

@@ -130,7 +130,8 @@ static void optional_open(struct odp_mem *m)
 	int ret = odp_uffd_init(m);
 
 	if (ret)
-		odp_log(ODP_LOG_WARN,
+		/* Said aloud only when it was not asked for. */
+		odp_log(ret == -ECANCELED ? ODP_LOG_DEBUG : ODP_LOG_WARN,
 			"no userfaultfd (%s): on-demand regions follow the page tables, slower",
 			strerrordesc_np(-ret));
 	ret = odp_pin_open(m);

@@ -176,6 +176,8 @@ int odp_uffd_open(uint64_t features);
 int odp_uffd_init(struct odp_mem *m);
 /* Wait until every event raised before now has been acted on. */
 void odp_uffd_settle(struct odp_mem *m);
+/* The same for the events of calls that have returned. */
+void odp_uffd_acted(struct odp_mem *m);
 /* Map frames that the pool holds at ADDR in the owner's address space, as far as
  * that goes without an error. */
 void odp_uffd_map(int uffd, uint64_t addr, uint64_t len);

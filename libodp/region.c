@@ -325,6 +325,8 @@ ODP_EXPORT int odp_region_modify(struct odp_region *r, uint32_t pd, uint32_t acc
 ODP_EXPORT void odp_region_stats(const struct odp_region *r, struct odp_region_stats *stats)
 {
 	const struct odp_mr_shm *mr = r->mr;
+
+	odp_uffd_acted(r->mem);
 #define GET(name) stats->name = atomic_load_explicit(&mr->name, memory_order_relaxed)
 	GET(page_faults);
 	GET(page_faults_handled);

@@ -80,7 +80,7 @@ int odp_uffd_init(struct odp_mem *m)
 	int fd, ret;
 
 	if (off && *off && strcmp(off, "0"))
-		return -EOPNOTSUPP;
+		return -ECANCELED; /* for tests */
 	fd = odp_uffd_open(FEATURES);
 	if (fd < 0)
 		return fd;
@@ -113,6 +113,17 @@ static void settle_wait(unsigned turn)
 		odp_sys(SYS_nanosleep, &nap, 0, 0);
 }
 
+void odp_uffd_acted(struct odp_mem *m)
+{
+	/* acquire: pairs with the release at the end of events_read(). */
+	uint64_t seq = atomic_load_explicit(&m->event_seq, memory_order_acquire);
+
+	for (unsigned turn = 0; (seq & 1) && atomic_load_explicit(&m->event_seq,
+								   memory_order_acquire) == seq;
+	     turn++)
+		settle_wait(turn);
+}
+
 /*
  * munmap raises its event after the addresses are free for others, so a range
  * that is being converted may have such an event still to come from its former
@@ -122,19 +133,14 @@ static void settle_wait(unsigned turn)
 void odp_uffd_settle(struct odp_mem *m)
 {
 	struct uffdio_zeropage zero = {.range = {m->probe, ODP_PAGE_SIZE}};
-	unsigned turn = 0;
-	uint64_t seq;
 
 	if (m->uffd < 0)
 		return;
-	while (odp_sys_ioctl(m->uffd, UFFDIO_ZEROPAGE, &zero) == -EAGAIN) {
+	for (unsigned turn = 0; odp_sys_ioctl(m->uffd, UFFDIO_ZEROPAGE, &zero) == -EAGAIN; turn++) {
 		zero.zeropage = 0;
-		settle_wait(turn++);
+		settle_wait(turn);
 	}
-	/* acquire: pairs with the release at the end of events_read(). */
-	seq = atomic_load_explicit(&m->event_seq, memory_order_acquire);
-	while ((seq & 1) && atomic_load_explicit(&m->event_seq, memory_order_acquire) == seq)
-		settle_wait(turn++);
+	odp_uffd_acted(m);
 }
 
 static void uffd_wake(int uffd, uint64_t addr)

@@ -3,15 +3,47 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
+
+#include "mem.h"
+#include "suite.h"
 
 struct odp_proc *kit_proc;
-int kit_err;
+_Thread_local int kit_err;
 
 int kit_start(void)
 {
 	return odp_proc_get(&kit_proc);
+}
+
+bool kit_events(void)
+{
+	return kit_proc->mem->uffd >= 0;
+}
+
+int kit_suite(const char *name, struct CU_TestInfo *tests)
+{
+	const char *poor = getenv("UODP_NO_UFFD");
+	int ret = kit_start();
+
+	if (ret) {
+		fprintf(stderr, "odp_proc_get: %s\n", strerror(-ret));
+		return 1;
+	}
+	if (!poor && !kit_events())
+		printf("no userfaultfd here: tested without it only\n");
+	ret = suite_run(name, tests);
+	if (ret || poor || !kit_events())
+		return ret;
+	printf("\n%s again, without userfaultfd:\n", name);
+	fflush(stdout);
+	setenv("UODP_NO_UFFD", "1", 1);
+	execl("/proc/self/exe", name, NULL);
+	perror("execl");
+	return 1;
 }
 
 static struct odp_region *reg(const struct odp_region_attr *attr)

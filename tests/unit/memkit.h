@@ -3,6 +3,8 @@
 #ifndef UNIT_MEMKIT_H
 #define UNIT_MEMKIT_H
 
+#include <stdbool.h>
+
 #include <odp/odp.h>
 
 #define PAGE ((size_t)4096)
@@ -12,10 +14,17 @@
 
 extern struct odp_proc *kit_proc; /* set by kit_start() */
 
-int kit_start(void); /* a CUnit suite's or main()'s first step: 0 or -errno */
+int kit_start(void); /* attach: 0 or -errno */
+
+/* Attach and run the tests; then all of them again as on a host without
+ * userfaultfd, in the same program started anew. What main() returns. */
+struct CU_TestInfo;
+int kit_suite(const char *name, struct CU_TestInfo *tests);
+/* Is there userfaultfd, so that memory is in the pool? */
+bool kit_events(void);
 
 /* Register with all rights, iova = address; NULL and kit_err when refused. */
-extern int kit_err;
+extern _Thread_local int kit_err;
 struct odp_region *kit_reg(void *addr, size_t len, enum odp_kind kind, enum odp_backing backing);
 struct odp_region *kit_reg_access(void *addr, size_t len, enum odp_kind kind, uint32_t access);
 

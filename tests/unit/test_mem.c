@@ -179,7 +179,7 @@ static void test_grow(void)
 	for (size_t i = LEN; i < 4 * LEN; i += PAGE / 2)
 		CU_ASSERT_EQUAL(grown[i], 0);
 	strcpy(grown + 3 * LEN, "far");
-	p.demand = kit_reg(grown, 4 * LEN, ODP_ON_DEMAND, ODP_BACKING_POOL);
+	p.demand = kit_reg(grown, 4 * LEN, ODP_ON_DEMAND, ODP_BACKING_AUTO);
 	CU_ASSERT_PTR_NOT_NULL_FATAL(p.demand);
 	CU_ASSERT_STRING_EQUAL(kit_see(p.demand, grown + 3 * LEN), "far");
 	CU_ASSERT_EQUAL(madvise(grown, 4 * LEN, MADV_DONTNEED), 0);
@@ -295,11 +295,6 @@ int main(void)
 		{ "the caller's own stack", test_stack },
 		CU_TEST_INFO_NULL,
 	};
-	int ret = kit_start();
 
-	if (ret) {
-		fprintf(stderr, "odp_proc_get: %s\n", strerror(-ret));
-		return 1;
-	}
-	return suite_run("mem", tests);
+	return kit_suite("mem", tests);
 }

@@ -194,7 +194,7 @@ static void test_faults(void)
 	CU_ASSERT(seeded(mem + 8 * PAGE + 5, 4 * PAGE, 1));
 	CU_ASSERT_EQUAL(madvise(mem + 9 * PAGE, 2 * PAGE, MADV_DONTNEED), 0);
 	odp_region_stats(r, &st);
-	if (kit_proc->mem->uffd >= 0) {
+	if (kit_events()) {
 		CU_ASSERT_EQUAL(st.page_invalidations, 2);
 		CU_ASSERT_EQUAL(st.page_invalidations_handled, 2);
 	}
@@ -224,11 +224,11 @@ static void test_atomics(void)
 		if (!(i & 1)) { /* with the CPU too, in the pool */
 			for (int k = 0; k < 2000; k++)
 				__atomic_fetch_add(v, 1, __ATOMIC_SEQ_CST);
-			want += kit_proc->mem->uffd >= 0 ? 2000 : 0;
+			want += kit_events() ? 2000 : 0;
 		}
 		CU_ASSERT_EQUAL(child_get(&a), 0);
 		CU_ASSERT_EQUAL(child_get(&b), 0);
-		if (i & 1 || kit_proc->mem->uffd >= 0)
+		if (i & 1 || kit_events())
 			CU_ASSERT_EQUAL(*v, want);
 		odp_region_destroy(r);
 		munmap(mem, LEN);
@@ -380,13 +380,7 @@ int main(int argc, char **argv)
 		{ "fork: a copy for the child", test_fork },
 		CU_TEST_INFO_NULL,
 	};
-	int ret;
 
 	child_main(argc, argv, roles);
-	ret = kit_start();
-	if (ret) {
-		fprintf(stderr, "odp_proc_get: %s\n", strerror(-ret));
-		return 1;
-	}
-	return suite_run("mem2", tests);
+	return kit_suite("mem2", tests);
 }

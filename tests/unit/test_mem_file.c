@@ -172,7 +172,7 @@ static void test_pairs(void)
 			ry = kit_reg(y, len, sorts[b].kind, ODP_BACKING_AUTO);
 			CU_ASSERT_PTR_NOT_NULL_FATAL(rx);
 			CU_ASSERT_PTR_NOT_NULL_FATAL(ry);
-			if (kit_proc->mem->uffd >= 0 && odp_pin_usable(kit_proc->mem))
+			if (kit_events() && odp_pin_usable(kit_proc->mem))
 				CU_ASSERT_EQUAL(rx->mr->backing, sorts[a].want);
 			for (unsigned i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
 				size_t from = 4000 + 13 * i, to = 4091 + 3 * i, n = sizes[i];
@@ -296,11 +296,6 @@ int main(void)
 		{ "a backing that is asked for", test_forced },
 		CU_TEST_INFO_NULL,
 	};
-	int ret = kit_start();
 
-	if (ret) {
-		fprintf(stderr, "odp_proc_get: %s\n", strerror(-ret));
-		return 1;
-	}
-	return suite_run("mem_file", tests);
+	return kit_suite("mem_file", tests);
 }
