@@ -10,6 +10,7 @@
  */
 #include <linux/userfaultfd.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
@@ -121,18 +122,54 @@ static int piece_publish(struct odp_mem *m, const struct piece *p)
 	return ret;
 }
 
-static int piece_move(struct odp_mem *m, const struct piece *p)
+static bool is_err(long ret)
 {
-	long stage, at;
+	return ret < 0 && ret > -4096;
+}
+
+/*
+ * Addresses for the old pages, between two pages that stay inaccessible: the
+ * kernel would merge memory that was never touched with an adjacent range it
+ * moves there, and then drop the userfaultfd of both.
+ */
+static long stage_reserve(uint64_t len)
+{
+	long at = odp_sys_mmap(0, len + 2 * ODP_PAGE_SIZE, PROT_NONE,
+			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return is_err(at) ? at : at + (long)ODP_PAGE_SIZE;
+}
+
+static void stage_release(long stage, uint64_t len)
+{
+	odp_sys_munmap((uint64_t)stage - ODP_PAGE_SIZE, len + 2 * ODP_PAGE_SIZE);
+}
+
+static int pages_take(struct odp_mem *m, const struct piece *p, long stage)
+{
 	int ret = uffd_register(m->conv_uffd, p->addr, p->len, UFFDIO_REGISTER_MODE_MISSING);
+	long at;
 
 	if (ret)
 		return ret;
-	stage = odp_sys_mremap(p->addr, p->len, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, 0);
-	if (stage < 0 && stage > -4096) {
-		uffd_unregister(m->conv_uffd, p->addr, p->len);
+	at = odp_sys_mremap(p->addr, p->len, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,
+			    (uint64_t)stage);
+	if (!is_err(at))
+		return 0;
+	uffd_unregister(m->conv_uffd, p->addr, p->len); /* wakes, too */
+	return (int)at;
+}
+
+static int piece_move(struct odp_mem *m, const struct piece *p)
+{
+	long stage = stage_reserve(p->len), at;
+	int ret;
+
+	if (is_err(stage))
 		return (int)stage;
-	}
+	ret = pages_take(m, p, stage);
+	if (ret)
+		goto out_release_stage;
 	ret = pages_copy(m, (uint64_t)stage, p);
 	if (ret)
 		goto err_punch;
@@ -146,13 +183,14 @@ static int piece_move(struct odp_mem *m, const struct piece *p)
 	pages_map(m, p);
 	ret = piece_publish(m, p);
 	uffd_wake_all(m->conv_uffd, p->addr, p->len);
-	odp_sys_munmap((uint64_t)stage, p->len);
-	return ret;
+	goto out_release_stage;
 
 err_punch:
 	odp_pool_punch(m, p->off, p->len); /* unused offsets are holes */
 	odp_sys_mremap((uint64_t)stage, p->len, MREMAP_MAYMOVE | MREMAP_FIXED, p->addr);
 	uffd_wake_all(m->conv_uffd, p->addr, p->len);
+out_release_stage:
+	stage_release(stage, p->len);
 	return ret;
 }
 
