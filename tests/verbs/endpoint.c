@@ -237,6 +237,17 @@ int ep_state(struct ep *ep)
 	return attr.qp_state;
 }
 
+int ep_settled(struct ep *ep, int want)
+{
+	int i, state = ep_state(ep);
+
+	for (i = 0; tdev()->rxe && i < 200 && state != want; i++) {
+		sleep_ms(5);
+		state = ep_state(ep);
+	}
+	return state;
+}
+
 static void keep_first(int *err, int e)
 {
 	if (!*err)

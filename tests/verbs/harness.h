@@ -174,6 +174,8 @@ int ep_rts(struct ep *ep);
 int ep_close(struct ep *ep); /* everything that is left; the first errno */
 void ep_info(struct ep *ep, struct ep_info *info);
 int ep_state(struct ep *ep); /* enum ibv_qp_state */
+/* The state; rxe reports an error first and moves its QP then, so it gets time. */
+int ep_settled(struct ep *ep, int want);
 int ep_modify(struct ep *ep, enum ibv_qp_state state);
 int ep_send(struct ep *ep, const struct twr *wr);
 int ep_recv(struct ep *ep, const struct twr *wr);
@@ -207,6 +209,7 @@ int side_open(struct side *s, const struct ep_conf *conf, struct ep_info *info);
 int side_connect(struct side *s, const struct ep_info *peer, enum ibv_qp_state upto);
 int side_close(struct side *s);
 int side_state(struct side *s);
+int side_settled(struct side *s, int want); /* as ep_settled() */
 int side_modify(struct side *s, enum ibv_qp_state state);
 int side_recv(struct side *s, const struct twr *wr);
 int side_send(struct side *s, const struct twr *wr);

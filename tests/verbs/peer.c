@@ -362,6 +362,17 @@ int side_state(struct side *s)
 	return simple(s, OP_STATE, 0);
 }
 
+int side_settled(struct side *s, int want)
+{
+	int i, state = side_state(s);
+
+	for (i = 0; tdev()->rxe && i < 200 && state != want; i++) {
+		sleep_ms(5);
+		state = side_state(s);
+	}
+	return state;
+}
+
 int side_modify(struct side *s, enum ibv_qp_state state)
 {
 	return simple(s, OP_MODIFY, state);

@@ -69,18 +69,6 @@ static void check_event(struct pair *p, int want)
 		CHECK(mine);
 }
 
-/* rxe answers first and moves its QP then; uodp has moved it already. */
-static int settled_state(struct pair *p, int want)
-{
-	int i, state = side_state(&p->b);
-
-	for (i = 0; tdev()->rxe && i < 200 && state != want; i++) {
-		sleep_ms(5);
-		state = side_state(&p->b);
-	}
-	return state;
-}
-
 /* IBTA has one answer. rxe calls a bad lkey an operation error, and when it finds
  * it while it builds a packet, flushes that request with those behind it. */
 static enum ibv_wc_status local_status(enum ibv_wc_status got)
@@ -105,7 +93,7 @@ static void check_wr(struct pair *p, const struct twr *t, const struct expect *e
 	CHECK_STATUS(wc.status, want);
 	CHECK_INT(wc.wr_id, t->id);
 	CHECK_INT(wc.qp_num, p->ai.qpn);
-	CHECK_INT(ep_state(&p->a), e->a);
+	CHECK_INT(ep_settled(&p->a, e->a), e->a);
 	if (want != IBV_WC_SUCCESS) {
 		next.id = 1001;
 		CHECK_ERRNO(ep_send(&p->a, &next), 0);
@@ -114,7 +102,7 @@ static void check_wr(struct pair *p, const struct twr *t, const struct expect *e
 		check_flush(p, 1001);
 		CHECK_INT(side_sum(&p->b, 0, p->bi.len), before);
 	}
-	CHECK_INT(settled_state(p, e->b), e->b);
+	CHECK_INT(side_settled(&p->b, e->b), e->b);
 	check_event(p, e->event);
 }
 
@@ -262,7 +250,7 @@ static void c_local_read_only(struct pair *p)
 			REQUIRE(ep_send(&p->a, &t) == 0);
 			REQUIRE(ep_poll(p->a.scq, &wc, 1, LONG_MS) == 1);
 			CHECK_STATUS(wc.status, local_status(wc.status));
-			CHECK_INT(ep_state(&p->a), IBV_QPS_ERR);
+			CHECK_INT(ep_settled(&p->a, IBV_QPS_ERR), IBV_QPS_ERR);
 			CHECK_INT(side_state(&p->b), IBV_QPS_RTS);
 			CHECK_INT(sum_bytes(p->a.buf, 64), sum_bytes(p->a.buf + 64, 64));
 		}
@@ -506,8 +494,8 @@ static void c_misaligned(struct pair *p)
 		CHECK_ERRNO(ibv_wr_complete(qx), 0);
 		REQUIRE(ep_poll(p->a.scq, &wc, 1, LONG_MS) == 1);
 		CHECK_STATUS(wc.status, IBV_WC_REM_INV_REQ_ERR);
-		CHECK_INT(ep_state(&p->a), IBV_QPS_ERR);
-		CHECK_INT(settled_state(p, IBV_QPS_ERR), IBV_QPS_ERR);
+		CHECK_INT(ep_settled(&p->a, IBV_QPS_ERR), IBV_QPS_ERR);
+		CHECK_INT(side_settled(&p->b, IBV_QPS_ERR), IBV_QPS_ERR);
 		CHECK_INT(side_get(&p->b, 0), 0);
 		if (!tdev()->rxe) {
 			CHECK_INT(side_event(&p->b, LONG_MS, &mine), IBV_EVENT_QP_REQ_ERR);

@@ -52,10 +52,8 @@ static void check_send(struct pair *p, const struct twr *send, const struct twr 
 	} else {
 		CHECK_INT(side_poll(&p->b, RECV_CQ, wc, 1, 0), 0);
 	}
-	CHECK_INT(ep_state(&p->a), state);
-	for (i = 0; tdev()->rxe && i < 200 && side_state(&p->b) != state; i++)
-		sleep_ms(5); /* rxe answers first and moves its QP then */
-	CHECK_INT(side_state(&p->b), state);
+	CHECK_INT(ep_settled(&p->a, state), state);
+	CHECK_INT(side_settled(&p->b, state), state);
 }
 
 static void check_one(struct pair *p, const struct twr *send, const struct twr *recv,

@@ -9,7 +9,8 @@
 
 #include "harness.h"
 
-#define BIG (4u << 20)
+#define BIG (16u << 20) /* more than a post carries out before it returns */
+#define N_BIG 6
 
 /* The peer sends to us for ever: v[0] remote address, v[1] rkey, v[2] opcode,
  * v[3] length. */
@@ -61,7 +62,7 @@ static void check_ends(struct pair *p, int n, uint64_t start)
 	if (i < n) {
 		CHECK_STATUS(wc[i].status, IBV_WC_RETRY_EXC_ERR);
 		CHECK_INT(wc[i].wr_id, i);
-		CHECK_INT(ep_state(&p->a), IBV_QPS_ERR);
+		CHECK_INT(ep_settled(&p->a, IBV_QPS_ERR), IBV_QPS_ERR);
 	}
 	for (i++; i < n; i++)
 		CHECK_STATUS(wc[i].status, IBV_WC_WR_FLUSH_ERR);
@@ -79,7 +80,7 @@ static void check_finds_out(struct pair *p)
 	CHECK_ERRNO(ep_send(&p->a, &s), 0);
 	REQUIRE(ep_poll(p->a.scq, &wc, 1, LONG_MS) == 1);
 	CHECK_STATUS(wc.status, IBV_WC_RETRY_EXC_ERR);
-	CHECK_INT(ep_state(&p->a), IBV_QPS_ERR);
+	CHECK_INT(ep_settled(&p->a, IBV_QPS_ERR), IBV_QPS_ERR);
 	CHECK(now_ms() - start < 5000);
 }
 
@@ -113,39 +114,43 @@ static void victim_ends(struct pair *p)
 	p->b.fd = -1;
 }
 
+static void kill_transfer(struct pair *p, enum ibv_wr_opcode op, bool odp)
+{
+	struct ep_conf c = kill_conf(tdev()->rxe ? 1 << 18 : BIG);
+	struct twr s = { .op = op, .flags = IBV_SEND_SIGNALED, .len = c.len };
+	int i;
+
+	c.odp = odp;
+	c.fresh = true;
+	if (!up_victim(p, &c, &c))
+		return;
+	s.raddr = p->bi.addr;
+	s.rkey = p->bi.rkey;
+	for (i = 0; op == IBV_WR_SEND && i < N_BIG / 2; i++)
+		CHECK_ERRNO(side_recv(&p->b, &(struct twr){ .len = s.len }), 0);
+	for (i = 0; i < N_BIG; i++) {
+		s.id = (uint64_t)i;
+		CHECK_ERRNO(ep_send(&p->a, &s), 0);
+		if (i == N_BIG / 2)
+			side_kill(&p->b, SIGKILL);
+	}
+	check_ends(p, N_BIG, now_ms());
+	victim_ends(p);
+}
+
 static void c_kill_transfer(struct pair *p)
 {
 	static const enum ibv_wr_opcode ops[] = { IBV_WR_RDMA_WRITE, IBV_WR_RDMA_READ,
 						  IBV_WR_SEND };
-	struct ep_conf c = kill_conf(BIG);
-	struct twr s = { .flags = IBV_SEND_SIGNALED, .len = BIG };
-	uint64_t start;
+	bool have_odp = !tdev()->rxe && (tdev()->odp.general_caps & IBV_ODP_SUPPORT);
 	size_t k;
-	int i;
 
-	if (tdev()->rxe)
-		c.len = s.len = 1 << 18;
 	for (k = 0; k < ARRAY_SIZE(ops) && !t_failures(); k++) {
 		t_note("opcode %d", ops[k]);
-		if (!up_victim(p, &c, &c))
-			return;
-		s.op = ops[k];
-		s.raddr = p->bi.addr;
-		s.rkey = p->bi.rkey;
-		for (i = 0; i < 16; i++) {
-			s.id = (uint64_t)i;
-			if (s.op == IBV_WR_SEND && i < 8)
-				CHECK_ERRNO(side_recv(&p->b, &(struct twr){ .len = s.len }), 0);
-		}
-		for (i = 0; i < 16; i++) {
-			s.id = (uint64_t)i;
-			CHECK_ERRNO(ep_send(&p->a, &s), 0);
-			if (i == 7)
-				side_kill(&p->b, SIGKILL);
-		}
-		start = now_ms();
-		check_ends(p, 16, start);
-		victim_ends(p);
+		kill_transfer(p, ops[k], false);
+		t_note("opcode %d, on demand", ops[k]);
+		if (have_odp && !t_failures())
+			kill_transfer(p, ops[k], true);
 	}
 	check_alive(p);
 }
@@ -182,7 +187,7 @@ static void c_kill_rnr(struct pair *p)
 	CHECK_INT(ep_poll(p->a.scq, &wc, 1, 20), 0);
 	side_kill(&p->b, SIGKILL);
 	check_ends(p, 1, now_ms());
-	CHECK_INT(ep_state(&p->a), IBV_QPS_ERR);
+	CHECK_INT(ep_settled(&p->a, IBV_QPS_ERR), IBV_QPS_ERR);
 	victim_ends(p);
 	check_alive(p);
 }

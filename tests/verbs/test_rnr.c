@@ -14,7 +14,7 @@ static void check_fails(struct pair *p, enum ibv_wc_status status, unsigned int 
 	REQUIRE(ep_poll(p->a.scq, &wc, 1, LONG_MS) == 1);
 	CHECK_STATUS(wc.status, status);
 	CHECK_INT(wc.wr_id, 1);
-	CHECK_INT(ep_state(&p->a), IBV_QPS_ERR);
+	CHECK_INT(ep_settled(&p->a, IBV_QPS_ERR), IBV_QPS_ERR);
 	CHECK(now_ms() - start < max_ms);
 }
 
@@ -322,6 +322,58 @@ static void c_stranger(struct pair *p)
 	pair_down(p);
 }
 
+/* Packet numbers that do not fit, and an address at which nobody is. */
+static void c_wrong_path(struct pair *p)
+{
+	struct ep_conf c = RC_CONF;
+	struct ep_info wrong;
+	int i;
+
+	c.timeout = 10;
+	c.retry_cnt = 1;
+	for (i = 0; i < 2 && !t_failures(); i++) {
+		t_note(i ? "GID" : "PSN");
+		if (i && tdev()->rxe)
+			break; /* the kernel finds no route to it, and modify_qp fails */
+		REQUIRE(ep_open(&p->a, &c) == 0);
+		ep_info(&p->a, &p->ai);
+		REQUIRE(side_open(&p->b, &c, &p->bi) == 0);
+		wrong = p->bi;
+		if (i)
+			wrong.gid.raw[15] ^= 0x55;
+		CHECK_ERRNO(ep_init(&p->a), 0);
+		CHECK_ERRNO(ep_rtr(&p->a, &wrong), 0);
+		CHECK_ERRNO(ep_rts(&p->a), 0);
+		wrong = p->ai;
+		if (!i) /* ahead, as seen from B: NAKed until A gives up */
+			wrong.psn = (wrong.psn - 100) & 0xffffff;
+		CHECK_ERRNO(side_connect(&p->b, &wrong, IBV_QPS_RTS), 0);
+		CHECK_ERRNO(side_recv(&p->b, &recv64), 0);
+		CHECK_ERRNO(ep_send(&p->a, &send64), 0);
+		check_fails(p, IBV_WC_RETRY_EXC_ERR, 5000);
+		CHECK_INT(side_state(&p->b), IBV_QPS_RTS);
+		pair_down(p);
+	}
+}
+
+/* timeout 0 is no timeout: A waits for ever, and can still leave. */
+static void c_no_timeout(struct pair *p)
+{
+	struct ep_conf c = RC_CONF;
+	struct ibv_wc wc;
+
+	c.timeout = 0;
+	c.retry_cnt = 0;
+	silent_up(p, &c, IN_INIT);
+	CHECK_ERRNO(ep_send(&p->a, &send64), 0);
+	CHECK_INT(ep_poll(p->a.scq, &wc, 1, 150), 0);
+	CHECK_INT(ep_state(&p->a), IBV_QPS_RTS);
+	CHECK_ERRNO(ep_modify(&p->a, IBV_QPS_ERR), 0);
+	CHECK_INT(ep_poll(p->a.scq, &wc, 1, LONG_MS), 1);
+	CHECK_STATUS(wc.status, IBV_WC_WR_FLUSH_ERR);
+	pair_down(p);
+}
+
 /* UC and UD know no RNR: what finds no receive is lost. */
 static void c_datagram(struct pair *p)
 {
@@ -359,6 +411,8 @@ static const struct tcase cases[] = {
 	{ "peer does not answer", c_silent, BOTH },
 	{ "peer reaches RTR later", c_late_rtr, BOTH },
 	{ "peer is connected to another", c_stranger, BOTH },
+	{ "wrong PSN or GID", c_wrong_path, BOTH },
+	{ "no timeout", c_no_timeout, BOTH },
 	{ "datagrams are lost", c_datagram, BOTH },
 };
 

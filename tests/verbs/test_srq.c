@@ -152,7 +152,7 @@ static void c_too_long(struct pair *p)
 		CHECK_STATUS(wc.status, IBV_WC_LOC_LEN_ERR);
 	CHECK_INT(wc.wr_id, 100);
 	CHECK_INT(side_poll(&p->b, RECV_CQ, &wc, 1, 20), 0);
-	CHECK_INT(side_state(&p->b), IBV_QPS_ERR);
+	CHECK_INT(side_settled(&p->b, IBV_QPS_ERR), IBV_QPS_ERR);
 	ev = side_event(&p->b, LONG_MS, &mine);
 	CHECK_INT(ev, IBV_EVENT_QP_LAST_WQE_REACHED);
 	CHECK(mine);
