@@ -158,11 +158,9 @@ struct verbs_context *uodp_alloc_context(struct ibv_device *ibdev, int cmd_fd, v
  */
 static void drop_qps(struct uodp_context *ctx)
 {
-	for (uint32_t i = 0; i < ctx->proc->qps->size; i++) {
-		struct uodp_qp *qp = ctx->proc->qps->slots[i];
+	struct uodp_qp *qp;
 
-		if (!qp || qp->vqp.qp.context != &ctx->vctx.context)
-			continue;
+	while ((qp = uodp_table_find(ctx->proc, ctx->proc->qps, &ctx->vctx.context))) {
 		qp->vqp.qp.events_completed =
 			atomic_load_explicit(&qp->async_reported, memory_order_relaxed);
 		uodp_destroy_qp(&qp->vqp.qp);
@@ -171,11 +169,9 @@ static void drop_qps(struct uodp_context *ctx)
 
 static void drop_srqs(struct uodp_context *ctx)
 {
-	for (uint32_t i = 0; i < ctx->proc->srqs->size; i++) {
-		struct uodp_srq *srq = ctx->proc->srqs->slots[i];
+	struct uodp_srq *srq;
 
-		if (!srq || srq->vsrq.srq.context != &ctx->vctx.context)
-			continue;
+	while ((srq = uodp_table_find(ctx->proc, ctx->proc->srqs, &ctx->vctx.context))) {
 		srq->vsrq.srq.events_completed =
 			atomic_load_explicit(&srq->async_reported, memory_order_relaxed);
 		uodp_destroy_srq(&srq->vsrq.srq);
@@ -184,11 +180,9 @@ static void drop_srqs(struct uodp_context *ctx)
 
 static void drop_cqs(struct uodp_context *ctx)
 {
-	for (uint32_t i = 0; i < ctx->proc->cqs->size; i++) {
-		struct uodp_cq *cq = ctx->proc->cqs->slots[i];
+	struct uodp_cq *cq;
 
-		if (!cq || cq->vcq.cq.context != &ctx->vctx.context)
-			continue;
+	while ((cq = uodp_table_find(ctx->proc, ctx->proc->cqs, &ctx->vctx.context))) {
 		cq->vcq.cq.comp_events_completed =
 			atomic_load_explicit(&cq->comp_reported, memory_order_relaxed);
 		cq->vcq.cq.async_events_completed =

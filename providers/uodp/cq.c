@@ -207,7 +207,7 @@ struct ibv_cq *uodp_create_cq(struct ibv_context *ctx, int cqe, struct ibv_comp_
 	cq->ring = ring_alloc(proc, entries, &cq->ring_off);
 	if (!cq->ring)
 		goto err_free;
-	index = uodp_table_claim(proc, proc->cqs, cq);
+	index = uodp_table_claim(proc, proc->cqs, cq, ctx);
 	if (index < 0)
 		goto err_ring;
 	cq->index = (uint32_t)index;

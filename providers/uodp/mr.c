@@ -157,16 +157,30 @@ int uodp_dereg_mr(struct verbs_mr *vmr)
 	return 0;
 }
 
-void uodp_mr_drop_all(struct ibv_context *ctx)
+/* The lock keeps an MR that another context's thread deregisters meanwhile. */
+static struct uodp_mr *mr_of_context(const struct ibv_context *ctx)
 {
-	for (unsigned i = 0; i < NUM_LEAVES; i++) {
-		for (unsigned j = 0; leaves[i] && j < LEAF_SIZE; j++) {
+	struct uodp_mr *found = NULL;
+
+	pthread_mutex_lock(&leaves_lock);
+	for (unsigned i = 0; i < NUM_LEAVES && !found; i++) {
+		for (unsigned j = 0; leaves[i] && j < LEAF_SIZE && !found; j++) {
 			struct uodp_mr *mr = leaves[i][j];
 
 			if (mr && mr->vmr.ibv_mr.context == ctx)
-				uodp_dereg_mr(&mr->vmr);
+				found = mr;
 		}
 	}
+	pthread_mutex_unlock(&leaves_lock);
+	return found;
+}
+
+void uodp_mr_drop_all(struct ibv_context *ctx)
+{
+	struct uodp_mr *mr;
+
+	while ((mr = mr_of_context(ctx)))
+		uodp_dereg_mr(&mr->vmr);
 }
 
 /* A region cannot move or change its kind: another takes its place, with other

@@ -21,7 +21,8 @@ static uint64_t service(void *arg)
 	return uodp_progress(proc, true);
 }
 
-int uodp_table_claim(struct uodp_proc *proc, struct uodp_table *table, void *obj)
+int uodp_table_claim(struct uodp_proc *proc, struct uodp_table *table, void *obj,
+		     struct ibv_context *ctx)
 {
 	int ret = -ENOMEM;
 
@@ -32,6 +33,7 @@ int uodp_table_claim(struct uodp_proc *proc, struct uodp_table *table, void *obj
 		if (table->slots[i])
 			continue;
 		table->slots[i] = obj;
+		table->owners[i] = ctx;
 		if (atomic_load_explicit(table->high, memory_order_relaxed) <= i)
 			atomic_store_explicit(table->high, i + 1, memory_order_relaxed);
 		ret = (int)i;
@@ -45,7 +47,21 @@ void uodp_table_release(struct uodp_proc *proc, struct uodp_table *table, uint32
 {
 	pthread_mutex_lock(&proc->pin_lock);
 	table->slots[index] = NULL;
+	table->owners[index] = NULL;
 	pthread_mutex_unlock(&proc->pin_lock);
+}
+
+void *uodp_table_find(struct uodp_proc *proc, struct uodp_table *table,
+		      const struct ibv_context *ctx)
+{
+	void *obj = NULL;
+
+	pthread_mutex_lock(&proc->pin_lock);
+	for (uint32_t i = 0; i < table->size && !obj; i++)
+		if (table->owners[i] == ctx)
+			obj = table->slots[i];
+	pthread_mutex_unlock(&proc->pin_lock);
+	return obj;
 }
 
 static struct uodp_table *table_create(uint32_t size, _Atomic uint32_t *high)
@@ -54,10 +70,11 @@ static struct uodp_table *table_create(uint32_t size, _Atomic uint32_t *high)
 
 	if (!table)
 		return NULL;
-	table->slots = odp_priv_alloc(size * sizeof(void *));
+	table->slots = odp_priv_alloc(size * sizeof(*table->slots));
+	table->owners = odp_priv_alloc(size * sizeof(*table->owners));
 	table->size = size;
 	table->high = high;
-	return table->slots ? table : NULL;
+	return table->slots && table->owners ? table : NULL;
 }
 
 static void *shared(struct uodp_proc *proc, uint64_t *off, size_t size)

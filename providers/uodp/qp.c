@@ -35,11 +35,11 @@ static int index_claim(struct uodp_proc *proc, struct uodp_qp *qp)
 	int ret;
 
 	pthread_mutex_lock(&grow_lock);
-	ret = uodp_table_claim(proc, proc->qps, qp);
+	ret = uodp_table_claim(proc, proc->qps, qp, qp->pd->ibpd.context);
 	if (ret < 0) {
 		ret = table_grow(proc);
 		if (!ret)
-			ret = uodp_table_claim(proc, proc->qps, qp);
+			ret = uodp_table_claim(proc, proc->qps, qp, qp->pd->ibpd.context);
 	}
 	pthread_mutex_unlock(&grow_lock);
 	if (ret < 0)

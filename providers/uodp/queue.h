@@ -220,12 +220,17 @@ static inline uint32_t uodp_pow2(uint32_t n)
  * one is not reused soon. HIGH: where the peers' view of the bound is kept. */
 struct uodp_table {
 	void **slots;
+	struct ibv_context **owners; /* by the same index */
 	uint32_t size;
 	uint32_t next;
 	_Atomic uint32_t *high;
 };
-/* The index given to OBJ, or -ENOMEM. */
-int uodp_table_claim(struct uodp_proc *proc, struct uodp_table *table, void *obj);
+/* The index given to OBJ, which belongs to CTX, or -ENOMEM. */
+int uodp_table_claim(struct uodp_proc *proc, struct uodp_table *table, void *obj,
+		     struct ibv_context *ctx);
+/* An object that belongs to CTX, NULL when there is none. */
+void *uodp_table_find(struct uodp_proc *proc, struct uodp_table *table,
+		      const struct ibv_context *ctx);
 void uodp_table_release(struct uodp_proc *proc, struct uodp_table *table, uint32_t index);
 
 /* Add to a counter that only the holder of a lock writes. */

@@ -24,7 +24,7 @@ struct ibv_srq *uodp_create_srq(struct ibv_pd *ibpd, struct ibv_srq_init_attr *i
 	srq->proc = proc;
 	srq->pd = pd;
 	srq->async_wr = ctx->async_wr;
-	ret = uodp_table_claim(proc, proc->srqs, srq);
+	ret = uodp_table_claim(proc, proc->srqs, srq, ibpd->context);
 	if (ret < 0)
 		goto err_free;
 	srq->index = (uint32_t)ret;

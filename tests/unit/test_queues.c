@@ -226,17 +226,22 @@ static void table_hands_out_in_turn(void)
 {
 	void *slots[3] = { NULL };
 	_Atomic uint32_t high = 0;
-	struct uodp_table table = { .slots = slots, .size = 3, .high = &high };
+	struct ibv_context *owners[3] = { NULL };
+	struct uodp_table table = { .slots = slots, .owners = owners, .size = 3, .high = &high };
 	int obj;
 
 	for (int i = 0; i < 3; i++)
-		CU_ASSERT_EQUAL(uodp_table_claim(proc, &table, &obj), i);
-	CU_ASSERT_EQUAL(uodp_table_claim(proc, &table, &obj), -ENOMEM);
+		CU_ASSERT_EQUAL(uodp_table_claim(proc, &table, &obj, ctx), i);
+	CU_ASSERT_EQUAL(uodp_table_claim(proc, &table, &obj, ctx), -ENOMEM);
 	CU_ASSERT_EQUAL(atomic_load(&high), 3);
 	uodp_table_release(proc, &table, 1);
 	uodp_table_release(proc, &table, 0);
-	CU_ASSERT_EQUAL(uodp_table_claim(proc, &table, &obj), 0);
-	CU_ASSERT_EQUAL(uodp_table_claim(proc, &table, &obj), 1);
+	CU_ASSERT_EQUAL(uodp_table_claim(proc, &table, &obj, ctx), 0);
+	CU_ASSERT_EQUAL(uodp_table_claim(proc, &table, &obj, ctx), 1);
+	CU_ASSERT_PTR_EQUAL(uodp_table_find(proc, &table, ctx), &obj);
+	for (uint32_t i = 0; i < 3; i++)
+		uodp_table_release(proc, &table, i);
+	CU_ASSERT_PTR_NULL(uodp_table_find(proc, &table, ctx));
 }
 
 int main(void)
