@@ -153,7 +153,7 @@ static int peer_fd_take(const struct odp_peer *peer, int fd)
 	return ret < 0 ? -errno : odp_fd_high(ret);
 }
 
-enum peer_fd_kind { PEER_FD_OTHER, PEER_FD_PIPE, PEER_FD_MEMFD };
+enum peer_fd_kind { PEER_FD_NONE, PEER_FD_PIPE, PEER_FD_MEMFD, PEER_FD_OTHER };
 
 /* Pipes and memfds are opened by path; with anything else that may have effects. */
 static enum peer_fd_kind peer_fd_kind(const struct odp_peer *peer, int fd)
@@ -164,7 +164,7 @@ static enum peer_fd_kind peer_fd_kind(const struct odp_peer *peer, int fd)
 	snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)peer->pid, fd);
 	n = readlink(path, target, sizeof(target) - 1);
 	if (n < 0)
-		return PEER_FD_OTHER;
+		return errno == ENOENT ? PEER_FD_NONE : PEER_FD_OTHER;
 	target[n] = 0;
 	if (!strncmp(target, "pipe:", 5))
 		return PEER_FD_PIPE;
@@ -176,6 +176,8 @@ static int peer_fd_any(const struct odp_peer *peer, int fd, int flags)
 	int ret;
 
 	switch (peer_fd_kind(peer, fd)) {
+	case PEER_FD_NONE:
+		return -EBADF;
 	case PEER_FD_PIPE:
 		/* A writer that is a reader too gets no SIGPIPE when the peer dies. */
 		if ((flags & O_ACCMODE) == O_WRONLY)

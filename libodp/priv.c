@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 
 #include "internal.h"
+#include "sys.h"
 
 #define PRIV_SHIFT_MIN 6
 #define PRIV_SHIFT_MAX 18 /* above 256 KiB: a mapping each */
@@ -21,15 +22,21 @@ static pthread_mutex_t priv_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct priv_free *priv_lists[PRIV_SHIFT_MAX + 1];
 static char *priv_chunk, *priv_chunk_end;
 
+/* Many of these are sparse tables. They are not to fill with zeros, neither two
+ * megabytes at a time nor at once because of an mlockall(MCL_FUTURE). */
 static void *priv_map(size_t size)
 {
-	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *p = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (p == MAP_FAILED)
 		return NULL;
-	/* Sparse tables would fill with zeros, two megabytes at a time. */
+	munlock(p, size);
 	madvise(p, size, MADV_NOHUGEPAGE);
+	/* Not mprotect(): the provider's, in front of libc's, would come back here. */
+	if (odp_sys(SYS_mprotect, p, size, PROT_READ | PROT_WRITE)) {
+		munmap(p, size);
+		return NULL;
+	}
 	return p;
 }
 

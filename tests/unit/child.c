@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -18,6 +19,10 @@ void child_main(int argc, char **argv, const struct child_role *roles)
 {
 	if (argc != 3 || strcmp(argv[1], "--child"))
 		return;
+	/* Not to outlive a test that failed. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() == 1)
+		exit(125);
 	for (; roles->name; roles++) {
 		if (!strcmp(roles->name, argv[2]))
 			exit(roles->run());
