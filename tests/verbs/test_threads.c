@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "harness.h"
 
@@ -184,6 +185,106 @@ static void c_pairs(struct pair *p)
 	run(p, pair_loop, NULL);
 }
 
+/* ---- Memory that the CPU uses all the while ---- */
+
+#define WORDS 64 /* one a page, for each thread its own line there */
+
+struct busy {
+	uint8_t *mem;
+	_Atomic bool stop;
+};
+
+struct busy_thread {
+	struct busy *busy;
+	int nr;
+	uint64_t count;
+};
+
+static volatile uint64_t *word_of(struct busy *b, int page, int nr)
+{
+	return (volatile uint64_t *)(void *)(b->mem + page * 4096 + 64 * (1 + nr));
+}
+
+/* Add one to each page's word, in turn: a lost store shows at the end. */
+static void *count_up(void *arg)
+{
+	struct busy_thread *t = arg;
+	int page;
+
+	while (!atomic_load_explicit(&t->busy->stop, memory_order_relaxed)) {
+		for (page = 0; page < WORDS; page++)
+			++*word_of(t->busy, page, t->nr);
+		t->count++;
+	}
+	return NULL;
+}
+
+/* The device writes to its own line of each page; A registers, uses, drops. */
+static void busy_rounds(struct pair *p, struct busy *b)
+{
+	struct twr s = { .id = 1, .op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED,
+			 .len = 64 };
+	struct ibv_mr *mr;
+	struct ibv_wc wc;
+	int i, page, odp;
+
+	for (i = 0; i < 10 && !t_failures(); i++) {
+		odp = !tdev()->rxe && i & 1 ? IBV_ACCESS_ON_DEMAND : 0;
+		t_note("round %d, %s", i, odp ? "on demand" : "pinned");
+		mr = ibv_reg_mr(p->a.pd, b->mem, WORDS * 4096, ALL_ACCESS | odp);
+		REQUIRE(mr);
+		page = i % WORDS;
+		side_fill(&p->b, 0, 64, (uint64_t)i + 5);
+		s.raddr = (uintptr_t)b->mem + (uint64_t)page * 4096;
+		s.rkey = mr->rkey;
+		CHECK_ERRNO(side_send(&p->b, &s), 0);
+		REQUIRE(side_poll(&p->b, SEND_CQ, &wc, 1, LONG_MS) == 1);
+		CHECK_STATUS(wc.status, IBV_WC_SUCCESS);
+		CHECK_INT(sum_bytes(b->mem + page * 4096, 64), side_sum(&p->b, 0, 64));
+		CHECK_ERRNO(ibv_dereg_mr(mr), 0);
+	}
+}
+
+/* Memory that was never registered before, each time. */
+static void busy_once(struct pair *p)
+{
+	struct busy_thread threads[2];
+	struct busy b = { .mem = NULL };
+	pthread_t t[2];
+	int i, page;
+
+	b.mem = mmap(NULL, WORDS * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+		     -1, 0);
+	REQUIRE(b.mem != MAP_FAILED);
+	memset(b.mem, 0, WORDS * 4096 / 2); /* half of it present, half of it not */
+	for (i = 0; i < 2; i++) {
+		threads[i] = (struct busy_thread){ &b, i, 0 };
+		if (pthread_create(&t[i], NULL, count_up, &threads[i]))
+			abort();
+	}
+	busy_rounds(p, &b);
+	atomic_store_explicit(&b.stop, true, memory_order_relaxed);
+	for (i = 0; i < 2; i++)
+		pthread_join(t[i], NULL);
+	t_note("lost stores");
+	for (i = 0; i < 2; i++)
+		for (page = 0; page < WORDS; page++)
+			CHECK_INT(*word_of(&b, page, i), threads[i].count);
+	munmap(b.mem, WORDS * 4096);
+}
+
+static void c_busy(struct pair *p)
+{
+	struct ep_conf c = RC_CONF;
+	int i;
+
+	c.timeout = 18;
+	REQUIRE(pair_up(p, &c, &c));
+	for (i = 0; i < (tdev()->rxe ? 3 : 20) && !t_failures(); i++)
+		busy_once(p);
+	pair_down(p);
+}
+
 /* ---- Both ends at full speed against each other ---- */
 
 enum { FLOOD = 1 };
@@ -250,6 +351,7 @@ static const struct tcase cases[] = {
 	{ "registering in several threads", c_reg, HERE },
 	{ "objects in several threads", c_objects, HERE },
 	{ "a pair a thread", c_pairs, HERE },
+	{ "registering memory in use", c_busy, BOTH },
 	{ "both ends flood", c_flood, PEER },
 };
 
