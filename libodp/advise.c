@@ -4,10 +4,18 @@
 
 #include "mem.h"
 
+/* 0 when an implicit region has no room for one more. */
+static odp_entry_t entry_get(struct odp_region *r, uint64_t page)
+{
+	_Atomic odp_entry_t *p = odp_xlat_entry(r->mem->proc->self, r->mr, page);
+
+	return p ? atomic_load_explicit(p, memory_order_acquire) : 0;
+}
+
 static int advise_pool(struct odp_region *r, uint64_t page, uint64_t n, enum odp_advice advice)
 {
 	struct odp_peer *self = r->mem->proc->self;
-	odp_entry_t e = atomic_load_explicit(&r->xlat[page], memory_order_acquire);
+	odp_entry_t e = entry_get(r, page);
 	uint64_t next;
 
 	if (advice == ODP_PREFETCH_NO_FAULT) {
@@ -22,11 +30,12 @@ static int advise_pool(struct odp_region *r, uint64_t page, uint64_t n, enum odp
 
 static void va_mark(struct odp_region *r, uint64_t page)
 {
-	odp_entry_t e = atomic_load_explicit(&r->xlat[page], memory_order_relaxed);
+	_Atomic odp_entry_t *p = odp_xlat_entry(r->mem->proc->self, r->mr, page);
+	odp_entry_t e = p ? atomic_load_explicit(p, memory_order_relaxed) : 0;
 
 	if ((e & ODP_E_WHERE) != ODP_E_VA || (e & ODP_E_VALID) ||
-	    !atomic_compare_exchange_strong_explicit(&r->xlat[page], &e, e | ODP_E_VALID,
-						     memory_order_relaxed, memory_order_relaxed))
+	    !atomic_compare_exchange_strong_explicit(p, &e, e | ODP_E_VALID, memory_order_relaxed,
+						     memory_order_relaxed))
 		return;
 	atomic_fetch_add_explicit(&r->mr->page_prefetch, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&r->mr->pages_valid, 1, memory_order_relaxed);
@@ -53,8 +62,15 @@ static int advise_va(struct odp_region *r, uint64_t page, uint64_t n, enum odp_a
 
 static bool in_pool(struct odp_region *r, uint64_t page)
 {
-	return (atomic_load_explicit(&r->xlat[page], memory_order_relaxed) & ODP_E_WHERE) ==
-	       ODP_E_POOL;
+	return (entry_get(r, page) & ODP_E_WHERE) == ODP_E_POOL;
+}
+
+/* A page of another size than the region's. */
+static bool refused(struct odp_region *r, uint64_t page)
+{
+	odp_entry_t e = entry_get(r, page);
+
+	return (e & ODP_E_WHERE) == ODP_E_VA && (e & ODP_E_NOACCESS);
 }
 
 /* Resolve pages from *PAGE on, at most N, and move *PAGE behind them. */
@@ -70,11 +86,13 @@ static int advise_run(struct odp_region *r, uint64_t *page, uint64_t n, enum odp
 		sched_yield();
 	if (!in_pool(r, *page)) {
 		odp_lane_leave(lane);
-		while (run < n && !in_pool(r, *page + run))
+		if (refused(r, *page))
+			return advice == ODP_PREFETCH_NO_FAULT ? 0 : -EFAULT;
+		while (run < n && !in_pool(r, *page + run) && !refused(r, *page + run))
 			run++;
 		ret = advise_va(r, *page, run, advice);
 	} else {
-		odp_entry_t e = atomic_load_explicit(&r->xlat[*page], memory_order_acquire);
+		odp_entry_t e = entry_get(r, *page);
 
 		if ((e & need) != need)
 			ret = advise_pool(r, *page, odp_min(n, 64), advice);

@@ -83,7 +83,6 @@ ODP_EXPORT int odp_atomic(struct odp_span *span, enum odp_atomic_op op, uint64_t
 	 * its iova is) not in one piece. */
 	if (ret == -ENOTBLK)
 		ret = atomic_locked(span, op, compare_add, swap, old);
-	if (ret && ret != -EAGAIN)
-		span->err = ret;
-	return ret;
+	span->err = ret == -EINPROGRESS ? -EAGAIN : ret == -EAGAIN ? 0 : ret;
+	return ret == -EINPROGRESS ? -EAGAIN : ret;
 }

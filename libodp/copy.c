@@ -14,6 +14,8 @@ struct run {
 	uint64_t n;
 	uint64_t page;     /* of the region */
 	uint64_t addr;     /* in the owner's address space */
+	bool missing;      /* ODP_E_VA: to be faulted in */
+	bool refused;      /* ODP_E_VA: not to be reached */
 };
 
 static inline void cpu_relax(void)
@@ -88,7 +90,9 @@ static uint64_t run_extend(const struct odp_span *span, uint64_t page, odp_entry
 		_Atomic odp_entry_t *p = odp_xlat_entry(span->peer, span->mr, ++page);
 		odp_entry_t next = p ? atomic_load_explicit(p, memory_order_acquire) : 0;
 
-		if ((next & ODP_E_WHERE) != (e & ODP_E_WHERE))
+		/* Of the owner's: a fault begins where validity ends. */
+		if ((next & ODP_E_WHERE) != (e & ODP_E_WHERE) ||
+		    ((e & ODP_E_WHERE) == ODP_E_VA && ((next ^ e) & (ODP_E_VALID | ODP_E_NOACCESS))))
 			break;
 		if ((e & ODP_E_WHERE) == ODP_E_POOL &&
 		    (!entry_ok(next, write) || !((next & ODP_E_FRAME) & ODP_WINDOW_MASK) ||
@@ -100,8 +104,31 @@ static uint64_t run_extend(const struct odp_span *span, uint64_t page, odp_entry
 	return odp_min(n, max);
 }
 
-/* Inside the lane: find SPAN's next bytes, at most MAX, faulting them in. */
-static int run_find(const struct odp_span *span, uint64_t max, bool write, struct run *run)
+static int fault_pool(struct odp_span *span, uint64_t page, uint64_t want, bool write)
+{
+	struct odp_pending pending;
+	int ret = odp_inject(span->peer, span->mr, page, &pending, &span->when);
+
+	if (ret)
+		return ret;
+	ret = odp_fault_pool(span->peer, span->mr, page, want, write, false);
+	odp_inject_end(&pending);
+	return ret;
+}
+
+/* A page in the owner's address space that counts as missing; asked once a fault,
+ * where the copy follows. */
+static int fault_va(struct odp_span *span, const struct run *run, struct odp_pending *pending)
+{
+	if (!run->refused)
+		return odp_inject(span->peer, span->mr, run->page, pending, &span->when);
+	atomic_fetch_add_explicit(&span->mr->page_faults, 1, memory_order_relaxed);
+	return -EFAULT;
+}
+
+/* Inside the lane: find SPAN's next bytes, at most MAX, faulting them in.
+ * -EINPROGRESS: a fault takes its time. */
+static int run_find(struct odp_span *span, uint64_t max, bool write, struct run *run)
 {
 	struct odp_mr_shm *mr = span->mr;
 	_Atomic odp_entry_t *p;
@@ -110,7 +137,8 @@ static int run_find(const struct odp_span *span, uint64_t max, bool write, struc
 	int ret;
 
 	if (!span->peer) {
-		*run = (struct run){ODP_E_POOL, (char *)(uintptr_t)span->addr, max, 0, 0};
+		*run = (struct run){
+			.where = ODP_E_POOL, .ptr = (char *)(uintptr_t)span->addr, .n = max};
 		return 0;
 	}
 	if (!mr || atomic_load_explicit(&mr->key, memory_order_acquire) != span->key)
@@ -124,8 +152,7 @@ static int run_find(const struct odp_span *span, uint64_t max, bool write, struc
 		return -EFAULT;
 	e = atomic_load_explicit(p, memory_order_acquire);
 	if ((e & ODP_E_WHERE) == ODP_E_POOL && !entry_ok(e, write)) {
-		ret = odp_fault_pool(span->peer, mr, run->page,
-				     odp_page_up(in + max) >> ODP_PAGE_SHIFT, write, false);
+		ret = fault_pool(span, run->page, odp_page_up(in + max) >> ODP_PAGE_SHIFT, write);
 		if (ret)
 			return ret;
 		e = atomic_load_explicit(p, memory_order_acquire);
@@ -133,6 +160,8 @@ static int run_find(const struct odp_span *span, uint64_t max, bool write, struc
 			return -EAGAIN;
 	}
 	run->where = e & ODP_E_WHERE;
+	run->missing = run->where == ODP_E_VA && !(e & ODP_E_VALID);
+	run->refused = e & ODP_E_NOACCESS;
 	run->n = run_extend(span, run->page, e, odp_min(ODP_PAGE_SIZE - in, max), max, write);
 	if (run->where != ODP_E_POOL)
 		return run->where ? 0 : -EFAULT;
@@ -182,7 +211,8 @@ static ssize_t run_io(struct odp_span *span, const struct run *run, void *buf, s
 		ret = odp_pin_io(span->peer, span->mr, run->addr, buf, n, write);
 	} else {
 		ret = odp_va_io(span->peer, run->addr, buf, n, write);
-		va_count(span, run, ret > 0 ? (uint64_t)ret : n, ret > 0);
+		if (ret != -EAGAIN)
+			va_count(span, run, ret > 0 ? (uint64_t)ret : n, ret > 0);
 	}
 out:
 	odp_lane_va_leave(lane);
@@ -193,12 +223,15 @@ ssize_t odp_span_io(struct odp_span *span, void *buf, size_t n, bool write)
 {
 	struct odp_lane *lane = odp_lane_get(odp_self);
 	struct odp_peer *peer = span->peer ? span->peer : odp_self->self;
-	struct run run;
-	int ret;
+	struct odp_pending pending = {0};
+	struct run run = {0};
+	ssize_t ret;
 
 	if (!lane_enter_wait(lane, peer, peer))
 		return -EAGAIN;
 	ret = run_find(span, n, write, &run);
+	if (!ret && odp_unlikely(run.missing))
+		ret = fault_va(span, &run, &pending);
 	if (!ret && run.where == ODP_E_POOL) {
 		if (write)
 			odp_move(run.ptr, buf, run.n);
@@ -209,7 +242,12 @@ ssize_t odp_span_io(struct odp_span *span, void *buf, size_t n, bool write)
 	if (ret)
 		return ret;
 	n = run.n;
-	return run.where == ODP_E_POOL ? (ssize_t)n : run_io(span, &run, buf, n, write);
+	if (run.where == ODP_E_POOL)
+		return (ssize_t)n;
+	ret = run_io(span, &run, buf, n, write);
+	if (ret != -EAGAIN)
+		odp_inject_end(&pending);
+	return ret;
 }
 
 int odp_span_frame(struct odp_lane *lane, struct odp_span *span, size_t n, void **ptr)
@@ -230,6 +268,8 @@ int odp_span_frame(struct odp_lane *lane, struct odp_span *span, size_t n, void 
 
 static int span_fail(struct odp_span *span, int err)
 {
+	if (err == -EINPROGRESS)
+		return span->err = -EAGAIN;
 	if (err != -EAGAIN)
 		span->err = err;
 	return err;
@@ -267,6 +307,8 @@ static int copy_bounce(struct odp_span *dst, struct odp_span *src, size_t *len)
 			break;
 		}
 		put += ret;
+		if (odp_inject_active(dst))
+			break;
 	}
 	if (big)
 		odp_bounce_put(odp_self->mem, big);
@@ -294,12 +336,12 @@ static int copy_step(struct odp_lane *lane, struct odp_span *dst, struct odp_spa
 		return -EAGAIN;
 	ret = run_find(src, max, false, &s);
 	if (ret) {
-		span_fail(src, ret);
+		ret = span_fail(src, ret);
 		goto out;
 	}
 	ret = run_find(dst, s.n, true, &d);
 	if (ret) {
-		span_fail(dst, ret);
+		ret = span_fail(dst, ret);
 		goto out;
 	}
 	if (d.where != ODP_E_POOL || s.where != ODP_E_POOL) {
@@ -321,9 +363,13 @@ static __attribute__((noinline)) int copy_slow(struct odp_lane *lane, struct odp
 	size_t want = odp_min(*len, ODP_SLICE), done = 0, n;
 	int ret = 0;
 
+	dst->err = src->err = 0;
 	while (done < want) {
 		ret = copy_step(lane, dst, src, want - done, &n);
 		done += n;
+		/* A fault that is made to fail must not be asked for twice. */
+		if (!ret && (odp_inject_active(dst) || odp_inject_active(src)))
+			break;
 		if (!ret)
 			continue;
 		/* What was copied stands; the rest, or its error, is for the next call. */

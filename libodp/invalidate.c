@@ -20,10 +20,10 @@ static void region_invalidate(struct odp_region *r, uint64_t start, uint64_t end
 {
 	uint64_t page = (odp_max(start, r->it.start) - r->it.start) >> ODP_PAGE_SHIFT;
 	uint64_t last = (odp_min(end - 1, r->it.last) - r->it.start) >> ODP_PAGE_SHIFT;
-	uint64_t valid = 0, n = last + 1 - page;
+	_Atomic odp_entry_t *p;
+	uint64_t valid = 0, n = 0;
 
-	for (; page <= last; page++) {
-		_Atomic odp_entry_t *p = &r->xlat[page];
+	for (; (p = odp_region_entry(r, &page, last)); page++, n++) {
 		odp_entry_t old = atomic_load_explicit(p, memory_order_relaxed), new;
 
 		/* A loop because of entries that are no frames: see mem.h. */
@@ -78,11 +78,14 @@ static void frame_orphan(struct odp_mem *m, uint64_t addr, uint64_t off, bool fe
 	for (n = odp_itree_first(&m->regions, addr, addr); n;
 	     n = odp_itree_next(&m->regions, n, addr, addr)) {
 		struct odp_region *r = (struct odp_region *)n;
-		_Atomic odp_entry_t *p = &r->xlat[(addr - n->start) >> ODP_PAGE_SHIFT];
-		odp_entry_t e = atomic_load_explicit(p, memory_order_relaxed);
+		_Atomic odp_entry_t *p;
+		odp_entry_t e;
 
-		if (r->kind != ODP_PINNED || (e & ODP_E_WHERE) != ODP_E_POOL ||
-		    (e & ODP_E_FRAME) != off)
+		if (r->kind != ODP_PINNED)
+			continue;
+		p = &r->xlat[(addr - n->start) >> ODP_PAGE_SHIFT];
+		e = atomic_load_explicit(p, memory_order_relaxed);
+		if ((e & ODP_E_WHERE) != ODP_E_POOL || (e & ODP_E_FRAME) != off)
 			continue;
 		if (!ext) {
 			ext = r->spares;

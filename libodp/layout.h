@@ -148,12 +148,12 @@ struct odp_mr_shm {
 	uint8_t kind;           /* enum odp_kind */
 	uint8_t backing;        /* enum odp_backing, of most of its pages */
 	uint8_t writable;       /* the device may write */
-	uint8_t pad0;
+	uint8_t flags;          /* ODP_MR_* */
 	uint64_t addr;          /* in the owner */
 	uint64_t iova;
 	uint64_t length;
 	uint64_t xlat;          /* segment offset of npages entries */
-	uint64_t npages;        /* from addr rounded down */
+	uint64_t npages;        /* from addr rounded down; implicit: 0 (implicit.c) */
 	uint32_t pin_first;     /* first registered buffer in the owner's ring */
 	uint32_t pin_count;
 	/* counters, relaxed: struct odp_region_stats */
@@ -163,9 +163,14 @@ struct odp_mr_shm {
 	_Atomic uint64_t page_invalidations_handled;
 	_Atomic uint64_t page_prefetch;
 	_Atomic uint64_t pages_valid;
-	uint64_t pad1[2];
+	_Atomic uint64_t inject;       /* what its faults suffer (inject.c), 0: as the process */
+	_Atomic uint32_t inject_count; /* faults that were asked about it */
+	uint32_t tag;                  /* the upper layer's */
 };
 static_assert(sizeof(struct odp_mr_shm) == 128, "two lines a region");
+
+#define ODP_MR_IMPLICIT 1u /* all of the address space */
+#define ODP_MR_HUGE 2u     /* of huge pages only */
 
 #define ODP_SEG_MAGIC 0x676573706464706full
 
@@ -196,7 +201,11 @@ struct odp_seg {
 	_Atomic uint32_t regions_high; /* highest region index ever used + 1 */
 	uint32_t pad0;
 	struct odp_pin_ring pin;   /* written by the owner before ring_fd is set */
-	uint8_t pad[4096 - 128];
+	_Atomic uint64_t inject;   /* what faults suffer (inject.c), 0: nothing */
+	_Atomic uint64_t inject_table; /* offset of the faults that take their time, 0: none */
+	_Atomic uint32_t inject_count;
+	uint32_t pad1;
+	uint8_t pad[4096 - 152];
 	struct odp_mr_shm mrs[ODP_MAX_REGIONS];
 	/* arena follows, at .arena */
 };

@@ -25,6 +25,7 @@ struct maps_query {
 /* One mapping, as either source tells it. */
 struct maps_line {
 	uint64_t start, end, off, inode, dev;
+	uint64_t page_size; /* 0: not told */
 	uint32_t prot;
 	bool shared;
 	char name[64];
@@ -77,6 +78,7 @@ static bool line_query(struct odp_mem *m, uint64_t at, struct maps_line *line)
 	line->off = q.offset;
 	line->inode = q.inode;
 	line->dev = makedev(q.major, q.minor);
+	line->page_size = q.page_size;
 	line->prot = (uint32_t)(q.vma_flags & (PROT_READ | PROT_WRITE | PROT_EXEC));
 	line->shared = q.vma_flags & QUERY_SHARED;
 	return true;
@@ -108,6 +110,7 @@ static void line_parse(const char *s, struct maps_line *line)
 	s = hex(s + 1, &major);
 	s = hex(s + 1, &minor);
 	line->dev = makedev(major, minor);
+	line->page_size = 0;
 	for (line->inode = 0, s++; *s >= '0' && *s <= '9'; s++)
 		line->inode = line->inode * 10 + (uint64_t)(*s - '0');
 	while (*s == ' ')
@@ -159,6 +162,7 @@ bool odp_vma_next(struct odp_mem *m, uint64_t at, uint64_t end, struct odp_vma *
 	vma->start = line.start;
 	vma->end = line.end;
 	vma->off = line.off;
+	vma->page_size = line.page_size;
 	vma->prot = line.prot;
 	vma->kind = ODP_VMA_OTHER;
 	if (line.shared && line.inode == m->pool_ino && line.dev == m->pool_dev)

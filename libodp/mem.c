@@ -167,6 +167,7 @@ int odp_mem_open(struct odp_proc *proc)
 	proc->self->slot->pool_fd = m->pool_fd;
 	proc->self->slot->uffd_fd = m->uffd;
 	proc->self->uffd = m->uffd;
+	odp_inject_env(proc);
 	return 0;
 
 err_close_pool:

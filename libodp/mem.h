@@ -82,7 +82,8 @@ struct odp_region {
 	struct odp_inode it;      /* page-rounded addresses */
 	struct odp_mem *mem;
 	struct odp_mr_shm *mr;
-	_Atomic odp_entry_t *xlat;
+	_Atomic odp_entry_t *xlat; /* NULL: implicit */
+	size_t xlat_size;
 	uint64_t npages;
 	struct odp_extent *spares; /* pinned in the pool: a frame per page for orphans */
 	uint64_t locked;          /* bytes counted against RLIMIT_MEMLOCK */
@@ -220,12 +221,17 @@ void odp_umem_remove(struct odp_mem *m, struct odp_umem *um);
 enum odp_vma_kind { ODP_VMA_ANON, ODP_VMA_POOL, ODP_VMA_OTHER };
 struct odp_vma {
 	uint64_t start, end, off;
+	uint64_t page_size; /* 0: not told by /proc/self/maps */
 	uint32_t prot;
 	enum odp_vma_kind kind;
 };
 int odp_maps_open(struct odp_mem *m);
 /* The first mapping that ends above AT; false if it starts at END or above. */
 bool odp_vma_next(struct odp_mem *m, uint64_t at, uint64_t end, struct odp_vma *vma);
+
+/* R is for huge pages alone: entries of others refuse access, with -EINVAL if such
+ * a page is there. */
+int odp_huge_check(struct odp_region *r);
 
 /* ---- convert.c (conv_lock) ---- */
 /* Move [start, end), part of one private anonymous mapping, to the pool. */
@@ -261,9 +267,35 @@ void odp_inv_remap(struct odp_mem *m, uint64_t from, uint64_t to, uint64_t len, 
  * 0, or -EFAULT. ADVICE counts as prefetch, not as fault. */
 int odp_fault_pool(struct odp_peer *peer, struct odp_mr_shm *mr, uint64_t page, uint64_t want,
 		   bool write, bool advice);
-/* The entry of PAGE, NULL if the record is not to be trusted. */
+/* The entry of PAGE, NULL if the record is not to be trusted; of an implicit
+ * region made on first use. */
 _Atomic odp_entry_t *odp_xlat_entry(const struct odp_peer *peer, const struct odp_mr_shm *mr,
 				    uint64_t page);
+
+/* ---- implicit.c ---- */
+#define ODP_IMPLICIT_PAGES ((uint64_t)1 << (48 - ODP_PAGE_SHIFT))
+size_t odp_implicit_size(void);
+void odp_implicit_init(struct odp_region *r);
+_Atomic odp_entry_t *odp_implicit_entry(const struct odp_peer *peer, const struct odp_mr_shm *mr,
+					uint64_t page, bool make);
+/* Entries that exist, one after the other: that of *PAGE or the next one, with
+ * *PAGE set to its page; NULL when there is none up to LAST. */
+_Atomic odp_entry_t *odp_region_entry(struct odp_region *r, uint64_t *page, uint64_t last);
+
+/* ---- inject.c: inside the pool side of a lane ---- */
+/* A fault that was made to take its time, from odp_inject() to odp_inject_end(). */
+struct odp_pending {
+	_Atomic uint64_t *slot; /* NULL: none */
+	uint64_t mark;
+};
+void odp_inject_env(struct odp_proc *proc);
+/* May the fault on PAGE be resolved now? 0; -EINPROGRESS: at *WHEN; -EFAULT: it
+ * is made to fail. */
+int odp_inject(struct odp_peer *peer, struct odp_mr_shm *mr, uint64_t page,
+	       struct odp_pending *pending, uint64_t *when);
+void odp_inject_end(const struct odp_pending *pending);
+/* Do faults of SPAN suffer anything? */
+bool odp_inject_active(const struct odp_span *span);
 
 /* ---- backing_va.c, backing_pin.c: outside the pool side ---- */
 /* Copy N bytes between BUF and the owner's address ADDR: bytes done, or -errno. */

@@ -6,16 +6,16 @@ static void region_protect(struct odp_region *r, uint64_t start, uint64_t end, o
 {
 	uint64_t page = (odp_max(start, r->it.start) - r->it.start) >> ODP_PAGE_SHIFT;
 	uint64_t last = (odp_min(end - 1, r->it.last) - r->it.start) >> ODP_PAGE_SHIFT;
-	uint64_t valid = 0, n = last + 1 - page;
+	_Atomic odp_entry_t *p;
+	uint64_t valid = 0, n = 0;
 
-	for (; page <= last; page++) {
-		odp_entry_t old = atomic_load_explicit(&r->xlat[page], memory_order_relaxed);
+	for (; (p = odp_region_entry(r, &page, last)); page++, n++) {
+		odp_entry_t old = atomic_load_explicit(p, memory_order_relaxed);
 
 		if ((old & ODP_E_WHERE) != ODP_E_POOL)
 			continue; /* the kernel checks */
 		valid += old & ODP_E_VALID ? 1 : 0;
-		atomic_store_explicit(&r->xlat[page],
-				      (old & (ODP_E_FRAME | ODP_E_WHERE)) | deny,
+		atomic_store_explicit(p, (old & (ODP_E_FRAME | ODP_E_WHERE)) | deny,
 				      memory_order_release);
 	}
 	atomic_fetch_add_explicit(&r->mr->page_invalidations, n, memory_order_relaxed);

@@ -20,10 +20,20 @@ static int access_check(uint32_t access)
 	return 0;
 }
 
+static bool attr_implicit(const struct odp_region_attr *a)
+{
+	return !a->addr && a->length == SIZE_MAX && a->kind == ODP_ON_DEMAND;
+}
+
 static int attr_check(const struct odp_region_attr *a)
 {
 	uint64_t end;
 
+	if (attr_implicit(a))
+		return a->iova || a->huge || (a->backing != ODP_BACKING_AUTO &&
+					      a->backing != ODP_BACKING_VA) ?
+			       -EINVAL :
+			       access_check(a->access);
 	/* The last page must end below 2^64 too. */
 	if (!a->length || __builtin_add_overflow((uintptr_t)a->addr, a->length, &end) ||
 	    end > UINT64_MAX - ODP_PAGE_SIZE)
@@ -83,22 +93,29 @@ static struct odp_region *region_alloc(struct odp_mem *m, const struct odp_regio
 		return NULL;
 	r->mem = m;
 	r->kind = a->kind;
+	if (attr_implicit(a)) {
+		r->it.last = (ODP_IMPLICIT_PAGES << ODP_PAGE_SHIFT) - 1;
+		r->npages = ODP_IMPLICIT_PAGES;
+		r->xlat_size = odp_implicit_size();
+		return r;
+	}
 	r->it.start = odp_page_down((uintptr_t)a->addr);
 	r->it.last = odp_page_up((uintptr_t)a->addr + a->length) - 1;
 	r->npages = (r->it.last + 1 - r->it.start) >> ODP_PAGE_SHIFT;
+	r->xlat_size = r->npages > ODP_SEG_SIZE / sizeof(odp_entry_t) ?
+			       SIZE_MAX :
+			       r->npages * sizeof(odp_entry_t);
 	return r;
 }
 
-static int record_alloc(struct odp_region *r)
+static int record_alloc(struct odp_region *r, bool implicit)
 {
 	struct odp_mem *m = r->mem;
 	struct odp_seg *seg = m->proc->self->seg;
-	size_t size = r->npages * sizeof(odp_entry_t);
+	size_t size = r->xlat_size;
 	uint64_t off;
 	int ret;
 
-	if (r->npages > ODP_SEG_SIZE / sizeof(odp_entry_t))
-		return -ENOMEM;
 	off = odp_arena_alloc(m->proc, size);
 	if (!off)
 		return -ENOMEM;
@@ -112,6 +129,10 @@ static int record_alloc(struct odp_region *r)
 	r->mr = &seg->mrs[r->key >> 8];
 	memset((char *)r->mr + sizeof(r->mr->key), 0, sizeof(*r->mr) - sizeof(r->mr->key));
 	r->mr->xlat = off;
+	if (implicit) {
+		odp_implicit_init(r);
+		return 0;
+	}
 	r->mr->npages = r->npages;
 	r->xlat = odp_peer_ptr(m->proc->self, off, size);
 	return r->xlat ? 0 : -ENOMEM;
@@ -121,7 +142,7 @@ static void record_free(struct odp_region *r)
 {
 	if (!r->mr)
 		return;
-	odp_arena_free(r->mem->proc, r->mr->xlat, r->npages * sizeof(odp_entry_t));
+	odp_arena_free(r->mem->proc, r->mr->xlat, r->xlat_size);
 	odp_mem_lock(r->mem);
 	odp_key_free(r->mem, r->key);
 	odp_mem_unlock(r->mem);
@@ -140,6 +161,8 @@ static void record_fill(struct odp_region *r, const struct odp_region_attr *a,
 	mr->addr = (uintptr_t)a->addr;
 	mr->iova = a->iova;
 	mr->length = a->length;
+	mr->tag = a->tag;
+	mr->flags |= a->huge ? ODP_MR_HUGE : 0;
 }
 
 /* Pinned in the pool: frames of the pages counted once more (mem_lock). */
@@ -198,8 +221,11 @@ static int region_insert(struct odp_region *r, enum odp_backing backing)
 	    !odp_umem_covers(m, r->it.start, r->it.last + 1)) {
 		ret = -EFAULT;
 	} else {
-		odp_xlat_fill(r, where);
+		if (r->xlat)
+			odp_xlat_fill(r, where);
 		odp_itree_insert(&m->regions, &r->it);
+		if (!r->xlat)
+			odp_xlat_adopt(m, 0, r->it.last + 1);
 		r->in_tree = true;
 	}
 	odp_mem_unlock(m);
@@ -216,11 +242,15 @@ static int region_back(struct odp_region *r, const struct odp_region_attr *a)
 	 * when its event is read, a little before it is acted on. */
 	if (r->mem->uffd >= 0)
 		odp_uffd_settle(r->mem);
-	ret = odp_place(r, a->access & ODP_ACCESS_LOCAL_WRITE, &backing);
+	if (!r->xlat || (a->huge && r->kind == ODP_ON_DEMAND))
+		backing = ODP_BACKING_VA;
+	ret = r->xlat ? odp_place(r, a->access & ODP_ACCESS_LOCAL_WRITE, &backing) : 0;
 	if (!ret) {
 		record_fill(r, a, backing);
 		ret = region_insert(r, backing);
 	}
+	if (!ret && (r->mr->flags & ODP_MR_HUGE) && r->kind == ODP_ON_DEMAND)
+		ret = odp_huge_check(r);
 	pthread_mutex_unlock(&r->mem->conv_lock);
 	return ret;
 }
@@ -241,7 +271,7 @@ ODP_EXPORT int odp_region_create(struct odp_proc *proc, const struct odp_region_
 		return -ENOMEM;
 	ret = lock_charge(r);
 	if (!ret)
-		ret = record_alloc(r);
+		ret = record_alloc(r, attr_implicit(&a));
 	if (!ret)
 		ret = region_back(r, &a);
 	if (ret) {
@@ -322,18 +352,3 @@ ODP_EXPORT int odp_region_modify(struct odp_region *r, uint32_t pd, uint32_t acc
 	return 0;
 }
 
-ODP_EXPORT void odp_region_stats(const struct odp_region *r, struct odp_region_stats *stats)
-{
-	const struct odp_mr_shm *mr = r->mr;
-
-	odp_uffd_acted(r->mem);
-#define GET(name) stats->name = atomic_load_explicit(&mr->name, memory_order_relaxed)
-	GET(page_faults);
-	GET(page_faults_handled);
-	GET(page_invalidations);
-	GET(page_invalidations_handled);
-	GET(page_prefetch);
-	GET(pages_valid);
-#undef GET
-	stats->pages = r->npages;
-}

@@ -109,9 +109,13 @@ static void region_adopt(struct odp_region *r, struct odp_umem *um, uint64_t add
 	uint64_t off = um->off + (addr - um->it.start);
 
 	for (; addr < end; addr += ODP_PAGE_SIZE, off += ODP_PAGE_SIZE) {
-		_Atomic odp_entry_t *p = &r->xlat[(addr - r->it.start) >> ODP_PAGE_SHIFT];
-		odp_entry_t old = atomic_load_explicit(p, memory_order_relaxed);
+		_Atomic odp_entry_t *p = odp_xlat_entry(r->mem->proc->self, r->mr,
+							(addr - r->it.start) >> ODP_PAGE_SHIFT);
+		odp_entry_t old;
 
+		if (!p)
+			return; /* an implicit region's table is full */
+		old = atomic_load_explicit(p, memory_order_relaxed);
 		if ((old & ODP_E_WHERE) == ODP_E_POOL)
 			continue;
 		/* release: the frame was filled before. A thread that still goes by

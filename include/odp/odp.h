@@ -182,7 +182,15 @@ struct odp_region_attr {
 	uint32_t access;     /* ODP_ACCESS_* */
 	enum odp_kind kind;
 	enum odp_backing backing;
+	bool huge;           /* on demand: of huge pages only (IBV_ACCESS_HUGETLB) */
+	uint32_t tag;        /* the caller's, for odp_stats_sum() */
 };
+
+/*
+ * ADDR NULL with LENGTH SIZE_MAX, on demand, is implicit: all of the process's
+ * memory, now and later, by its own addresses (IOVA must be 0, HUGE false,
+ * BACKING AUTO or VA). No page of it is valid at first.
+ */
 
 /*
  * Register memory. Pinned: every page is resolved now, and kept until
@@ -192,7 +200,8 @@ struct odp_region_attr {
  * Errors as ibv_reg_mr(3): -EINVAL (length 0, wrap-around, REMOTE_WRITE or
  * REMOTE_ATOMIC without LOCAL_WRITE), -EFAULT (pinned: unmapped, not
  * accessible, or a writable shared mapping of a disk file), -ENOMEM (region
- * table full, RLIMIT_MEMLOCK for pinned memory, no memory).
+ * table full, RLIMIT_MEMLOCK for pinned memory, no memory). HUGE: -EINVAL when a
+ * smaller page is there; where one could only come later, access fails.
  * Not from the service thread.
  */
 int odp_region_create(struct odp_proc *proc, const struct odp_region_attr *attr,
@@ -235,10 +244,29 @@ struct odp_region_stats { /* names as `rdma statistic show mr` */
 	uint64_t page_invalidations;         /* pages an invalidation covered */
 	uint64_t page_invalidations_handled; /* of these, valid before */
 	uint64_t page_prefetch;              /* pages brought in by advice */
-	uint64_t pages;                      /* pages that the region spans */
+	uint64_t pages;                      /* pages that the region spans; implicit: 0 */
 	uint64_t pages_valid;                /* entries valid now */
 };
 void odp_region_stats(const struct odp_region *region, struct odp_region_stats *stats);
+/* The sums over the regions of PROC that have TAG now. */
+void odp_stats_sum(struct odp_proc *proc, uint32_t tag, struct odp_region_stats *stats);
+
+/* What is done to the faults of transfers (not to those of advice, nor of CPUs). */
+struct odp_fault_policy {
+	uint32_t latency_us;     /* how long a fault takes at least, up to 10^9 */
+	uint8_t latency_percent; /* of so many of them; 0: of all */
+	uint8_t fail_percent;    /* so many fail as if there were no page ... */
+	uint16_t fail_nth;       /* ... and every Nth; 0: none */
+};
+/*
+ * Set it for a region, or for all regions of the process that have none of their
+ * own: at first $UODP_FAULT_LATENCY and $UODP_FAULT_FAIL, which odp_proc_get()
+ * reads. NULL: as the process; for the process: nothing. Whoever runs the
+ * transfer, it is the policy of the owner of the memory that counts.
+ * -EINVAL: a percentage above 100, a latency above 10^9; -ENOMEM.
+ */
+int odp_region_fault_policy(struct odp_region *region, const struct odp_fault_policy *policy);
+int odp_proc_fault_policy(struct odp_proc *proc, const struct odp_fault_policy *policy);
 
 /* ---- Transfers (access.c, copy.c, atomic.c) ---- */
 
@@ -252,6 +280,7 @@ struct odp_span {
 	uint64_t addr;              /* iova, or the private address */
 	uint32_t key;
 	int err;                    /* set when odp_copy() failed on this side */
+	uint64_t when;              /* with -EAGAIN in ERR: odp_now() when the fault ends */
 };
 
 /*
@@ -271,6 +300,7 @@ static inline void odp_span_private(struct odp_span *span, void *ptr)
 	span->addr = (uintptr_t)ptr;
 	span->key = 0;
 	span->err = 0;
+	span->when = 0;
 }
 
 /*
@@ -280,9 +310,12 @@ static inline void odp_span_private(struct odp_span *span, void *ptr)
  * store. Missing pages of on-demand regions are faulted in by the caller's
  * thread.
  *
- * 0: progress was made. -EAGAIN: none, a page or the region is in transition:
- * call again later. -EFAULT: no page can be had; -EKEYREVOKED: the region is
- * gone; the side that failed has .err set to the same value.
+ * 0: progress was made. -EAGAIN: none: call again later. The side whose page is
+ * being faulted in (a fault that takes its time, see odp_region_fault_policy())
+ * has .err set to -EAGAIN and .when to the end of it; with .err 0 on both sides
+ * a region is in transition for a moment. -EFAULT: no page can be had;
+ * -EKEYREVOKED: the region is gone; the side that failed has .err set to the same
+ * value.
  */
 #define ODP_SLICE ((size_t)256 << 10)
 int odp_copy(struct odp_span *dst, struct odp_span *src, size_t *len);

@@ -16,8 +16,13 @@
 
 static int try(void *addr, size_t len, uint64_t iova, uint32_t access, int kind, int backing)
 {
-	struct odp_region_attr a = { addr, len, iova, PD, access, (enum odp_kind)kind,
-				     (enum odp_backing)backing };
+	struct odp_region_attr a = { .addr = addr,
+				     .length = len,
+				     .iova = iova,
+				     .pd = PD,
+				     .access = access,
+				     .kind = (enum odp_kind)kind,
+				     .backing = (enum odp_backing)backing };
 	struct odp_region *r;
 	int ret = odp_region_create(kit_proc, &a, &r);
 
@@ -64,8 +69,11 @@ static int span(struct odp_region *r, uint32_t key, uint32_t pd, uint64_t iova, 
 static void test_spans(void)
 {
 	char *mem = kit_private(LEN, "ok");
-	struct odp_region_attr a = { mem + 100, 1000, 5000, PD, ODP_ACCESS_REMOTE_READ,
-				     ODP_PINNED, ODP_BACKING_AUTO };
+	struct odp_region_attr a = { .addr = mem + 100,
+				     .length = 1000,
+				     .iova = 5000,
+				     .pd = PD,
+				     .access = ODP_ACCESS_REMOTE_READ };
 	struct odp_region *r, *again;
 	uint32_t key;
 	struct odp_span s;
