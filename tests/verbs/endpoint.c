@@ -35,8 +35,8 @@ static int buf_open(struct ep *ep)
 	int access = c->mr_access | (c->odp ? IBV_ACCESS_ON_DEMAND : 0);
 
 	ep->map_len = (size_t)c->len + c->skew;
-	ep->map = mmap(NULL, ep->map_len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-		       -1, 0);
+	ep->map =
+		mmap(NULL, ep->map_len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (ep->map == MAP_FAILED) {
 		ep->map = NULL;
 		return errno;
@@ -105,7 +105,7 @@ int ep_open(struct ep *ep, const struct ep_conf *conf)
 	if (err)
 		return err;
 	if (conf->srq_wr) {
-		struct ibv_srq_init_attr a = { .attr = { .max_wr = conf->srq_wr, .max_sge = 4 } };
+		struct ibv_srq_init_attr a = {.attr = {.max_wr = conf->srq_wr, .max_sge = 4}};
 
 		ep->srq = ibv_create_srq(ep->pd, &a);
 		if (!ep->srq)
@@ -190,7 +190,7 @@ void ep_attr_rts(const struct ep *ep, struct ibv_qp_attr *attr)
 
 int ep_init(struct ep *ep)
 {
-	struct ibv_qp_attr attr = { .cap = ep->conf.cap };
+	struct ibv_qp_attr attr = {.cap = ep->conf.cap};
 
 	ep_attr_init(ep, &attr);
 	return ibv_modify_qp(ep->qp, &attr, ep_mask_init(ep->conf.type));
@@ -198,7 +198,7 @@ int ep_init(struct ep *ep)
 
 int ep_rtr(struct ep *ep, const struct ep_info *peer)
 {
-	struct ibv_qp_attr attr = { .cap = ep->conf.cap };
+	struct ibv_qp_attr attr = {.cap = ep->conf.cap};
 	struct ibv_ah_attr av;
 
 	ep->peer = *peer;
@@ -214,7 +214,7 @@ int ep_rtr(struct ep *ep, const struct ep_info *peer)
 
 int ep_rts(struct ep *ep)
 {
-	struct ibv_qp_attr attr = { .cap = ep->conf.cap };
+	struct ibv_qp_attr attr = {.cap = ep->conf.cap};
 
 	ep_attr_rts(ep, &attr);
 	return ibv_modify_qp(ep->qp, &attr, ep_mask_rts(ep->conf.type));
@@ -222,7 +222,7 @@ int ep_rts(struct ep *ep)
 
 int ep_modify(struct ep *ep, enum ibv_qp_state state)
 {
-	struct ibv_qp_attr attr = { .qp_state = state };
+	struct ibv_qp_attr attr = {.qp_state = state};
 
 	return ibv_modify_qp(ep->qp, &attr, IBV_QP_STATE);
 }
@@ -313,7 +313,8 @@ static bool op_has_imm(enum ibv_wr_opcode op)
 int ep_send(struct ep *ep, const struct twr *t)
 {
 	struct ibv_sge sge[MAX_TSGE];
-	struct ibv_send_wr *bad, wr = {
+	struct ibv_send_wr *bad;
+	struct ibv_send_wr wr = {
 		.wr_id = t->id,
 		.sg_list = sge,
 		.num_sge = sges(ep, t, sge),
@@ -344,7 +345,8 @@ int ep_send(struct ep *ep, const struct twr *t)
 int ep_recv(struct ep *ep, const struct twr *t)
 {
 	struct ibv_sge sge[MAX_TSGE];
-	struct ibv_recv_wr *bad, wr = {
+	struct ibv_recv_wr *bad;
+	struct ibv_recv_wr wr = {
 		.wr_id = t->id,
 		.sg_list = sge,
 		.num_sge = sges(ep, t, sge),
@@ -371,7 +373,7 @@ int ep_poll(struct ibv_cq *cq, struct ibv_wc *wc, int n, int ms)
 		if (r) {
 			idle = 0;
 		} else if (++idle > 50) {
-			struct timespec ts = { 0, 100000 };
+			struct timespec ts = {0, 100000};
 
 			if (now_ms() >= end)
 				return got;
@@ -384,7 +386,7 @@ int ep_poll(struct ibv_cq *cq, struct ibv_wc *wc, int n, int ms)
 
 static bool fd_ready(int fd, int ms)
 {
-	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+	struct pollfd pfd = {.fd = fd, .events = POLLIN};
 
 	return poll(&pfd, 1, ms) == 1;
 }

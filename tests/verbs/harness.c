@@ -71,7 +71,7 @@ uint64_t now_ms(void)
 
 void sleep_ms(unsigned int ms)
 {
-	struct timespec ts = { ms / 1000, (long)(ms % 1000) * 1000000 };
+	struct timespec ts = {ms / 1000, (long)(ms % 1000) * 1000000};
 
 	nanosleep(&ts, NULL);
 }
@@ -106,7 +106,7 @@ uint64_t sum_bytes(const void *p, size_t len)
 /* RoCE v2 with an IPv4-mapped address if there is one, else any RoCE v2, else 0. */
 static int gid_choose(struct ibv_context *ctx, int n, union ibv_gid *gid)
 {
-	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
+	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
 	struct ibv_gid_entry e;
 	int i, best = 0;
 	bool any = false;
@@ -134,7 +134,7 @@ static struct tdev the_dev;
 
 const struct tdev *tdev(void)
 {
-	struct ibv_device_attr_ex ex = { .comp_mask = 0 };
+	struct ibv_device_attr_ex ex = {.comp_mask = 0};
 	struct tdev *d = &the_dev;
 	static struct ibv_device **list; /* kept: contexts are opened from it all the time */
 	struct ibv_context *ctx;

@@ -23,11 +23,10 @@
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 #define PORT 1
-#define ALL_ACCESS                                                                       \
-	(IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ |     \
+#define ALL_ACCESS                                                                                 \
+	(IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ |               \
 	 IBV_ACCESS_REMOTE_ATOMIC)
-#define REMOTE_ACCESS                                                                    \
-	(IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_ATOMIC)
+#define REMOTE_ACCESS (IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_ATOMIC)
 #define QKEY 0x11111111u
 #define MAX_WC 32
 #define MAX_TSGE 32
@@ -36,8 +35,7 @@
 /* ---- Checks ---- */
 
 /* One failed check; the case goes on. */
-void t_fail(const char *file, int line, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
+void t_fail(const char *file, int line, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* The running case cannot be done on this device. */
 void t_skip(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* Failures so far in the running case. */
@@ -45,43 +43,43 @@ int t_failures(void);
 /* A word that failure messages of this case carry (a size, an opcode). */
 void t_note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
-#define CHECK(cond)                                                                      \
-	({                                                                               \
-		bool ok_ = (cond);                                                       \
-		if (!ok_)                                                                \
-			t_fail(__FILE__, __LINE__, "%s", #cond);                         \
-		ok_;                                                                     \
+#define CHECK(cond)                                                                                \
+	({                                                                                         \
+		bool ok_ = (cond);                                                                 \
+		if (!ok_)                                                                          \
+			t_fail(__FILE__, __LINE__, "%s", #cond);                                   \
+		ok_;                                                                               \
 	})
-#define CHECK_INT(got, want)                                                             \
-	({                                                                               \
-		long long got_ = (long long)(got), want_ = (long long)(want);            \
-		if (got_ != want_)                                                       \
-			t_fail(__FILE__, __LINE__, "%s: got %lld (%#llx), expected %lld (%#llx)", \
-			       #got, got_, got_, want_, want_);                          \
-		got_ == want_;                                                           \
+#define CHECK_INT(got, want)                                                                       \
+	({                                                                                         \
+		long long got_ = (long long)(got), want_ = (long long)(want);                      \
+		if (got_ != want_)                                                                 \
+			t_fail(__FILE__, __LINE__, "%s: got %lld (%#llx), expected %lld (%#llx)",  \
+			       #got, got_, got_, want_, want_);                                    \
+		got_ == want_;                                                                     \
 	})
-#define CHECK_ERRNO(got, want)                                                           \
-	({                                                                               \
-		int got_ = (got), want_ = (want);                                        \
-		if (got_ != want_)                                                       \
-			t_fail(__FILE__, __LINE__, "%s: got %d (%s), expected %d (%s)",  \
-			       #got, got_, strerror(got_), want_, strerror(want_));      \
-		got_ == want_;                                                           \
+#define CHECK_ERRNO(got, want)                                                                     \
+	({                                                                                         \
+		int got_ = (got), want_ = (want);                                                  \
+		if (got_ != want_)                                                                 \
+			t_fail(__FILE__, __LINE__, "%s: got %d (%s), expected %d (%s)", #got,      \
+			       got_, strerror(got_), want_, strerror(want_));                      \
+		got_ == want_;                                                                     \
 	})
-#define CHECK_STATUS(got, want)                                                          \
-	({                                                                               \
-		int got_ = (int)(got), want_ = (int)(want);                              \
-		if (got_ != want_)                                                       \
-			t_fail(__FILE__, __LINE__, "%s: got %d (%s), expected %d (%s)",  \
-			       #got, got_, ibv_wc_status_str((enum ibv_wc_status)got_),  \
-			       want_, ibv_wc_status_str((enum ibv_wc_status)want_));     \
-		got_ == want_;                                                           \
+#define CHECK_STATUS(got, want)                                                                    \
+	({                                                                                         \
+		int got_ = (int)(got), want_ = (int)(want);                                        \
+		if (got_ != want_)                                                                 \
+			t_fail(__FILE__, __LINE__, "%s: got %d (%s), expected %d (%s)", #got,      \
+			       got_, ibv_wc_status_str((enum ibv_wc_status)got_), want_,           \
+			       ibv_wc_status_str((enum ibv_wc_status)want_));                      \
+		got_ == want_;                                                                     \
 	})
 /* For what a case cannot go on without. */
-#define REQUIRE(cond)                                                                    \
-	do {                                                                             \
-		if (!CHECK(cond))                                                        \
-			return;                                                          \
+#define REQUIRE(cond)                                                                              \
+	do {                                                                                       \
+		if (!CHECK(cond))                                                                  \
+			return;                                                                    \
 	} while (0)
 
 /* ---- The device ---- */
@@ -105,26 +103,26 @@ struct ibv_context *tdev_open(void);
 
 struct ep_conf {
 	enum ibv_qp_type type;
-	uint32_t len;          /* of the buffer, 0: 64 KiB */
+	uint32_t len; /* of the buffer, 0: 64 KiB */
 	int mr_access;
 	int qp_access;
 	struct ibv_qp_cap cap; /* zero fields: 32 WRs, 4 SGEs, 64 B inline */
 	int cqe;               /* 0: 256 */
 	int sq_sig_all;
-	int timeout;           /* as in struct ibv_qp_attr; -1 below means 0 */
+	int timeout; /* as in struct ibv_qp_attr; -1 below means 0 */
 	int retry_cnt, rnr_retry, min_rnr_timer, rd_atomic, dest_rd_atomic;
-	int mtu;               /* 0: the port's active MTU */
-	uint32_t srq_wr;       /* > 0: with an SRQ of that many */
-	bool odp, fresh;       /* on demand; never touched before registration */
-	bool channel;          /* one completion channel for both CQs */
-	uint64_t send_ops;     /* != 0: ibv_create_qp_ex with these */
-	uint32_t skew;         /* the buffer starts this far after a page's start */
+	int mtu;           /* 0: the port's active MTU */
+	uint32_t srq_wr;   /* > 0: with an SRQ of that many */
+	bool odp, fresh;   /* on demand; never touched before registration */
+	bool channel;      /* one completion channel for both CQs */
+	uint64_t send_ops; /* != 0: ibv_create_qp_ex with these */
+	uint32_t skew;     /* the buffer starts this far after a page's start */
 };
-#define RC_CONF                                                                          \
-	{                                                                                \
-		.type = IBV_QPT_RC, .mr_access = ALL_ACCESS, .qp_access = REMOTE_ACCESS, \
-		.timeout = 12, .retry_cnt = 2, .rnr_retry = 7, .min_rnr_timer = 12,      \
-		.rd_atomic = 4, .dest_rd_atomic = 4,                                     \
+#define RC_CONF                                                                                    \
+	{                                                                                          \
+		.type = IBV_QPT_RC, .mr_access = ALL_ACCESS, .qp_access = REMOTE_ACCESS,           \
+		.timeout = 12, .retry_cnt = 2, .rnr_retry = 7, .min_rnr_timer = 12,                \
+		.rd_atomic = 4, .dest_rd_atomic = 4,                                               \
 	}
 
 struct ep_info {
@@ -155,16 +153,16 @@ struct twr {
 	uint64_t id;
 	enum ibv_wr_opcode op;
 	unsigned int flags;
-	uint32_t imm;          /* host order, or the rkey to invalidate */
-	uint64_t off;          /* one SGE: offset in the buffer ... */
-	uint32_t len;          /* ... and length; 0: no SGE */
-	uint32_t lkey;         /* 0: the buffer's */
-	int nsge;              /* > 0: these instead, addr is an offset */
+	uint32_t imm;  /* host order, or the rkey to invalidate */
+	uint64_t off;  /* one SGE: offset in the buffer ... */
+	uint32_t len;  /* ... and length; 0: no SGE */
+	uint32_t lkey; /* 0: the buffer's */
+	int nsge;      /* > 0: these instead, addr is an offset */
 	struct ibv_sge sge[MAX_TSGE];
 	uint64_t raddr;
 	uint32_t rkey;
 	uint64_t compare_add, swap;
-	uint32_t qpn, qkey;    /* UD; 0: of the other endpoint */
+	uint32_t qpn, qkey; /* UD; 0: of the other endpoint */
 };
 
 int ep_open(struct ep *ep, const struct ep_conf *conf); /* 0 or errno; QP in RESET */
@@ -200,8 +198,8 @@ uint64_t sum_bytes(const void *p, size_t len);
 /* ---- The other side, here or in a peer process ---- */
 
 struct side {
-	struct ep ep;  /* used when it is here */
-	int fd;        /* to the peer process, -1: here */
+	struct ep ep; /* used when it is here */
+	int fd;       /* to the peer process, -1: here */
 	pid_t pid;
 };
 

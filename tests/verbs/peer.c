@@ -13,9 +13,28 @@
 #define MAX_PEERS 32
 
 enum op {
-	OP_OPEN, OP_CONNECT, OP_CLOSE, OP_STATE, OP_MODIFY, OP_RECV, OP_SEND, OP_POLL, OP_FILL,
-	OP_SUM, OP_PUT, OP_GET, OP_EVENT, OP_DESTROY_QP, OP_DEREG, OP_LKEY, OP_ARM, OP_CQ_EVENT,
-	OP_SPIN, OP_SRQ_LIMIT, OP_HOOK, OP_EXIT,
+	OP_OPEN,
+	OP_CONNECT,
+	OP_CLOSE,
+	OP_STATE,
+	OP_MODIFY,
+	OP_RECV,
+	OP_SEND,
+	OP_POLL,
+	OP_FILL,
+	OP_SUM,
+	OP_PUT,
+	OP_GET,
+	OP_EVENT,
+	OP_DESTROY_QP,
+	OP_DEREG,
+	OP_LKEY,
+	OP_ARM,
+	OP_CQ_EVENT,
+	OP_SPIN,
+	OP_SRQ_LIMIT,
+	OP_HOOK,
+	OP_EXIT,
 };
 
 struct cmd {
@@ -95,7 +114,7 @@ static int mr_dereg(struct ep *ep)
 
 static int srq_limit(struct ep *ep, uint32_t limit)
 {
-	struct ibv_srq_attr attr = { .srq_limit = limit };
+	struct ibv_srq_attr attr = {.srq_limit = limit};
 
 	return ibv_modify_srq(ep->srq, &attr, IBV_SRQ_LIMIT);
 }
@@ -324,7 +343,7 @@ static void call(struct side *s, const struct cmd *c, struct reply *r)
 
 int side_open(struct side *s, const struct ep_conf *conf, struct ep_info *info)
 {
-	struct cmd c = { .op = OP_OPEN, .conf = *conf };
+	struct cmd c = {.op = OP_OPEN, .conf = *conf};
 	struct reply r;
 
 	call(s, &c, &r);
@@ -334,7 +353,7 @@ int side_open(struct side *s, const struct ep_conf *conf, struct ep_info *info)
 
 int side_connect(struct side *s, const struct ep_info *peer, enum ibv_qp_state upto)
 {
-	struct cmd c = { .op = OP_CONNECT, .arg = upto, .info = *peer };
+	struct cmd c = {.op = OP_CONNECT, .arg = upto, .info = *peer};
 	struct reply r;
 
 	call(s, &c, &r);
@@ -343,7 +362,7 @@ int side_connect(struct side *s, const struct ep_info *peer, enum ibv_qp_state u
 
 static int simple(struct side *s, enum op op, int arg)
 {
-	struct cmd c = { .op = op, .arg = arg };
+	struct cmd c = {.op = op, .arg = arg};
 	struct reply r;
 
 	call(s, &c, &r);
@@ -390,7 +409,7 @@ int side_dereg(struct side *s)
 
 int side_recv(struct side *s, const struct twr *wr)
 {
-	struct cmd c = { .op = OP_RECV, .wr = *wr };
+	struct cmd c = {.op = OP_RECV, .wr = *wr};
 	struct reply r;
 
 	call(s, &c, &r);
@@ -399,7 +418,7 @@ int side_recv(struct side *s, const struct twr *wr)
 
 int side_send(struct side *s, const struct twr *wr)
 {
-	struct cmd c = { .op = OP_SEND, .wr = *wr };
+	struct cmd c = {.op = OP_SEND, .wr = *wr};
 	struct reply r;
 
 	call(s, &c, &r);
@@ -408,7 +427,7 @@ int side_send(struct side *s, const struct twr *wr)
 
 int side_poll(struct side *s, int which, struct ibv_wc *wc, int n, int ms)
 {
-	struct cmd c = { .op = OP_POLL, .arg = which, .n = n, .ms = ms };
+	struct cmd c = {.op = OP_POLL, .arg = which, .n = n, .ms = ms};
 	struct reply r;
 
 	if (n > MAX_WC)
@@ -420,7 +439,7 @@ int side_poll(struct side *s, int which, struct ibv_wc *wc, int n, int ms)
 
 void side_fill(struct side *s, uint64_t off, uint64_t len, uint64_t seed)
 {
-	struct cmd c = { .op = OP_FILL, .off = off, .len = len, .val = seed };
+	struct cmd c = {.op = OP_FILL, .off = off, .len = len, .val = seed};
 	struct reply r;
 
 	call(s, &c, &r);
@@ -428,7 +447,7 @@ void side_fill(struct side *s, uint64_t off, uint64_t len, uint64_t seed)
 
 uint64_t side_sum(struct side *s, uint64_t off, uint64_t len)
 {
-	struct cmd c = { .op = OP_SUM, .off = off, .len = len };
+	struct cmd c = {.op = OP_SUM, .off = off, .len = len};
 	struct reply r;
 
 	call(s, &c, &r);
@@ -437,7 +456,7 @@ uint64_t side_sum(struct side *s, uint64_t off, uint64_t len)
 
 void side_put(struct side *s, uint64_t off, uint64_t val)
 {
-	struct cmd c = { .op = OP_PUT, .off = off, .val = val };
+	struct cmd c = {.op = OP_PUT, .off = off, .val = val};
 	struct reply r;
 
 	call(s, &c, &r);
@@ -445,7 +464,7 @@ void side_put(struct side *s, uint64_t off, uint64_t val)
 
 uint64_t side_get(struct side *s, uint64_t off)
 {
-	struct cmd c = { .op = OP_GET, .off = off };
+	struct cmd c = {.op = OP_GET, .off = off};
 	struct reply r;
 
 	call(s, &c, &r);
@@ -454,7 +473,7 @@ uint64_t side_get(struct side *s, uint64_t off)
 
 int side_event(struct side *s, int ms, bool *mine)
 {
-	struct cmd c = { .op = OP_EVENT, .ms = ms };
+	struct cmd c = {.op = OP_EVENT, .ms = ms};
 	struct reply r;
 
 	call(s, &c, &r);
@@ -465,7 +484,7 @@ int side_event(struct side *s, int ms, bool *mine)
 
 uint32_t side_lkey(struct side *s, bool other)
 {
-	struct cmd c = { .op = OP_LKEY, .arg = other };
+	struct cmd c = {.op = OP_LKEY, .arg = other};
 	struct reply r;
 
 	call(s, &c, &r);
@@ -474,7 +493,7 @@ uint32_t side_lkey(struct side *s, bool other)
 
 int side_arm(struct side *s, int which, int solicited_only)
 {
-	struct cmd c = { .op = OP_ARM, .arg = which, .n = solicited_only };
+	struct cmd c = {.op = OP_ARM, .arg = which, .n = solicited_only};
 	struct reply r;
 
 	call(s, &c, &r);
@@ -483,7 +502,7 @@ int side_arm(struct side *s, int which, int solicited_only)
 
 int side_cq_event(struct side *s, int ms)
 {
-	struct cmd c = { .op = OP_CQ_EVENT, .ms = ms };
+	struct cmd c = {.op = OP_CQ_EVENT, .ms = ms};
 	struct reply r;
 
 	call(s, &c, &r);
@@ -492,7 +511,7 @@ int side_cq_event(struct side *s, int ms)
 
 void side_spin_begin(struct side *s, uint64_t off, uint8_t val, int ms)
 {
-	struct cmd c = { .op = OP_SPIN, .off = off, .val = val, .ms = ms };
+	struct cmd c = {.op = OP_SPIN, .off = off, .val = val, .ms = ms};
 
 	put_cmd(s, &c);
 }
@@ -507,7 +526,7 @@ uint64_t side_spin_end(struct side *s)
 
 int side_srq_limit(struct side *s, uint32_t limit)
 {
-	struct cmd c = { .op = OP_SRQ_LIMIT, .val = limit };
+	struct cmd c = {.op = OP_SRQ_LIMIT, .val = limit};
 	struct reply r;
 
 	call(s, &c, &r);
@@ -516,7 +535,7 @@ int side_srq_limit(struct side *s, uint32_t limit)
 
 void side_cq_event_begin(struct side *s, int ms)
 {
-	struct cmd c = { .op = OP_CQ_EVENT, .ms = ms };
+	struct cmd c = {.op = OP_CQ_EVENT, .ms = ms};
 
 	put_cmd(s, &c);
 }
@@ -531,7 +550,7 @@ int side_cq_event_end(struct side *s)
 
 void side_hook(struct side *s, const struct hook_msg *in, struct hook_msg *out)
 {
-	struct cmd c = { .op = OP_HOOK, .hook = *in };
+	struct cmd c = {.op = OP_HOOK, .hook = *in};
 	struct reply r;
 
 	call(s, &c, &r);
@@ -541,7 +560,7 @@ void side_hook(struct side *s, const struct hook_msg *in, struct hook_msg *out)
 
 void side_hook_begin(struct side *s, const struct hook_msg *in)
 {
-	struct cmd c = { .op = OP_HOOK, .hook = *in };
+	struct cmd c = {.op = OP_HOOK, .hook = *in};
 
 	put_cmd(s, &c);
 }
@@ -567,7 +586,7 @@ void side_kill(struct side *s, int sig)
 
 void side_exit(struct side *s)
 {
-	struct cmd c = { .op = OP_EXIT };
+	struct cmd c = {.op = OP_EXIT};
 
 	put_cmd(s, &c);
 	reap(s);

@@ -44,8 +44,11 @@ static void c_pd_mr(struct pair *p)
 static struct ibv_qp *make_qp(struct objs *o, struct ibv_cq *scq, struct ibv_cq *rcq,
 			      struct ibv_srq *srq)
 {
-	struct ibv_qp_init_attr a = { .send_cq = scq, .recv_cq = rcq, .srq = srq,
-				      .cap = { 4, 4, 1, 1, 0 }, .qp_type = IBV_QPT_RC };
+	struct ibv_qp_init_attr a = {.send_cq = scq,
+				     .recv_cq = rcq,
+				     .srq = srq,
+				     .cap = {4, 4, 1, 1, 0},
+				     .qp_type = IBV_QPT_RC};
 
 	return ibv_create_qp(o->pd, &a);
 }
@@ -95,7 +98,7 @@ static void c_cq_qp(struct pair *p)
 
 static void c_pd_ah(struct pair *p)
 {
-	struct ibv_ah_attr a = { .is_global = 1, .port_num = PORT };
+	struct ibv_ah_attr a = {.is_global = 1, .port_num = PORT};
 	struct ibv_ah *ah;
 	struct objs o;
 
@@ -113,7 +116,7 @@ static void c_pd_ah(struct pair *p)
 
 static void c_srq(struct pair *p)
 {
-	struct ibv_srq_init_attr a = { .attr = { .max_wr = 8, .max_sge = 1 } };
+	struct ibv_srq_init_attr a = {.attr = {.max_wr = 8, .max_sge = 1}};
 	struct ibv_srq *srq;
 	struct ibv_cq *cq;
 	struct ibv_qp *qp;
@@ -161,7 +164,7 @@ static void c_channel(struct pair *p)
 static void c_still_works(struct pair *p)
 {
 	struct ep_conf c = RC_CONF;
-	struct twr s = { .id = 3, .op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED, .len = 64 };
+	struct twr s = {.id = 3, .op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED, .len = 64};
 	struct ibv_wc wc;
 
 	REQUIRE(pair_up(p, &c, &c));
@@ -178,13 +181,13 @@ static void c_still_works(struct pair *p)
 }
 
 static const struct tcase cases[] = {
-	{ "PD with an MR", c_pd_mr, HERE },
-	{ "PD and CQ with a QP", c_pd_qp, HERE },
-	{ "send CQ and receive CQ", c_cq_qp, HERE },
-	{ "PD with an AH", c_pd_ah, HERE },
-	{ "PD with an SRQ, SRQ with a QP", c_srq, HERE },
-	{ "channel with CQs", c_channel, HERE },
-	{ "still works", c_still_works, BOTH },
+	{"PD with an MR", c_pd_mr, HERE},
+	{"PD and CQ with a QP", c_pd_qp, HERE},
+	{"send CQ and receive CQ", c_cq_qp, HERE},
+	{"PD with an AH", c_pd_ah, HERE},
+	{"PD with an SRQ, SRQ with a QP", c_srq, HERE},
+	{"channel with CQs", c_channel, HERE},
+	{"still works", c_still_works, BOTH},
 };
 
 int main(int argc, char **argv)

@@ -19,7 +19,7 @@ static void check_kept(const struct ibv_wc *wc, int n, uint64_t first)
 static void c_send_cq(struct pair *p)
 {
 	struct ep_conf ca = RC_CONF, cb = RC_CONF;
-	struct twr s = { .op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED, .len = 8 };
+	struct twr s = {.op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED, .len = 8};
 	struct ibv_wc wc[MAX_WC];
 	bool mine = false;
 	int i, cqe, n;
@@ -51,7 +51,7 @@ static void c_send_cq(struct pair *p)
 static void c_recv_cq(struct pair *p)
 {
 	struct ep_conf ca = RC_CONF, cb = RC_CONF;
-	struct twr s = { .op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED, .len = 8 };
+	struct twr s = {.op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED, .len = 8};
 	struct ibv_wc wc[MAX_WC];
 	bool mine = false;
 	int i, n, total = CQE * 2 + EXTRA;
@@ -62,7 +62,7 @@ static void c_recv_cq(struct pair *p)
 	ca.retry_cnt = 1;
 	REQUIRE(pair_up(p, &ca, &cb));
 	for (i = 0; i < total; i++)
-		CHECK_ERRNO(side_recv(&p->b, &(struct twr){ .id = 100 + (uint64_t)i, .len = 8 }), 0);
+		CHECK_ERRNO(side_recv(&p->b, &(struct twr){.id = 100 + (uint64_t)i, .len = 8}), 0);
 	for (i = 0; i < total; i++) {
 		s.id = (uint64_t)i;
 		CHECK_ERRNO(ep_send(&p->a, &s), 0);
@@ -81,7 +81,7 @@ static void c_recv_cq(struct pair *p)
 	/* a new pair knows nothing of it */
 	cb.cqe = 64;
 	REQUIRE(pair_up(p, &ca, &cb));
-	CHECK_ERRNO(side_recv(&p->b, &(struct twr){ .id = 7, .len = 8 }), 0);
+	CHECK_ERRNO(side_recv(&p->b, &(struct twr){.id = 7, .len = 8}), 0);
 	CHECK_ERRNO(ep_send(&p->a, &s), 0);
 	CHECK_INT(side_poll(&p->b, RECV_CQ, wc, 1, LONG_MS), 1);
 	CHECK_STATUS(wc[0].status, IBV_WC_SUCCESS);
@@ -93,7 +93,7 @@ static void c_recv_cq(struct pair *p)
 static void c_full(struct pair *p)
 {
 	struct ep_conf c = RC_CONF;
-	struct twr s = { .op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED, .len = 8 };
+	struct twr s = {.op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED, .len = 8};
 	struct ibv_wc wc[MAX_WC];
 	int i, cqe, round;
 
@@ -121,7 +121,7 @@ static void c_full(struct pair *p)
 static void c_resize(struct pair *p)
 {
 	struct ep_conf c = RC_CONF;
-	struct twr s = { .op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED, .len = 8 };
+	struct twr s = {.op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED, .len = 8};
 	struct ibv_wc wc[MAX_WC];
 	int i;
 
@@ -152,10 +152,10 @@ static void c_resize(struct pair *p)
 }
 
 static const struct tcase cases[] = {
-	{ "send CQ", c_send_cq, BOTH },
-	{ "receive CQ", c_recv_cq, BOTH },
-	{ "exactly full", c_full, BOTH },
-	{ "resize", c_resize, HERE },
+	{"send CQ", c_send_cq, BOTH},
+	{"receive CQ", c_recv_cq, BOTH},
+	{"exactly full", c_full, BOTH},
+	{"resize", c_resize, HERE},
 };
 
 int main(int argc, char **argv)

@@ -84,7 +84,7 @@ static void cut(struct twr *t, uint32_t off, uint32_t len, int n)
 	t->nsge = n;
 	for (i = 0; i < n; i++) {
 		piece = i == n - 1 ? len : rnd(len + 1);
-		t->sge[i] = (struct ibv_sge){ .addr = off, .length = piece };
+		t->sge[i] = (struct ibv_sge){.addr = off, .length = piece};
 		off += piece;
 		len -= piece;
 	}
@@ -125,10 +125,13 @@ static void run_xfer(struct pair *p, const struct xfer *x)
 {
 	bool read = x->op == IBV_WR_RDMA_READ;
 	uint64_t id = 1000 + rnd(100000), seed = id + 1, sum, total = p->bi.len;
-	struct twr s = { .id = id, .op = x->op, .flags = x->flags | IBV_SEND_SIGNALED,
-			 .imm = rnd(1u << 31), .raddr = p->bi.addr + x->b_off,
-			 .rkey = p->bi.rkey };
-	struct twr r = { .id = id + 1 };
+	struct twr s = {.id = id,
+			.op = x->op,
+			.flags = x->flags | IBV_SEND_SIGNALED,
+			.imm = rnd(1u << 31),
+			.raddr = p->bi.addr + x->b_off,
+			.rkey = p->bi.rkey};
+	struct twr r = {.id = id + 1};
 	uint8_t *a = p->a.buf + x->a_off;
 	struct ibv_wc wc;
 
@@ -178,20 +181,19 @@ static void run_xfer(struct pair *p, const struct xfer *x)
 
 		side_fill(&p->b, 0, total, seed + 1);
 		CHECK_INT(before, side_sum(&p->b, 0, x->b_off));
-		CHECK_INT(after, side_sum(&p->b, x->b_off + x->len,
-					  total - x->b_off - x->len));
+		CHECK_INT(after, side_sum(&p->b, x->b_off + x->len, total - x->b_off - x->len));
 	}
 }
 
-static const enum ibv_wr_opcode rc_ops[] = { IBV_WR_SEND, IBV_WR_SEND_WITH_IMM,
-					     IBV_WR_RDMA_WRITE, IBV_WR_RDMA_WRITE_WITH_IMM,
-					     IBV_WR_RDMA_READ };
+static const enum ibv_wr_opcode rc_ops[] = {IBV_WR_SEND, IBV_WR_SEND_WITH_IMM, IBV_WR_RDMA_WRITE,
+					    IBV_WR_RDMA_WRITE_WITH_IMM, IBV_WR_RDMA_READ};
 
 static void sizes(struct pair *p, enum ibv_qp_type type, bool odp)
 {
-	static const uint32_t lens[] = { 0, 1, 2, 3, 7, 8, 9, 63, 64, 65, 255, 4088, 4095, 4096,
-					 4097, 8191, 8192, 8193, 12287, 12288 };
-	static const uint32_t offs[] = { 0, 1, PAGE - 1, PAGE - 8, 2 * PAGE - 3 };
+	static const uint32_t lens[] = {0,    1,    2,    3,    7,     8,    9,
+					63,   64,   65,   255,  4088,  4095, 4096,
+					4097, 8191, 8192, 8193, 12287, 12288};
+	static const uint32_t offs[] = {0, 1, PAGE - 1, PAGE - 8, 2 * PAGE - 3};
 	struct ep_conf c = conf_of(type, 6 * PAGE, odp);
 	size_t n_ops = type == IBV_QPT_RC ? 5 : 4, o, i;
 	struct xfer x;
@@ -269,7 +271,7 @@ static void c_random_odp(struct pair *p)
 static void c_max_sge(struct pair *p)
 {
 	struct ep_conf c = conf_of(IBV_QPT_RC, 64 << 10, false);
-	struct xfer x = { .flags = 0 };
+	struct xfer x = {.flags = 0};
 	int n = tdev()->attr.max_sge, k;
 
 	if (n > MAX_TSGE)
@@ -294,7 +296,7 @@ static void large(struct pair *p, bool odp, bool fresh)
 	struct ep_conf c = conf_of(IBV_QPT_RC, 8 << 20, odp);
 	uint64_t zeros;
 	struct ibv_wc wc;
-	struct twr s = { .id = 1, .flags = IBV_SEND_SIGNALED };
+	struct twr s = {.id = 1, .flags = IBV_SEND_SIGNALED};
 
 	if (odp && !odp_ok(IBV_QPT_RC))
 		return t_skip("the device has no (working) ODP for this transport");
@@ -328,7 +330,7 @@ static void large(struct pair *p, bool odp, bool fresh)
 	CHECK_INT(side_sum(&p->b, 0, c.len), sum_bytes(p->a.buf, c.len));
 	s.op = IBV_WR_SEND;
 	fill_bytes(p->a.buf, c.len, 44);
-	CHECK_ERRNO(side_recv(&p->b, &(struct twr){ .id = 2, .len = c.len }), 0);
+	CHECK_ERRNO(side_recv(&p->b, &(struct twr){.id = 2, .len = c.len}), 0);
 	CHECK_ERRNO(ep_send(&p->a, &s), 0);
 	CHECK_INT(side_poll(&p->b, RECV_CQ, &wc, 1, LONG_MS), 1);
 	CHECK_STATUS(wc.status, IBV_WC_SUCCESS);
@@ -363,7 +365,7 @@ static void c_large_fresh_pinned(struct pair *p)
 static void c_fresh_each(struct pair *p)
 {
 	struct ep_conf c = conf_of(IBV_QPT_RC, 64 * PAGE, true);
-	struct twr s = { .id = 1, .flags = IBV_SEND_SIGNALED };
+	struct twr s = {.id = 1, .flags = IBV_SEND_SIGNALED};
 	struct ibv_wc wc;
 	uint32_t page;
 	uint64_t old;
@@ -374,8 +376,8 @@ static void c_fresh_each(struct pair *p)
 	REQUIRE(pair_up(p, &c, &c));
 	for (page = 0; page < 60 && !t_failures(); page++) {
 		t_note("page %u", page);
-		s.op = (enum ibv_wr_opcode[]){ IBV_WR_RDMA_WRITE, IBV_WR_SEND, IBV_WR_RDMA_READ,
-					       IBV_WR_ATOMIC_FETCH_AND_ADD }[page % 4];
+		s.op = (enum ibv_wr_opcode[]){IBV_WR_RDMA_WRITE, IBV_WR_SEND, IBV_WR_RDMA_READ,
+					      IBV_WR_ATOMIC_FETCH_AND_ADD}[page % 4];
 		s.len = 8;
 		s.off = page * PAGE + 16;
 		s.raddr = p->bi.addr + (page + 1) * PAGE - 8;
@@ -384,8 +386,10 @@ static void c_fresh_each(struct pair *p)
 		if (page % 3 == 0)
 			p->a.buf[s.off] = (uint8_t)page; /* the CPU was first, here */
 		if (s.op == IBV_WR_SEND)
-			CHECK_ERRNO(side_recv(&p->b, &(struct twr){ .id = 9, .len = 8,
-							.off = s.raddr - p->bi.addr }), 0);
+			CHECK_ERRNO(side_recv(&p->b, &(struct twr){.id = 9,
+								   .len = 8,
+								   .off = s.raddr - p->bi.addr}),
+				    0);
 		CHECK_ERRNO(ep_send(&p->a, &s), 0);
 		REQUIRE(ep_poll(p->a.scq, &wc, 1, LONG_MS) == 1);
 		CHECK_STATUS(wc.status, IBV_WC_SUCCESS);
@@ -409,9 +413,15 @@ static void c_fresh_each(struct pair *p)
 static void atomic_one(struct pair *p, enum ibv_wr_opcode op, uint64_t before, uint64_t cmp_add,
 		       uint64_t swap, uint64_t after)
 {
-	struct twr s = { .id = 77, .op = op, .flags = IBV_SEND_SIGNALED, .off = 256, .len = 8,
-			 .raddr = p->bi.addr + 4088, .rkey = p->bi.rkey,
-			 .compare_add = cmp_add, .swap = swap };
+	struct twr s = {.id = 77,
+			.op = op,
+			.flags = IBV_SEND_SIGNALED,
+			.off = 256,
+			.len = 8,
+			.raddr = p->bi.addr + 4088,
+			.rkey = p->bi.rkey,
+			.compare_add = cmp_add,
+			.swap = swap};
 	struct ibv_wc wc;
 	uint64_t old;
 
@@ -420,8 +430,7 @@ static void atomic_one(struct pair *p, enum ibv_wr_opcode op, uint64_t before, u
 	CHECK_ERRNO(ep_send(&p->a, &s), 0);
 	REQUIRE(ep_poll(p->a.scq, &wc, 1, LONG_MS) == 1);
 	CHECK_STATUS(wc.status, IBV_WC_SUCCESS);
-	CHECK_INT(wc.opcode,
-		  op == IBV_WR_ATOMIC_CMP_AND_SWP ? IBV_WC_COMP_SWAP : IBV_WC_FETCH_ADD);
+	CHECK_INT(wc.opcode, op == IBV_WR_ATOMIC_CMP_AND_SWP ? IBV_WC_COMP_SWAP : IBV_WC_FETCH_ADD);
 	CHECK_INT(wc.byte_len, 8);
 	memcpy(&old, p->a.buf + 256, 8);
 	CHECK_INT(old, before);
@@ -442,7 +451,8 @@ static void c_atomics(struct pair *p)
 		atomic_one(p, IBV_WR_ATOMIC_FETCH_AND_ADD, 5, 7, 0, 12);
 		atomic_one(p, IBV_WR_ATOMIC_FETCH_AND_ADD, UINT64_MAX, 1, 0, 0);
 		atomic_one(p, IBV_WR_ATOMIC_FETCH_AND_ADD, 1, (uint64_t)-3, 0, (uint64_t)-2);
-		atomic_one(p, IBV_WR_ATOMIC_CMP_AND_SWP, 9, 9, 0x1122334455667788, 0x1122334455667788);
+		atomic_one(p, IBV_WR_ATOMIC_CMP_AND_SWP, 9, 9, 0x1122334455667788,
+			   0x1122334455667788);
 		atomic_one(p, IBV_WR_ATOMIC_CMP_AND_SWP, 9, 8, 0x1122334455667788, 9);
 		atomic_one(p, IBV_WR_ATOMIC_CMP_AND_SWP, UINT64_MAX, UINT64_MAX, 0, 0);
 		pair_down(p);
@@ -454,8 +464,12 @@ static void c_atomic_contended(struct pair *p)
 {
 	struct ep_conf c = conf_of(IBV_QPT_RC, 4096, false);
 	int i, n = tdev()->rxe ? 104 : 1000, ours = 0, theirs = 0;
-	struct twr sa = { .op = IBV_WR_ATOMIC_FETCH_AND_ADD, .flags = IBV_SEND_SIGNALED,
-			  .off = 8, .len = 8, .compare_add = 1 }, sb;
+	struct twr sa = {.op = IBV_WR_ATOMIC_FETCH_AND_ADD,
+			 .flags = IBV_SEND_SIGNALED,
+			 .off = 8,
+			 .len = 8,
+			 .compare_add = 1},
+		   sb;
 	struct ibv_wc wc[16];
 
 	REQUIRE(pair_up(p, &c, &c));
@@ -490,7 +504,7 @@ static void c_atomic_contended(struct pair *p)
 static void c_signaling(struct pair *p)
 {
 	struct ep_conf c = conf_of(IBV_QPT_RC, 4096, false);
-	struct twr s = { .op = IBV_WR_RDMA_WRITE, .len = 8 };
+	struct twr s = {.op = IBV_WR_RDMA_WRITE, .len = 8};
 	struct ibv_wc wc[16];
 	int all, i;
 
@@ -523,7 +537,7 @@ static void c_signaling(struct pair *p)
 static void c_unsignaled_error(struct pair *p)
 {
 	struct ep_conf c = conf_of(IBV_QPT_RC, 4096, false);
-	struct twr s = { .id = 5, .op = IBV_WR_RDMA_WRITE, .len = 8 };
+	struct twr s = {.id = 5, .op = IBV_WR_RDMA_WRITE, .len = 8};
 	struct ibv_wc wc;
 
 	REQUIRE(pair_up(p, &c, &c));
@@ -540,18 +554,19 @@ static void c_unsignaled_error(struct pair *p)
 static void c_order(struct pair *p)
 {
 	struct ep_conf c = conf_of(IBV_QPT_RC, 64 << 10, false);
-	struct twr s = { .flags = IBV_SEND_SIGNALED };
+	struct twr s = {.flags = IBV_SEND_SIGNALED};
 	struct ibv_wc wc[20];
 	int i, recvs = 0;
 
 	REQUIRE(pair_up(p, &c, &c));
 	for (i = 0; i < 20; i++)
-		CHECK_ERRNO(side_recv(&p->b, &(struct twr){ .id = 500 + (uint64_t)i, .len = 8192 }), 0);
+		CHECK_ERRNO(side_recv(&p->b, &(struct twr){.id = 500 + (uint64_t)i, .len = 8192}),
+			    0);
 	for (i = 0; i < 20; i++) {
 		s.id = (uint64_t)i;
-		s.op = (enum ibv_wr_opcode[]){ IBV_WR_RDMA_READ, IBV_WR_SEND, IBV_WR_RDMA_WRITE,
-					       IBV_WR_ATOMIC_FETCH_AND_ADD,
-					       IBV_WR_RDMA_WRITE_WITH_IMM }[i % 5];
+		s.op = (enum ibv_wr_opcode[]){IBV_WR_RDMA_READ, IBV_WR_SEND, IBV_WR_RDMA_WRITE,
+					      IBV_WR_ATOMIC_FETCH_AND_ADD,
+					      IBV_WR_RDMA_WRITE_WITH_IMM}[i % 5];
 		s.len = i % 5 == 3 ? 8 : i % 5 == 0 ? 8192 : 100;
 		s.off = 16384;
 		s.flags = IBV_SEND_SIGNALED | (i % 4 ? 0 : IBV_SEND_FENCE);
@@ -575,9 +590,11 @@ static void c_order(struct pair *p)
 static void c_fence(struct pair *p)
 {
 	struct ep_conf c = conf_of(IBV_QPT_RC, 64 << 10, false);
-	struct twr rd = { .id = 1, .op = IBV_WR_RDMA_READ, .len = 20000 };
-	struct twr sd = { .id = 2, .op = IBV_WR_SEND, .len = 20000,
-			  .flags = IBV_SEND_SIGNALED | IBV_SEND_FENCE };
+	struct twr rd = {.id = 1, .op = IBV_WR_RDMA_READ, .len = 20000};
+	struct twr sd = {.id = 2,
+			 .op = IBV_WR_SEND,
+			 .len = 20000,
+			 .flags = IBV_SEND_SIGNALED | IBV_SEND_FENCE};
 	struct ibv_wc wc;
 	int i;
 
@@ -586,7 +603,7 @@ static void c_fence(struct pair *p)
 	rd.rkey = p->bi.rkey;
 	for (i = 0; i < 5; i++) {
 		side_fill(&p->b, 30000, 20000, 900 + (uint64_t)i);
-		CHECK_ERRNO(side_recv(&p->b, &(struct twr){ .len = 20000 }), 0);
+		CHECK_ERRNO(side_recv(&p->b, &(struct twr){.len = 20000}), 0);
 		CHECK_ERRNO(ep_send(&p->a, &rd), 0);
 		CHECK_ERRNO(ep_send(&p->a, &sd), 0);
 		CHECK_INT(side_poll(&p->b, RECV_CQ, &wc, 1, LONG_MS), 1);
@@ -600,15 +617,14 @@ static void c_fence(struct pair *p)
 static void c_send_inv(struct pair *p)
 {
 	struct ep_conf c = conf_of(IBV_QPT_RC, 4096, false);
-	struct twr s = { .id = 5, .op = IBV_WR_SEND_WITH_INV, .len = 8,
-			 .flags = IBV_SEND_SIGNALED };
+	struct twr s = {.id = 5, .op = IBV_WR_SEND_WITH_INV, .len = 8, .flags = IBV_SEND_SIGNALED};
 	struct ibv_wc wc;
 
 	if (tdev()->rxe)
 		return t_skip("rdma_rxe invalidates only what the kernel registered");
 	REQUIRE(pair_up(p, &c, &c));
 	s.imm = p->bi.rkey;
-	CHECK_ERRNO(side_recv(&p->b, &(struct twr){ .id = 6, .len = 64 }), 0);
+	CHECK_ERRNO(side_recv(&p->b, &(struct twr){.id = 6, .len = 64}), 0);
 	CHECK_ERRNO(ep_send(&p->a, &s), 0);
 	CHECK_INT(ep_poll(p->a.scq, &wc, 1, LONG_MS), 1);
 	CHECK_STATUS(wc.status, IBV_WC_SUCCESS);
@@ -620,8 +636,12 @@ static void c_send_inv(struct pair *p)
 	CHECK_INT(wc.invalidated_rkey, p->bi.rkey);
 	CHECK_INT(wc.byte_len, 8);
 	/* and the key opens nothing any more */
-	s = (struct twr){ .id = 7, .op = IBV_WR_RDMA_WRITE, .len = 8, .flags = IBV_SEND_SIGNALED,
-			  .raddr = p->bi.addr, .rkey = p->bi.rkey };
+	s = (struct twr){.id = 7,
+			 .op = IBV_WR_RDMA_WRITE,
+			 .len = 8,
+			 .flags = IBV_SEND_SIGNALED,
+			 .raddr = p->bi.addr,
+			 .rkey = p->bi.rkey};
 	CHECK_ERRNO(ep_send(&p->a, &s), 0);
 	CHECK_INT(ep_poll(p->a.scq, &wc, 1, LONG_MS), 1);
 	CHECK_STATUS(wc.status, IBV_WC_REM_ACCESS_ERR);
@@ -631,9 +651,9 @@ static void c_send_inv(struct pair *p)
 /* When a WRITE's last byte is there, all of it is: programs spin on it. */
 static void c_last_byte(struct pair *p)
 {
-	static const uint32_t lens[] = { 2, 9, 64, 100, 4095, 4097, 65536, 300000 };
+	static const uint32_t lens[] = {2, 9, 64, 100, 4095, 4097, 65536, 300000};
 	struct ep_conf c = conf_of(IBV_QPT_RC, 512 << 10, false);
-	struct twr s = { .op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED };
+	struct twr s = {.op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED};
 	uint64_t sum;
 	struct ibv_wc wc;
 	size_t i;
@@ -666,7 +686,7 @@ static void c_last_byte(struct pair *p)
 static void c_mapped_again(struct pair *p)
 {
 	struct ep_conf c = conf_of(IBV_QPT_RC, 65536, false);
-	struct twr s = { .id = 1, .op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED, .len = 64 };
+	struct twr s = {.id = 1, .op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED, .len = 64};
 	struct ibv_mr *mr;
 	struct ibv_wc wc;
 	uint8_t *m;
@@ -707,7 +727,7 @@ static void c_self(struct pair *p)
 {
 	struct ep_conf c = conf_of(IBV_QPT_RC, 16384, false);
 	struct ep_info self;
-	struct twr s = { .id = 1, .flags = IBV_SEND_SIGNALED, .len = 5000 };
+	struct twr s = {.id = 1, .flags = IBV_SEND_SIGNALED, .len = 5000};
 	struct ibv_wc wc;
 	int k;
 
@@ -722,7 +742,9 @@ static void c_self(struct pair *p)
 		s.op = rc_ops[k];
 		fill_bytes(p->a.buf, 16384, (uint64_t)k + 1);
 		if (op_receives(s.op))
-			CHECK_ERRNO(ep_recv(&p->a, &(struct twr){ .id = 2, .off = 8192, .len = 5000 }), 0);
+			CHECK_ERRNO(
+				ep_recv(&p->a, &(struct twr){.id = 2, .off = 8192, .len = 5000}),
+				0);
 		CHECK_ERRNO(ep_send(&p->a, &s), 0);
 		CHECK_INT(ep_poll(p->a.scq, &wc, 1, LONG_MS), 1);
 		CHECK_STATUS(wc.status, IBV_WC_SUCCESS);
@@ -736,27 +758,27 @@ static void c_self(struct pair *p)
 }
 
 static const struct tcase cases[] = {
-	{ "RC sizes", c_rc_sizes, BOTH },
-	{ "RC sizes, on demand", c_rc_sizes_odp, BOTH },
-	{ "UC sizes", c_uc_sizes, BOTH },
-	{ "random", c_random, BOTH },
-	{ "random, on demand", c_random_odp, BOTH },
-	{ "as many SGEs as there are", c_max_sge, BOTH },
-	{ "large", c_large, BOTH },
-	{ "large, on demand", c_large_odp, BOTH },
-	{ "large, on demand, never touched", c_large_fresh, BOTH },
-	{ "large, pinned, never touched", c_large_fresh_pinned, BOTH },
-	{ "first touch by the device", c_fresh_each, BOTH },
-	{ "atomics", c_atomics, BOTH },
-	{ "contended atomics", c_atomic_contended, BOTH },
-	{ "signalled and not", c_signaling, BOTH },
-	{ "unsignalled error", c_unsignaled_error, BOTH },
-	{ "order of completions", c_order, BOTH },
-	{ "fence", c_fence, BOTH },
-	{ "send with invalidate", c_send_inv, BOTH },
-	{ "last byte last", c_last_byte, PEER },
-	{ "mapped again", c_mapped_again, BOTH },
-	{ "a QP that is its own peer", c_self, HERE },
+	{"RC sizes", c_rc_sizes, BOTH},
+	{"RC sizes, on demand", c_rc_sizes_odp, BOTH},
+	{"UC sizes", c_uc_sizes, BOTH},
+	{"random", c_random, BOTH},
+	{"random, on demand", c_random_odp, BOTH},
+	{"as many SGEs as there are", c_max_sge, BOTH},
+	{"large", c_large, BOTH},
+	{"large, on demand", c_large_odp, BOTH},
+	{"large, on demand, never touched", c_large_fresh, BOTH},
+	{"large, pinned, never touched", c_large_fresh_pinned, BOTH},
+	{"first touch by the device", c_fresh_each, BOTH},
+	{"atomics", c_atomics, BOTH},
+	{"contended atomics", c_atomic_contended, BOTH},
+	{"signalled and not", c_signaling, BOTH},
+	{"unsignalled error", c_unsignaled_error, BOTH},
+	{"order of completions", c_order, BOTH},
+	{"fence", c_fence, BOTH},
+	{"send with invalidate", c_send_inv, BOTH},
+	{"last byte last", c_last_byte, PEER},
+	{"mapped again", c_mapped_again, BOTH},
+	{"a QP that is its own peer", c_self, HERE},
 };
 
 int main(int argc, char **argv)

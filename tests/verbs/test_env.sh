@@ -41,8 +41,9 @@ refused() {
 one_line() {
 	local n
 	n=$(grep -c '^uodp' "$tmp/err")
-	[ "$n" -eq 1 ] || [ "$n" -gt 0 -a "$n" -le "${2:-1}" ] ||
+	if [ "$n" -eq 0 ] || [ "$n" -gt "${2:-1}" ]; then
 		fail "$n lines of the device on stderr, expected one"
+	fi
 	grep -q -e "$1" "$tmp/err" || fail "no line matches '$1'"
 }
 

@@ -9,32 +9,28 @@
 #define FILL_B 77
 
 struct expect {
-	enum ibv_wc_status status;     /* of the requester */
-	bool local;                    /* a local protection error: see local_status() */
-	enum ibv_qp_state a, b;        /* states afterwards */
-	int event;                     /* at the responder, -1: none */
+	enum ibv_wc_status status; /* of the requester */
+	bool local;                /* a local protection error: see local_status() */
+	enum ibv_qp_state a, b;    /* states afterwards */
+	int event;                 /* at the responder, -1: none */
 };
 
-static const struct expect local_err = {
-	IBV_WC_LOC_PROT_ERR, true, IBV_QPS_ERR, IBV_QPS_RTS, -1
-};
-static const struct expect access_err = {
-	IBV_WC_REM_ACCESS_ERR, false, IBV_QPS_ERR, IBV_QPS_ERR, IBV_EVENT_QP_ACCESS_ERR
-};
-static const struct expect invalid_err = {
-	IBV_WC_REM_INV_REQ_ERR, false, IBV_QPS_ERR, IBV_QPS_ERR, IBV_EVENT_QP_REQ_ERR
-};
-static const struct expect good = { IBV_WC_SUCCESS, false, IBV_QPS_RTS, IBV_QPS_RTS, -1 };
+static const struct expect local_err = {IBV_WC_LOC_PROT_ERR, true, IBV_QPS_ERR, IBV_QPS_RTS, -1};
+static const struct expect access_err = {IBV_WC_REM_ACCESS_ERR, false, IBV_QPS_ERR, IBV_QPS_ERR,
+					 IBV_EVENT_QP_ACCESS_ERR};
+static const struct expect invalid_err = {IBV_WC_REM_INV_REQ_ERR, false, IBV_QPS_ERR, IBV_QPS_ERR,
+					  IBV_EVENT_QP_REQ_ERR};
+static const struct expect good = {IBV_WC_SUCCESS, false, IBV_QPS_RTS, IBV_QPS_RTS, -1};
 
 static const struct {
 	enum ibv_wr_opcode op;
 	const char *name;
 	int right;
 } ops[] = {
-	{ IBV_WR_RDMA_WRITE, "WRITE", IBV_ACCESS_REMOTE_WRITE },
-	{ IBV_WR_RDMA_READ, "READ", IBV_ACCESS_REMOTE_READ },
-	{ IBV_WR_ATOMIC_FETCH_AND_ADD, "FETCH_ADD", IBV_ACCESS_REMOTE_ATOMIC },
-	{ IBV_WR_ATOMIC_CMP_AND_SWP, "CMP_SWAP", IBV_ACCESS_REMOTE_ATOMIC },
+	{IBV_WR_RDMA_WRITE, "WRITE", IBV_ACCESS_REMOTE_WRITE},
+	{IBV_WR_RDMA_READ, "READ", IBV_ACCESS_REMOTE_READ},
+	{IBV_WR_ATOMIC_FETCH_AND_ADD, "FETCH_ADD", IBV_ACCESS_REMOTE_ATOMIC},
+	{IBV_WR_ATOMIC_CMP_AND_SWP, "CMP_SWAP", IBV_ACCESS_REMOTE_ATOMIC},
 };
 #define N_OPS ARRAY_SIZE(ops)
 
@@ -82,8 +78,11 @@ static enum ibv_wc_status local_status(enum ibv_wc_status got)
 static void check_wr(struct pair *p, const struct twr *t, const struct expect *e)
 {
 	uint64_t before = side_sum(&p->b, 0, p->bi.len);
-	struct twr next = { .op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED, .len = 8,
-			    .raddr = p->bi.addr, .rkey = p->bi.rkey };
+	struct twr next = {.op = IBV_WR_RDMA_WRITE,
+			   .flags = IBV_SEND_SIGNALED,
+			   .len = 8,
+			   .raddr = p->bi.addr,
+			   .rkey = p->bi.rkey};
 	enum ibv_wc_status want;
 	struct ibv_wc wc;
 
@@ -151,7 +150,7 @@ static int right_of(enum ibv_wr_opcode op)
 	return 0;
 }
 
-#define MUTATOR(name)                                                                    \
+#define MUTATOR(name)                                                                              \
 	static void name(struct pair *p, struct twr *t, struct ep_conf *a, struct ep_conf *b)
 #define UNUSED_ARGS (void)p, (void)t, (void)a, (void)b
 
@@ -229,7 +228,7 @@ static void c_local_before(struct pair *p)
 static void c_local_read_only(struct pair *p)
 {
 	struct ep_conf ca = RC_CONF, cb = RC_CONF;
-	struct twr t = { .id = 1000, .flags = IBV_SEND_SIGNALED };
+	struct twr t = {.id = 1000, .flags = IBV_SEND_SIGNALED};
 	size_t i;
 
 	ca.mr_access = 0;
@@ -330,9 +329,12 @@ static void c_mr_right(struct pair *p)
 		cb.mr_access = ALL_ACCESS & ~right_of(ops[i].op);
 		t_note("%s", ops[i].name);
 		REQUIRE(pair_up(p, &ca, &cb));
-		t = (struct twr){ .id = 1000, .op = ops[i].op, .flags = IBV_SEND_SIGNALED,
-				  .len = is_atomic(ops[i].op) ? 8 : 64, .raddr = p->bi.addr,
-				  .rkey = p->bi.rkey };
+		t = (struct twr){.id = 1000,
+				 .op = ops[i].op,
+				 .flags = IBV_SEND_SIGNALED,
+				 .len = is_atomic(ops[i].op) ? 8 : 64,
+				 .raddr = p->bi.addr,
+				 .rkey = p->bi.rkey};
 		check_wr(p, &t, &access_err);
 		pair_down(p);
 	}
@@ -350,9 +352,12 @@ static void c_qp_right(struct pair *p)
 		cb.qp_access = REMOTE_ACCESS & ~right_of(ops[i].op);
 		t_note("%s", ops[i].name);
 		REQUIRE(pair_up(p, &ca, &cb));
-		t = (struct twr){ .id = 1000, .op = ops[i].op, .flags = IBV_SEND_SIGNALED,
-				  .len = is_atomic(ops[i].op) ? 8 : 64, .raddr = p->bi.addr,
-				  .rkey = p->bi.rkey };
+		t = (struct twr){.id = 1000,
+				 .op = ops[i].op,
+				 .flags = IBV_SEND_SIGNALED,
+				 .len = is_atomic(ops[i].op) ? 8 : 64,
+				 .raddr = p->bi.addr,
+				 .rkey = p->bi.rkey};
 		check_wr(p, &t, &invalid_err);
 		pair_down(p);
 	}
@@ -413,7 +418,7 @@ static void c_wrap(struct pair *p)
 static void c_wrap_long(struct pair *p)
 {
 	struct ep_conf ca = RC_CONF, cb = RC_CONF;
-	struct twr t = { .id = 1000, .op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED };
+	struct twr t = {.id = 1000, .op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED};
 	int i;
 
 	ca.len = 1 << 20;
@@ -433,7 +438,7 @@ static void c_wrap_long(struct pair *p)
 static void c_zero_length(struct pair *p)
 {
 	struct ep_conf c = RC_CONF;
-	struct twr t = { .id = 1000, .op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED };
+	struct twr t = {.id = 1000, .op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED};
 	int i;
 
 	for (i = 0; i < 4 && !t_failures(); i++) {
@@ -441,7 +446,7 @@ static void c_zero_length(struct pair *p)
 		REQUIRE(pair_up(p, &c, &c));
 		t.op = i & 1 ? IBV_WR_RDMA_READ : IBV_WR_RDMA_WRITE;
 		t.nsge = i & 2 ? 1 : 0;
-		t.sge[0] = (struct ibv_sge){ .addr = 0x1234, .lkey = BAD_KEY(p->a.mr->lkey) };
+		t.sge[0] = (struct ibv_sge){.addr = 0x1234, .lkey = BAD_KEY(p->a.mr->lkey)};
 		t.raddr = 0x10;
 		t.rkey = BAD_KEY(p->bi.rkey);
 		check_wr(p, &t, &good);
@@ -453,7 +458,7 @@ static void c_zero_length(struct pair *p)
 static void c_misaligned_post(struct pair *p)
 {
 	struct ep_conf c = RC_CONF;
-	struct twr t = { .id = 1000, .flags = IBV_SEND_SIGNALED, .len = 8 };
+	struct twr t = {.id = 1000, .flags = IBV_SEND_SIGNALED, .len = 8};
 	int i, off;
 
 	REQUIRE(pair_up(p, &c, &c));
@@ -509,7 +514,7 @@ static void c_misaligned(struct pair *p)
 static void c_no_dest_rd_atomic(struct pair *p)
 {
 	struct ep_conf ca = RC_CONF, cb = RC_CONF;
-	struct twr t = { .id = 1000, .flags = IBV_SEND_SIGNALED, .len = 8 };
+	struct twr t = {.id = 1000, .flags = IBV_SEND_SIGNALED, .len = 8};
 	size_t i;
 
 	cb.dest_rd_atomic = 0;
@@ -529,8 +534,8 @@ static void c_no_dest_rd_atomic(struct pair *p)
 static void c_write_flushes_recv(struct pair *p)
 {
 	struct ep_conf c = RC_CONF;
-	struct twr r = { .len = 64 };
-	struct twr t = { .id = 1000, .flags = IBV_SEND_SIGNALED, .len = 64, .imm = 7 };
+	struct twr r = {.len = 64};
+	struct twr t = {.id = 1000, .flags = IBV_SEND_SIGNALED, .len = 64, .imm = 7};
 	struct ibv_wc wc[4];
 	int i, k;
 
@@ -561,7 +566,7 @@ static void c_write_flushes_recv(struct pair *p)
 static void c_uc(struct pair *p)
 {
 	struct ep_conf ca = RC_CONF, cb = RC_CONF;
-	struct twr t = { .id = 1, .op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED, .len = 64 };
+	struct twr t = {.id = 1, .op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED, .len = 64};
 	uint64_t before, sum;
 	struct ibv_wc wc;
 	int i;
@@ -601,8 +606,7 @@ static void c_uc(struct pair *p)
 static void c_recover(struct pair *p)
 {
 	struct ep_conf c = RC_CONF;
-	struct twr t = { .id = 1000, .op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED,
-			 .len = 64 };
+	struct twr t = {.id = 1000, .op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED, .len = 64};
 
 	REQUIRE(pair_up(p, &c, &c));
 	t.raddr = p->bi.addr;
@@ -622,32 +626,32 @@ static void c_recover(struct pair *p)
 }
 
 static const struct tcase cases[] = {
-	{ "nothing wrong", c_good, BOTH },
-	{ "wrong lkey", c_lkey_wrong, BOTH },
-	{ "lkey of an older registration", c_lkey_variant, BOTH },
-	{ "lkey of another PD", c_lkey_pd, BOTH },
-	{ "one byte past the local region", c_local_bounds, BOTH },
-	{ "one byte before the local region", c_local_before, HERE },
-	{ "no local write right", c_local_read_only, BOTH },
-	{ "wrong rkey", c_rkey_wrong, BOTH },
-	{ "rkey of an older registration", c_rkey_variant, BOTH },
-	{ "rkey zero", c_rkey_zero, HERE },
-	{ "rkey of another PD", c_rkey_pd, BOTH },
-	{ "rkey deregistered", c_rkey_dereg, BOTH },
-	{ "MR without the right", c_mr_right, BOTH },
-	{ "QP without the right", c_qp_right, BOTH },
-	{ "one byte past the end", c_bounds_end, BOTH },
-	{ "one byte before the start", c_bounds_before, BOTH },
-	{ "past the end, in the last page", c_bounds_page_rest, BOTH },
-	{ "address wraps", c_wrap, BOTH },
-	{ "longer than the region", c_wrap_long, BOTH },
-	{ "zero length with bad keys", c_zero_length, BOTH },
-	{ "misaligned atomic, refused", c_misaligned_post, HERE },
-	{ "misaligned atomic, sent", c_misaligned, BOTH },
-	{ "max_dest_rd_atomic zero", c_no_dest_rd_atomic, BOTH },
-	{ "receives flushed", c_write_flushes_recv, BOTH },
-	{ "UC drops", c_uc, BOTH },
-	{ "recover through RESET", c_recover, BOTH },
+	{"nothing wrong", c_good, BOTH},
+	{"wrong lkey", c_lkey_wrong, BOTH},
+	{"lkey of an older registration", c_lkey_variant, BOTH},
+	{"lkey of another PD", c_lkey_pd, BOTH},
+	{"one byte past the local region", c_local_bounds, BOTH},
+	{"one byte before the local region", c_local_before, HERE},
+	{"no local write right", c_local_read_only, BOTH},
+	{"wrong rkey", c_rkey_wrong, BOTH},
+	{"rkey of an older registration", c_rkey_variant, BOTH},
+	{"rkey zero", c_rkey_zero, HERE},
+	{"rkey of another PD", c_rkey_pd, BOTH},
+	{"rkey deregistered", c_rkey_dereg, BOTH},
+	{"MR without the right", c_mr_right, BOTH},
+	{"QP without the right", c_qp_right, BOTH},
+	{"one byte past the end", c_bounds_end, BOTH},
+	{"one byte before the start", c_bounds_before, BOTH},
+	{"past the end, in the last page", c_bounds_page_rest, BOTH},
+	{"address wraps", c_wrap, BOTH},
+	{"longer than the region", c_wrap_long, BOTH},
+	{"zero length with bad keys", c_zero_length, BOTH},
+	{"misaligned atomic, refused", c_misaligned_post, HERE},
+	{"misaligned atomic, sent", c_misaligned, BOTH},
+	{"max_dest_rd_atomic zero", c_no_dest_rd_atomic, BOTH},
+	{"receives flushed", c_write_flushes_recv, BOTH},
+	{"UC drops", c_uc, BOTH},
+	{"recover through RESET", c_recover, BOTH},
 };
 
 int main(int argc, char **argv)

@@ -11,13 +11,12 @@ struct expect {
 
 /* A message that does not fit. rxe of Linux 7.2 takes the receive for malformed,
  * which no other device does and IBTA (9.7.4.1.7) does not allow. */
-static const struct expect too_long = { IBV_WC_REM_INV_REQ_ERR, IBV_WC_LOC_LEN_ERR,
-					IBV_WC_REM_OP_ERR, IBV_WC_LOC_QP_OP_ERR };
+static const struct expect too_long = {IBV_WC_REM_INV_REQ_ERR, IBV_WC_LOC_LEN_ERR,
+				       IBV_WC_REM_OP_ERR, IBV_WC_LOC_QP_OP_ERR};
 /* A receive buffer that may not be written. */
-static const struct expect bad_buffer = { IBV_WC_REM_OP_ERR, IBV_WC_LOC_QP_OP_ERR,
-					  IBV_WC_REM_OP_ERR, IBV_WC_LOC_QP_OP_ERR };
-static const struct expect good = { IBV_WC_SUCCESS, IBV_WC_SUCCESS, IBV_WC_SUCCESS,
-				    IBV_WC_SUCCESS };
+static const struct expect bad_buffer = {IBV_WC_REM_OP_ERR, IBV_WC_LOC_QP_OP_ERR, IBV_WC_REM_OP_ERR,
+					 IBV_WC_LOC_QP_OP_ERR};
+static const struct expect good = {IBV_WC_SUCCESS, IBV_WC_SUCCESS, IBV_WC_SUCCESS, IBV_WC_SUCCESS};
 
 /*
  * RECV is posted at B with three more behind it, then SEND at A. After an error
@@ -26,7 +25,7 @@ static const struct expect good = { IBV_WC_SUCCESS, IBV_WC_SUCCESS, IBV_WC_SUCCE
 static void check_send(struct pair *p, const struct twr *send, const struct twr *recv,
 		       const struct expect *e)
 {
-	struct twr more = { .len = 64 };
+	struct twr more = {.len = 64};
 	struct ibv_wc wc[4];
 	int i, state = e->a == IBV_WC_SUCCESS ? IBV_QPS_RTS : IBV_QPS_ERR;
 
@@ -68,16 +67,16 @@ static void check_one(struct pair *p, const struct twr *send, const struct twr *
 
 static void c_exact(struct pair *p)
 {
-	struct twr s = { .id = 9, .op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED, .len = 4097 };
-	struct twr r = { .id = 50, .len = 4097 };
+	struct twr s = {.id = 9, .op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED, .len = 4097};
+	struct twr r = {.id = 50, .len = 4097};
 
 	check_one(p, &s, &r, &good);
 }
 
 static void c_one_too_long(struct pair *p)
 {
-	struct twr s = { .id = 9, .op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED };
-	struct twr r = { .id = 50 };
+	struct twr s = {.id = 9, .op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED};
+	struct twr r = {.id = 50};
 	uint32_t len;
 
 	for (len = 1; len <= 16385 && !t_failures(); len = len * 2 + 1) {
@@ -90,21 +89,24 @@ static void c_one_too_long(struct pair *p)
 
 static void c_far_too_long(struct pair *p)
 {
-	struct twr s = { .id = 9, .op = IBV_WR_SEND_WITH_IMM, .flags = IBV_SEND_SIGNALED,
-			 .len = 60000, .imm = 1 };
-	struct twr r = { .id = 50, .len = 16 };
+	struct twr s = {.id = 9,
+			.op = IBV_WR_SEND_WITH_IMM,
+			.flags = IBV_SEND_SIGNALED,
+			.len = 60000,
+			.imm = 1};
+	struct twr r = {.id = 50, .len = 16};
 
 	check_one(p, &s, &r, &too_long);
 }
 
 static void c_sges_too_short(struct pair *p)
 {
-	struct twr s = { .id = 9, .op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED, .len = 101 };
-	struct twr r = { .id = 50, .nsge = 3 };
+	struct twr s = {.id = 9, .op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED, .len = 101};
+	struct twr r = {.id = 50, .nsge = 3};
 
 	r.sge[0].length = 40;
-	r.sge[1] = (struct ibv_sge){ .addr = 1000, .length = 20 };
-	r.sge[2] = (struct ibv_sge){ .addr = 4090, .length = 40 };
+	r.sge[1] = (struct ibv_sge){.addr = 1000, .length = 20};
+	r.sge[2] = (struct ibv_sge){.addr = 4090, .length = 40};
 	check_one(p, &s, &r, &too_long);
 	s.len = 100;
 	check_one(p, &s, &r, &good);
@@ -114,7 +116,7 @@ enum { LKEY_WRONG, LKEY_PD, BOUNDS, SECOND_SGE, N_BAD };
 
 static void c_bad_buffer(struct pair *p)
 {
-	struct twr s = { .id = 9, .op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED, .len = 100 };
+	struct twr s = {.id = 9, .op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED, .len = 100};
 	struct ep_conf c = RC_CONF;
 	struct twr r;
 	uint32_t lkey;
@@ -124,7 +126,7 @@ static void c_bad_buffer(struct pair *p)
 		t_note("variant %d", i);
 		REQUIRE(pair_up(p, &c, &c));
 		lkey = side_lkey(&p->b, false);
-		r = (struct twr){ .id = 50, .len = 100 };
+		r = (struct twr){.id = 50, .len = 100};
 		if (i == LKEY_WRONG)
 			r.lkey = BAD_KEY(lkey);
 		else if (i == LKEY_PD)
@@ -134,7 +136,7 @@ static void c_bad_buffer(struct pair *p)
 		if (i == SECOND_SGE) {
 			r.nsge = 2;
 			r.sge[0].length = 60;
-			r.sge[1] = (struct ibv_sge){ .length = 60, .lkey = BAD_KEY(lkey) };
+			r.sge[1] = (struct ibv_sge){.length = 60, .lkey = BAD_KEY(lkey)};
 		}
 		check_send(p, &s, &r, &bad_buffer);
 		pair_down(p);
@@ -143,8 +145,8 @@ static void c_bad_buffer(struct pair *p)
 
 static void c_buffer_read_only(struct pair *p)
 {
-	struct twr s = { .id = 9, .op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED, .len = 100 };
-	struct twr r = { .id = 50, .len = 100 };
+	struct twr s = {.id = 9, .op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED, .len = 100};
+	struct twr r = {.id = 50, .len = 100};
 	struct ep_conf c = RC_CONF, cb = RC_CONF;
 
 	cb.mr_access = IBV_ACCESS_REMOTE_READ;
@@ -155,8 +157,8 @@ static void c_buffer_read_only(struct pair *p)
 
 static void c_zero(struct pair *p)
 {
-	struct twr s = { .id = 9, .op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED };
-	struct twr r = { .id = 50 };
+	struct twr s = {.id = 9, .op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED};
+	struct twr r = {.id = 50};
 	struct ep_conf c = RC_CONF;
 	struct ibv_wc wc;
 
@@ -179,8 +181,8 @@ static void c_zero(struct pair *p)
  * requester never hears of it. */
 static void c_datagram_too_long(struct pair *p)
 {
-	struct twr s = { .id = 9, .op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED, .len = 200 };
-	struct twr r = { .id = 50, .len = 199 };
+	struct twr s = {.id = 9, .op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED, .len = 200};
+	struct twr r = {.id = 50, .len = 199};
 	struct ep_conf c = RC_CONF;
 	struct ibv_wc wc;
 	int i, n;
@@ -203,14 +205,14 @@ static void c_datagram_too_long(struct pair *p)
 }
 
 static const struct tcase cases[] = {
-	{ "exact fit", c_exact, BOTH },
-	{ "one byte too long", c_one_too_long, BOTH },
-	{ "far too long", c_far_too_long, BOTH },
-	{ "SGEs too short together", c_sges_too_short, BOTH },
-	{ "receive buffer with a bad key or bounds", c_bad_buffer, BOTH },
-	{ "receive buffer not writable", c_buffer_read_only, BOTH },
-	{ "zero length", c_zero, BOTH },
-	{ "datagram too long", c_datagram_too_long, BOTH },
+	{"exact fit", c_exact, BOTH},
+	{"one byte too long", c_one_too_long, BOTH},
+	{"far too long", c_far_too_long, BOTH},
+	{"SGEs too short together", c_sges_too_short, BOTH},
+	{"receive buffer with a bad key or bounds", c_bad_buffer, BOTH},
+	{"receive buffer not writable", c_buffer_read_only, BOTH},
+	{"zero length", c_zero, BOTH},
+	{"datagram too long", c_datagram_too_long, BOTH},
 };
 
 int main(int argc, char **argv)

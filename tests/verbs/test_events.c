@@ -7,7 +7,7 @@
 
 #include "harness.h"
 
-static struct twr send64 = { .id = 1, .op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED, .len = 64 };
+static struct twr send64 = {.id = 1, .op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED, .len = 64};
 
 static bool up(struct pair *p)
 {
@@ -20,7 +20,7 @@ static bool up(struct pair *p)
 static void recvs(struct pair *p, int n)
 {
 	while (n--)
-		CHECK_ERRNO(side_recv(&p->b, &(struct twr){ .id = 2, .len = 64 }), 0);
+		CHECK_ERRNO(side_recv(&p->b, &(struct twr){.id = 2, .len = 64}), 0);
 }
 
 static void send_ok(struct pair *p, unsigned int flags)
@@ -82,8 +82,10 @@ static void c_armed_late(struct pair *p)
 
 static void c_solicited(struct pair *p)
 {
-	struct twr w = { .id = 3, .op = IBV_WR_RDMA_WRITE_WITH_IMM, .len = 64,
-			 .flags = IBV_SEND_SIGNALED | IBV_SEND_SOLICITED };
+	struct twr w = {.id = 3,
+			.op = IBV_WR_RDMA_WRITE_WITH_IMM,
+			.len = 64,
+			.flags = IBV_SEND_SIGNALED | IBV_SEND_SOLICITED};
 	struct ibv_wc wc;
 
 	if (!up(p))
@@ -132,7 +134,7 @@ static void c_two_cqs(struct pair *p)
 		CHECK(ep_cq_event(&p->a, LONG_MS, &cq));
 		CHECK(cq == p->a.scq);
 		CHECK_INT(ep_poll(p->a.scq, &wc, 1, LONG_MS), 1);
-		CHECK_ERRNO(ep_recv(&p->a, &(struct twr){ .id = 9, .len = 64 }), 0);
+		CHECK_ERRNO(ep_recv(&p->a, &(struct twr){.id = 9, .len = 64}), 0);
 		CHECK_ERRNO(side_send(&p->b, &send64), 0);
 		CHECK(ep_cq_event(&p->a, LONG_MS, &cq));
 		CHECK(cq == p->a.rcq);
@@ -178,7 +180,7 @@ static void *sleep_in_get(void *arg)
 
 static void c_sleeper_thread(struct pair *p)
 {
-	struct sleeper s = { .ep = &p->a };
+	struct sleeper s = {.ep = &p->a};
 	pthread_t thread;
 	struct ibv_wc wc;
 	int i;
@@ -186,7 +188,7 @@ static void c_sleeper_thread(struct pair *p)
 	if (!up(p))
 		return;
 	for (i = 0; i < 5; i++) {
-		CHECK_ERRNO(ep_recv(&p->a, &(struct twr){ .id = 9, .len = 64 }), 0);
+		CHECK_ERRNO(ep_recv(&p->a, &(struct twr){.id = 9, .len = 64}), 0);
 		CHECK_ERRNO(ibv_req_notify_cq(p->a.rcq, 0), 0);
 		CHECK_INT(pthread_create(&thread, NULL, sleep_in_get, &s), 0);
 		sleep_ms(5);
@@ -230,8 +232,12 @@ static void c_backlog(struct pair *p)
 	if (!up(p))
 		return;
 	for (i = 0; i < n; i++) {
-		struct twr w = { .id = 4, .op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED,
-				 .len = 8, .raddr = p->bi.addr, .rkey = p->bi.rkey };
+		struct twr w = {.id = 4,
+				.op = IBV_WR_RDMA_WRITE,
+				.flags = IBV_SEND_SIGNALED,
+				.len = 8,
+				.raddr = p->bi.addr,
+				.rkey = p->bi.rkey};
 		struct ibv_wc wc;
 
 		CHECK_ERRNO(ibv_req_notify_cq(p->a.scq, 0), 0);
@@ -304,16 +310,16 @@ static void c_destroy_unread(struct pair *p)
 }
 
 static const struct tcase cases[] = {
-	{ "armed or not", c_armed, BOTH },
-	{ "armed after the completion", c_armed_late, BOTH },
-	{ "solicited only", c_solicited, BOTH },
-	{ "two CQs on a channel", c_two_cqs, BOTH },
-	{ "a process sleeps in poll", c_sleeper_process, PEER },
-	{ "a thread sleeps in ibv_get_cq_event", c_sleeper_thread, BOTH },
-	{ "non-blocking channel", c_nonblocking, BOTH },
-	{ "backlog of events", c_backlog, HERE },
-	{ "destroy waits for the ack", c_destroy_waits, HERE },
-	{ "destroy with an unread event", c_destroy_unread, HERE },
+	{"armed or not", c_armed, BOTH},
+	{"armed after the completion", c_armed_late, BOTH},
+	{"solicited only", c_solicited, BOTH},
+	{"two CQs on a channel", c_two_cqs, BOTH},
+	{"a process sleeps in poll", c_sleeper_process, PEER},
+	{"a thread sleeps in ibv_get_cq_event", c_sleeper_thread, BOTH},
+	{"non-blocking channel", c_nonblocking, BOTH},
+	{"backlog of events", c_backlog, HERE},
+	{"destroy waits for the ack", c_destroy_waits, HERE},
+	{"destroy with an unread event", c_destroy_unread, HERE},
 };
 
 int main(int argc, char **argv)

@@ -16,9 +16,11 @@
  * v[3] length. */
 static void stream(struct ep *ep, const struct hook_msg *in, struct hook_msg *out)
 {
-	struct twr s = { .op = (enum ibv_wr_opcode)in->v[2], .flags = IBV_SEND_SIGNALED,
-			 .len = (uint32_t)in->v[3], .raddr = in->v[0],
-			 .rkey = (uint32_t)in->v[1] };
+	struct twr s = {.op = (enum ibv_wr_opcode)in->v[2],
+			.flags = IBV_SEND_SIGNALED,
+			.len = (uint32_t)in->v[3],
+			.raddr = in->v[0],
+			.rkey = (uint32_t)in->v[1]};
 	struct ibv_wc wc[8];
 	uint64_t posted = 0, done = 0;
 
@@ -72,8 +74,11 @@ static void check_ends(struct pair *p, int n, uint64_t start)
 /* The peer is gone and reaped, and nothing was under way: the next request fails. */
 static void check_finds_out(struct pair *p)
 {
-	struct twr s = { .op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED, .len = 64,
-			 .raddr = p->bi.addr, .rkey = p->bi.rkey };
+	struct twr s = {.op = IBV_WR_RDMA_WRITE,
+			.flags = IBV_SEND_SIGNALED,
+			.len = 64,
+			.raddr = p->bi.addr,
+			.rkey = p->bi.rkey};
 	uint64_t start = now_ms();
 	struct ibv_wc wc;
 
@@ -88,7 +93,7 @@ static void check_finds_out(struct pair *p)
 static void check_alive(struct pair *p)
 {
 	struct ep_conf c = RC_CONF;
-	struct twr s = { .id = 3, .op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED, .len = 64 };
+	struct twr s = {.id = 3, .op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED, .len = 64};
 	struct ibv_wc wc;
 
 	memset(p, 0, sizeof(*p));
@@ -117,7 +122,7 @@ static void victim_ends(struct pair *p)
 static void kill_transfer(struct pair *p, enum ibv_wr_opcode op, bool odp)
 {
 	struct ep_conf c = kill_conf(tdev()->rxe ? 1 << 18 : BIG);
-	struct twr s = { .op = op, .flags = IBV_SEND_SIGNALED, .len = c.len };
+	struct twr s = {.op = op, .flags = IBV_SEND_SIGNALED, .len = c.len};
 	int i;
 
 	c.odp = odp;
@@ -127,7 +132,7 @@ static void kill_transfer(struct pair *p, enum ibv_wr_opcode op, bool odp)
 	s.raddr = p->bi.addr;
 	s.rkey = p->bi.rkey;
 	for (i = 0; op == IBV_WR_SEND && i < N_BIG / 2; i++)
-		CHECK_ERRNO(side_recv(&p->b, &(struct twr){ .len = s.len }), 0);
+		CHECK_ERRNO(side_recv(&p->b, &(struct twr){.len = s.len}), 0);
 	for (i = 0; i < N_BIG; i++) {
 		s.id = (uint64_t)i;
 		CHECK_ERRNO(ep_send(&p->a, &s), 0);
@@ -140,8 +145,7 @@ static void kill_transfer(struct pair *p, enum ibv_wr_opcode op, bool odp)
 
 static void c_kill_transfer(struct pair *p)
 {
-	static const enum ibv_wr_opcode ops[] = { IBV_WR_RDMA_WRITE, IBV_WR_RDMA_READ,
-						  IBV_WR_SEND };
+	static const enum ibv_wr_opcode ops[] = {IBV_WR_RDMA_WRITE, IBV_WR_RDMA_READ, IBV_WR_SEND};
 	bool have_odp = !tdev()->rxe && (tdev()->odp.general_caps & IBV_ODP_SUPPORT);
 	size_t k;
 
@@ -158,7 +162,7 @@ static void c_kill_transfer(struct pair *p)
 static void c_kill_idle(struct pair *p)
 {
 	struct ep_conf c = kill_conf(65536);
-	struct twr s = { .op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED, .len = 64 };
+	struct twr s = {.op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED, .len = 64};
 	struct ibv_wc wc;
 
 	if (!up_victim(p, &c, &c))
@@ -178,7 +182,7 @@ static void c_kill_idle(struct pair *p)
 static void c_kill_rnr(struct pair *p)
 {
 	struct ep_conf c = kill_conf(65536);
-	struct twr s = { .op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED, .len = 64 };
+	struct twr s = {.op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED, .len = 64};
 	struct ibv_wc wc;
 
 	if (!up_victim(p, &c, &c))
@@ -196,7 +200,7 @@ static void c_kill_rnr(struct pair *p)
  * (locks of our queues among it) must not stop us. */
 static void c_kill_sender(struct pair *p)
 {
-	struct hook_msg m = { .what = 0 };
+	struct hook_msg m = {.what = 0};
 	struct ep_conf c = kill_conf(65536);
 	struct ibv_wc wc[MAX_WC];
 	uint64_t t0;
@@ -211,7 +215,7 @@ static void c_kill_sender(struct pair *p)
 		m.v[2] = round & 1 ? IBV_WR_SEND : IBV_WR_RDMA_WRITE;
 		m.v[3] = round & 2 ? 60000 : 8;
 		for (i = 0; i < 32; i++)
-			CHECK_ERRNO(ep_recv(&p->a, &(struct twr){ .id = 1, .len = 65536 }), 0);
+			CHECK_ERRNO(ep_recv(&p->a, &(struct twr){.id = 1, .len = 65536}), 0);
 		side_hook_begin(&p->b, &m);
 		/* feed receives for a moment, then kill it in full flight */
 		t0 = now_ms();
@@ -219,14 +223,15 @@ static void c_kill_sender(struct pair *p)
 			n = ep_poll(p->a.rcq, wc, 8, 1);
 			for (i = 0; i < n; i++) {
 				CHECK_STATUS(wc[i].status, IBV_WC_SUCCESS);
-				CHECK_ERRNO(ep_recv(&p->a, &(struct twr){ .id = 1, .len = 65536 }), 0);
+				CHECK_ERRNO(ep_recv(&p->a, &(struct twr){.id = 1, .len = 65536}),
+					    0);
 			}
 		}
 		side_kill(&p->b, SIGKILL);
 		CHECK_INT(ep_state(&p->a), IBV_QPS_RTS); /* the responder knows nothing */
 		while (ep_poll(p->a.rcq, wc, MAX_WC, 5) > 0)
 			;
-		for (i = 0; i < 100 && !ep_recv(&p->a, &(struct twr){ .id = 1, .len = 8 }); i++)
+		for (i = 0; i < 100 && !ep_recv(&p->a, &(struct twr){.id = 1, .len = 8}); i++)
 			;
 		CHECK_ERRNO(ep_modify(&p->a, IBV_QPS_ERR), 0);
 		CHECK_INT(ep_poll(p->a.rcq, wc, 32, LONG_MS), 32);
@@ -253,7 +258,7 @@ static void c_exit(struct pair *p)
 static void c_stopped(struct pair *p)
 {
 	struct ep_conf c = kill_conf(1 << 20);
-	struct twr s = { .op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED, .len = 1 << 20 };
+	struct twr s = {.op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED, .len = 1 << 20};
 	struct ibv_wc wc;
 	uint64_t sum;
 	int odp;
@@ -269,7 +274,7 @@ static void c_stopped(struct pair *p)
 		s.rkey = p->bi.rkey;
 		fill_bytes(p->a.buf, c.len, 5);
 		sum = sum_bytes(p->a.buf, c.len);
-		CHECK_ERRNO(side_recv(&p->b, &(struct twr){ .id = 9, .len = c.len }), 0);
+		CHECK_ERRNO(side_recv(&p->b, &(struct twr){.id = 9, .len = c.len}), 0);
 		kill(p->b.pid, SIGSTOP);
 		s.op = IBV_WR_RDMA_WRITE;
 		CHECK_ERRNO(ep_send(&p->a, &s), 0);
@@ -297,12 +302,12 @@ static void c_stopped(struct pair *p)
 }
 
 static const struct tcase cases[] = {
-	{ "killed in a transfer", c_kill_transfer, HERE },
-	{ "killed when idle", c_kill_idle, HERE },
-	{ "killed while a send waits", c_kill_rnr, HERE },
-	{ "killed while it sends", c_kill_sender, HERE },
-	{ "exit without destroying", c_exit, HERE },
-	{ "stopped", c_stopped, HERE },
+	{"killed in a transfer", c_kill_transfer, HERE},
+	{"killed when idle", c_kill_idle, HERE},
+	{"killed while a send waits", c_kill_rnr, HERE},
+	{"killed while it sends", c_kill_sender, HERE},
+	{"exit without destroying", c_exit, HERE},
+	{"stopped", c_stopped, HERE},
 };
 
 int main(int argc, char **argv)

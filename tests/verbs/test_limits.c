@@ -2,14 +2,14 @@
 /* Queues that are full, lists that are too long, sizes over the device's limits. */
 #include "harness.h"
 
-static const struct twr write8 = { .op = IBV_WR_RDMA_WRITE, .len = 8 };
+static const struct twr write8 = {.op = IBV_WR_RDMA_WRITE, .len = 8};
 
 /* The queue holds what was asked for, and says ENOMEM at the first one more. */
 static void c_sq_full(struct pair *p)
 {
 	struct ep_conf c = RC_CONF;
-	struct twr s = { .op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED, .len = 8 };
-	struct twr r = { .len = 8 };
+	struct twr s = {.op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED, .len = 8};
+	struct twr r = {.len = 8};
 	struct ibv_wc wc;
 	int i, n = 0, err = 0;
 
@@ -67,7 +67,7 @@ static void c_rq_full(struct pair *p)
 {
 	struct ep_conf c = RC_CONF;
 	struct ibv_recv_wr wr[3], *bad = NULL;
-	struct twr r = { .len = 8 };
+	struct twr r = {.len = 8};
 	int n = 0, err = 0;
 
 	c.cap.max_recv_wr = 5;
@@ -97,8 +97,8 @@ static void c_rq_full(struct pair *p)
 static void c_srq_full(struct pair *p)
 {
 	struct ep_conf c = RC_CONF;
-	struct twr r = { .len = 8 };
-	struct ibv_recv_wr *bad, wr = { .wr_id = 1 };
+	struct twr r = {.len = 8};
+	struct ibv_recv_wr *bad, wr = {.wr_id = 1};
 	int n = 0, err = 0;
 
 	c.srq_wr = 5;
@@ -157,7 +157,7 @@ static void c_bad_wr(struct pair *p)
 		REQUIRE(pair_up(p, &c, &c));
 		REQUIRE(ibv_query_qp(p->a.qp, &attr, IBV_QP_CAP, &init) == 0);
 		for (i = 0; i < 256; i++)
-			sge[i] = (struct ibv_sge){ (uintptr_t)p->a.buf, 8, p->a.mr->lkey };
+			sge[i] = (struct ibv_sge){(uintptr_t)p->a.buf, 8, p->a.mr->lkey};
 		memset(wr, 0, sizeof(wr));
 		for (i = 0; i < 4; i++) {
 			wr[i].sg_list = sge;
@@ -223,8 +223,8 @@ static void c_inline(struct pair *p)
 			len = init.cap.max_inline_data;
 		fill_bytes(data, len, len);
 		sum = sum_bytes(data, len);
-		sge[0] = (struct ibv_sge){ (uintptr_t)data, len / 3, 0 };
-		sge[1] = (struct ibv_sge){ (uintptr_t)data + len / 3, len - len / 3, 0xbad };
+		sge[0] = (struct ibv_sge){(uintptr_t)data, len / 3, 0};
+		sge[1] = (struct ibv_sge){(uintptr_t)data + len / 3, len - len / 3, 0xbad};
 		memset(&wr, 0, sizeof(wr));
 		wr.wr_id = len;
 		wr.sg_list = sge;
@@ -247,8 +247,8 @@ static void c_inline(struct pair *p)
 static void expect_no_qp(struct ep *ep, const struct ibv_qp_cap *cap, enum ibv_qp_type type,
 			 const char *what)
 {
-	struct ibv_qp_init_attr a = { .send_cq = ep->scq, .recv_cq = ep->rcq, .cap = *cap,
-				      .qp_type = type };
+	struct ibv_qp_init_attr a = {
+		.send_cq = ep->scq, .recv_cq = ep->rcq, .cap = *cap, .qp_type = type};
 	struct ibv_qp *qp;
 
 	t_note("%s", what);
@@ -263,7 +263,7 @@ static void expect_no_qp(struct ep *ep, const struct ibv_qp_cap *cap, enum ibv_q
 static void c_create_qp(struct pair *p)
 {
 	const struct ibv_device_attr *d = &tdev()->attr;
-	struct ibv_qp_cap cap = { 1, 1, 1, 1, 0 }, c2;
+	struct ibv_qp_cap cap = {1, 1, 1, 1, 0}, c2;
 	struct ep_conf c = RC_CONF;
 
 	REQUIRE(ep_open(&p->a, &c) == 0);
@@ -292,7 +292,7 @@ static void c_create_qp(struct pair *p)
 static void c_create_qp_bad(struct pair *p)
 {
 	struct ep_conf c = RC_CONF;
-	struct ibv_qp_init_attr a = { .cap = { 1, 1, 1, 1, 0 }, .qp_type = (enum ibv_qp_type)200 };
+	struct ibv_qp_init_attr a = {.cap = {1, 1, 1, 1, 0}, .qp_type = (enum ibv_qp_type)200};
 
 	REQUIRE(ep_open(&p->a, &c) == 0);
 	a.send_cq = p->a.scq;
@@ -321,7 +321,7 @@ static void c_at_limits(struct pair *p)
 	REQUIRE(pair_up(p, &c, &c));
 	s.nsge = d->max_sge < MAX_TSGE ? d->max_sge : MAX_TSGE;
 	for (i = 0; i < s.nsge; i++)
-		s.sge[i] = (struct ibv_sge){ (uint64_t)i * 8, 8, 0 };
+		s.sge[i] = (struct ibv_sge){(uint64_t)i * 8, 8, 0};
 	s.flags = IBV_SEND_SIGNALED;
 	s.raddr = p->bi.addr;
 	s.rkey = p->bi.rkey;
@@ -358,7 +358,7 @@ static void c_create_cq(struct pair *p)
 
 static void c_create_srq(struct pair *p)
 {
-	struct ibv_srq_init_attr a = { .attr = { .max_wr = 8, .max_sge = 1 } };
+	struct ibv_srq_init_attr a = {.attr = {.max_wr = 8, .max_sge = 1}};
 	struct ep_conf c = RC_CONF;
 	struct ibv_srq *srq;
 
@@ -409,19 +409,19 @@ static void c_reg_mr(struct pair *p)
 }
 
 static const struct tcase cases[] = {
-	{ "send queue full", c_sq_full, BOTH },
-	{ "unsignalled rounds", c_sq_unsignaled, BOTH },
-	{ "receive queue full", c_rq_full, HERE },
-	{ "SRQ full", c_srq_full, HERE },
-	{ "bad_wr names the right one", c_bad_wr, HERE },
-	{ "too many SGEs in a receive", c_recv_many_sge, HERE },
-	{ "inline data", c_inline, BOTH },
-	{ "create_qp over limits", c_create_qp, HERE },
-	{ "create_qp of no type", c_create_qp_bad, HERE },
-	{ "at the limits", c_at_limits, BOTH },
-	{ "create_cq", c_create_cq, HERE },
-	{ "create_srq", c_create_srq, HERE },
-	{ "reg_mr", c_reg_mr, HERE },
+	{"send queue full", c_sq_full, BOTH},
+	{"unsignalled rounds", c_sq_unsignaled, BOTH},
+	{"receive queue full", c_rq_full, HERE},
+	{"SRQ full", c_srq_full, HERE},
+	{"bad_wr names the right one", c_bad_wr, HERE},
+	{"too many SGEs in a receive", c_recv_many_sge, HERE},
+	{"inline data", c_inline, BOTH},
+	{"create_qp over limits", c_create_qp, HERE},
+	{"create_qp of no type", c_create_qp_bad, HERE},
+	{"at the limits", c_at_limits, BOTH},
+	{"create_cq", c_create_cq, HERE},
+	{"create_srq", c_create_srq, HERE},
+	{"reg_mr", c_reg_mr, HERE},
 };
 
 int main(int argc, char **argv)

@@ -34,7 +34,7 @@ static bool on_demand(void)
 static void exercise(struct pair *p, const struct mem *m, bool odp)
 {
 	int access = m->read_only ? IBV_ACCESS_REMOTE_READ : ALL_ACCESS, round;
-	struct twr s = { .id = 1, .flags = IBV_SEND_SIGNALED, .len = (uint32_t)m->len };
+	struct twr s = {.id = 1, .flags = IBV_SEND_SIGNALED, .len = (uint32_t)m->len};
 	uint64_t before, after;
 	struct ibv_wc wc;
 	struct ibv_mr *mr;
@@ -113,7 +113,7 @@ static void inside(struct mem *m, void *area, size_t offset)
 
 static void c_malloc(struct pair *p)
 {
-	struct mem m = { .len = 0 };
+	struct mem m = {.len = 0};
 	uint8_t *heap = malloc(LEN + 2 * EDGE + 7);
 
 	fill_bytes(heap, LEN + 2 * EDGE, 3);
@@ -125,7 +125,7 @@ static void c_malloc(struct pair *p)
 /* A few bytes in a page with much else. */
 static void c_malloc_small(struct pair *p)
 {
-	struct mem m = { .len = 200 };
+	struct mem m = {.len = 200};
 	uint8_t *heap = malloc(200 + 2 * EDGE);
 
 	fill_bytes(heap, 200 + 2 * EDGE, 3);
@@ -137,7 +137,7 @@ static void c_malloc_small(struct pair *p)
 static void c_stack(struct pair *p)
 {
 	uint8_t area[LEN + 2 * EDGE + 11];
-	struct mem m = { .len = 0 };
+	struct mem m = {.len = 0};
 
 	fill_bytes(area, sizeof(area), 4);
 	inside(&m, area, EDGE + 5);
@@ -159,12 +159,12 @@ static void c_thread_stack(struct pair *p)
 }
 
 static uint8_t bss[LEN + 2 * EDGE + 100];
-static uint8_t data[LEN + 2 * EDGE + 100] = { 1, 2, 3 };
-static const uint8_t rodata[LEN + 2 * EDGE + 100] = { 9, 8, 7 };
+static uint8_t data[LEN + 2 * EDGE + 100] = {1, 2, 3};
+static const uint8_t rodata[LEN + 2 * EDGE + 100] = {9, 8, 7};
 
 static void c_bss(struct pair *p)
 {
-	struct mem m = { .len = 0 };
+	struct mem m = {.len = 0};
 
 	inside(&m, bss, EDGE + 50);
 	with(p, &m);
@@ -172,7 +172,7 @@ static void c_bss(struct pair *p)
 
 static void c_data(struct pair *p)
 {
-	struct mem m = { .len = 0 };
+	struct mem m = {.len = 0};
 
 	inside(&m, data, EDGE + 50);
 	with(p, &m);
@@ -180,7 +180,7 @@ static void c_data(struct pair *p)
 
 static void c_rodata(struct pair *p)
 {
-	struct mem m = { .read_only = true };
+	struct mem m = {.read_only = true};
 
 	inside(&m, (void *)(uintptr_t)rodata, EDGE);
 	with(p, &m);
@@ -188,7 +188,7 @@ static void c_rodata(struct pair *p)
 
 static void mapped(struct pair *p, int prot, int flags, int fd, bool touch)
 {
-	struct mem m = { .len = 0, .read_only = !(prot & PROT_WRITE) };
+	struct mem m = {.len = 0, .read_only = !(prot & PROT_WRITE)};
 	size_t len = 8 * PAGE;
 	uint8_t *map = mmap(NULL, len, prot, flags, fd, 0);
 
@@ -274,7 +274,7 @@ static void c_file_read_only(struct pair *p)
 static void c_hugetlb(struct pair *p)
 {
 	size_t huge = 2 << 20;
-	struct mem m = { .len = 0 };
+	struct mem m = {.len = 0};
 	uint8_t *map = mmap(NULL, huge, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
 
@@ -289,9 +289,10 @@ static void c_hugetlb(struct pair *p)
 static void c_transparent_huge(struct pair *p)
 {
 	size_t huge = 2 << 20;
-	struct mem m = { .len = 0 };
-	uint8_t *map = mmap(NULL, 3 * huge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-			    -1, 0), *aligned;
+	struct mem m = {.len = 0};
+	uint8_t *map = mmap(NULL, 3 * huge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+			    0),
+		*aligned;
 
 	REQUIRE(map != MAP_FAILED);
 	aligned = (uint8_t *)(((uintptr_t)map + huge - 1) & ~(huge - 1));
@@ -305,10 +306,10 @@ static void c_transparent_huge(struct pair *p)
 /* Mappings side by side, of different kinds, under one region. */
 static void c_patchwork(struct pair *p)
 {
-	struct mem m = { .len = 0 };
+	struct mem m = {.len = 0};
 	int fd = memfd_create("test", MFD_CLOEXEC);
-	uint8_t *map = mmap(NULL, 8 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-			    -1, 0);
+	uint8_t *map =
+		mmap(NULL, 8 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	REQUIRE(fd >= 0 && !ftruncate(fd, 8 * PAGE) && map != MAP_FAILED);
 	REQUIRE(mmap(map + PAGE, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) !=
@@ -326,8 +327,8 @@ static void c_patchwork(struct pair *p)
 static void c_overlap(struct pair *p)
 {
 	struct ep_conf c = RC_CONF;
-	struct twr s = { .id = 1, .flags = IBV_SEND_SIGNALED, .op = IBV_WR_RDMA_WRITE };
-	struct ibv_mr *mr[4] = { NULL };
+	struct twr s = {.id = 1, .flags = IBV_SEND_SIGNALED, .op = IBV_WR_RDMA_WRITE};
+	struct ibv_mr *mr[4] = {NULL};
 	struct ibv_wc wc;
 	uint8_t *map;
 	int round, i, k, kind;
@@ -368,27 +369,27 @@ static void c_overlap(struct pair *p)
 }
 
 static const struct tcase cases[] = {
-	{ "malloc", c_malloc, BOTH },
-	{ "malloc, few bytes", c_malloc_small, BOTH },
-	{ "stack", c_stack, BOTH },
-	{ "a thread's stack", c_thread_stack, BOTH },
-	{ "uninitialised data", c_bss, BOTH },
-	{ "initialised data", c_data, BOTH },
-	{ "constants", c_rodata, BOTH },
-	{ "anonymous", c_anon, BOTH },
-	{ "anonymous, never touched", c_anon_fresh, BOTH },
-	{ "anonymous, shared", c_anon_shared, BOTH },
-	{ "anonymous, read-only", c_anon_read_only, BOTH },
-	{ "memfd", c_memfd, BOTH },
-	{ "memfd, private", c_memfd_private, BOTH },
-	{ "memfd, private, never touched", c_memfd_private_fresh, BOTH },
-	{ "memfd, read-only", c_memfd_read_only, BOTH },
-	{ "file, private", c_file_private, BOTH },
-	{ "file, read-only", c_file_read_only, BOTH },
-	{ "huge pages", c_hugetlb, BOTH },
-	{ "transparent huge pages", c_transparent_huge, BOTH },
-	{ "several mappings", c_patchwork, BOTH },
-	{ "overlapping regions", c_overlap, BOTH },
+	{"malloc", c_malloc, BOTH},
+	{"malloc, few bytes", c_malloc_small, BOTH},
+	{"stack", c_stack, BOTH},
+	{"a thread's stack", c_thread_stack, BOTH},
+	{"uninitialised data", c_bss, BOTH},
+	{"initialised data", c_data, BOTH},
+	{"constants", c_rodata, BOTH},
+	{"anonymous", c_anon, BOTH},
+	{"anonymous, never touched", c_anon_fresh, BOTH},
+	{"anonymous, shared", c_anon_shared, BOTH},
+	{"anonymous, read-only", c_anon_read_only, BOTH},
+	{"memfd", c_memfd, BOTH},
+	{"memfd, private", c_memfd_private, BOTH},
+	{"memfd, private, never touched", c_memfd_private_fresh, BOTH},
+	{"memfd, read-only", c_memfd_read_only, BOTH},
+	{"file, private", c_file_private, BOTH},
+	{"file, read-only", c_file_read_only, BOTH},
+	{"huge pages", c_hugetlb, BOTH},
+	{"transparent huge pages", c_transparent_huge, BOTH},
+	{"several mappings", c_patchwork, BOTH},
+	{"overlapping regions", c_overlap, BOTH},
 };
 
 int main(int argc, char **argv)

@@ -12,9 +12,9 @@
 #define N 6
 
 enum { PEER_DESTROY, PEER_ERR, PEER_RESET, PEER_DEREG, OWN_ERR, OWN_RESET, OWN_DEREG, N_ACTS };
-static const char *const act_name[] = { "peer QP destroyed", "peer to ERR", "peer to RESET",
-					"peer MR deregistered", "own QP to ERR",
-					"own QP to RESET", "own MR deregistered" };
+static const char *const act_name[] = {"peer QP destroyed",    "peer to ERR",   "peer to RESET",
+				       "peer MR deregistered", "own QP to ERR", "own QP to RESET",
+				       "own MR deregistered"};
 
 static int completed, acts; /* to see that it is midway at all */
 
@@ -108,7 +108,7 @@ static void check_end(struct pair *p, int act)
 
 static void one(struct pair *p, const struct ep_conf *c, enum ibv_wr_opcode op, int act)
 {
-	struct twr s = { .op = op, .flags = IBV_SEND_SIGNALED };
+	struct twr s = {.op = op, .flags = IBV_SEND_SIGNALED};
 	uint64_t start = now_ms();
 	int i;
 
@@ -119,7 +119,7 @@ static void one(struct pair *p, const struct ep_conf *c, enum ibv_wr_opcode op, 
 	s.rkey = p->bi.rkey;
 	for (i = 0; i < N; i++)
 		if (op == IBV_WR_SEND)
-			CHECK_ERRNO(side_recv(&p->b, &(struct twr){ .id = 1, .len = c->len }), 0);
+			CHECK_ERRNO(side_recv(&p->b, &(struct twr){.id = 1, .len = c->len}), 0);
 	for (i = 0; i < N; i++) {
 		s.id = (uint64_t)i;
 		CHECK_ERRNO(ep_send(&p->a, &s), 0);
@@ -133,8 +133,7 @@ static void one(struct pair *p, const struct ep_conf *c, enum ibv_wr_opcode op, 
 
 static void all(struct pair *p, bool odp)
 {
-	static const enum ibv_wr_opcode ops[] = { IBV_WR_RDMA_WRITE, IBV_WR_RDMA_READ,
-						  IBV_WR_SEND };
+	static const enum ibv_wr_opcode ops[] = {IBV_WR_RDMA_WRITE, IBV_WR_RDMA_READ, IBV_WR_SEND};
 	struct ep_conf c = big_conf(odp);
 	size_t i;
 	int act;
@@ -168,7 +167,7 @@ static void c_odp(struct pair *p)
 static void c_destroy(struct pair *p)
 {
 	struct ep_conf c = big_conf(false);
-	struct twr s = { .op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED };
+	struct twr s = {.op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED};
 	int round, i;
 
 	for (round = 0; round < 5 && !t_failures(); round++) {
@@ -186,7 +185,7 @@ static void c_destroy(struct pair *p)
 static void c_both(struct pair *p)
 {
 	struct ep_conf c = big_conf(false);
-	struct twr s = { .op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED };
+	struct twr s = {.op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED};
 	int round, i;
 
 	for (round = 0; round < 5 && !t_failures(); round++) {
@@ -205,10 +204,10 @@ static void c_both(struct pair *p)
 }
 
 static const struct tcase cases[] = {
-	{ "pinned", c_pinned, BOTH },
-	{ "on demand", c_odp, BOTH },
-	{ "destroyed in flight", c_destroy, BOTH },
-	{ "both destroyed in flight", c_both, BOTH },
+	{"pinned", c_pinned, BOTH},
+	{"on demand", c_odp, BOTH},
+	{"destroyed in flight", c_destroy, BOTH},
+	{"both destroyed in flight", c_both, BOTH},
 };
 
 int main(int argc, char **argv)

@@ -40,7 +40,7 @@ static struct ep_conf many_conf(void)
 static int many_open(unsigned int me, struct many_info *info)
 {
 	struct ep_conf c = many_conf();
-	struct ibv_qp_init_attr a = { .qp_type = IBV_QPT_RC };
+	struct ibv_qp_init_attr a = {.qp_type = IBV_QPT_RC};
 	int i, err = ep_open(&many.ep, &c);
 
 	if (err)
@@ -112,7 +112,7 @@ static int round_post(int round)
 
 	for (i = 0; i < QPS; i++) {
 		one.qp = many.qp[i];
-		r = (struct twr){ .id = (uint64_t)i, .off = (uint64_t)i * SLOT, .len = SLOT };
+		r = (struct twr){.id = (uint64_t)i, .off = (uint64_t)i * SLOT, .len = SLOT};
 		err = ep_recv(&one, &r);
 		if (err)
 			return err;
@@ -122,9 +122,11 @@ static int round_post(int round)
 		const struct many_info *to = &many.all[i / PER];
 
 		one.qp = many.qp[i];
-		s = (struct twr){ .id = (uint64_t)i, .flags = IBV_SEND_SIGNALED,
-				  .off = (uint64_t)(QPS + i) * SLOT,
-				  .len = len_of(many.me, i, round), .imm = (uint32_t)i };
+		s = (struct twr){.id = (uint64_t)i,
+				 .flags = IBV_SEND_SIGNALED,
+				 .off = (uint64_t)(QPS + i) * SLOT,
+				 .len = len_of(many.me, i, round),
+				 .imm = (uint32_t)i};
 		fill_bytes(many.ep.buf + s.off, s.len, seed_of(many.me, i, round));
 		s.op = (i + round) & 1 ? IBV_WR_SEND_WITH_IMM : IBV_WR_RDMA_WRITE_WITH_IMM;
 		s.raddr = to->addr + (uint64_t)at * SLOT;
@@ -255,7 +257,7 @@ static void c_all_to_all(struct pair *p)
 static void c_churn(struct pair *p)
 {
 	struct ep_conf c = RC_CONF;
-	struct twr s = { .id = 1, .op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED, .len = 100 };
+	struct twr s = {.id = 1, .op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED, .len = 100};
 	struct ibv_wc wc;
 	int i;
 
@@ -274,8 +276,8 @@ static void c_churn(struct pair *p)
 }
 
 static const struct tcase cases[] = {
-	{ "all to all", c_all_to_all, HERE },
-	{ "churn", c_churn, BOTH },
+	{"all to all", c_all_to_all, HERE},
+	{"churn", c_churn, BOTH},
 };
 
 int main(int argc, char **argv)

@@ -2,9 +2,9 @@
 /* Receiver not ready, and peers that do not answer. */
 #include "harness.h"
 
-static const struct twr send64 = { .id = 1, .op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED,
-				   .len = 64 };
-static const struct twr recv64 = { .id = 50, .len = 64 };
+static const struct twr send64 = {
+	.id = 1, .op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED, .len = 64};
+static const struct twr recv64 = {.id = 50, .len = 64};
 
 static void check_fails(struct pair *p, enum ibv_wc_status status, unsigned int max_ms)
 {
@@ -146,7 +146,7 @@ static void c_order(struct pair *p)
 static void c_write_imm(struct pair *p)
 {
 	struct ep_conf c = RC_CONF;
-	struct twr s = send64, r = { .id = 50 };
+	struct twr s = send64, r = {.id = 50};
 	struct ibv_wc wc;
 
 	REQUIRE(pair_up(p, &c, &c));
@@ -246,9 +246,9 @@ static void silent_up(struct pair *p, const struct ep_conf *c, int how)
 
 static void c_silent(struct pair *p)
 {
-	static const char *const name[] = { "in INIT", "in ERR", "in RESET", "destroyed" };
-	static const enum ibv_wr_opcode ops[] = { IBV_WR_SEND, IBV_WR_RDMA_WRITE, IBV_WR_RDMA_READ,
-						  IBV_WR_ATOMIC_FETCH_AND_ADD };
+	static const char *const name[] = {"in INIT", "in ERR", "in RESET", "destroyed"};
+	static const enum ibv_wr_opcode ops[] = {IBV_WR_SEND, IBV_WR_RDMA_WRITE, IBV_WR_RDMA_READ,
+						 IBV_WR_ATOMIC_FETCH_AND_ADD};
 	struct ep_conf c = RC_CONF;
 	struct twr s;
 	size_t i;
@@ -400,20 +400,20 @@ static void c_datagram(struct pair *p)
 }
 
 static const struct tcase cases[] = {
-	{ "finite rnr_retry", c_finite, BOTH },
-	{ "min_rnr_timer is waited out", c_finite_waits, BOTH },
-	{ "receive posted later", c_late, BOTH },
-	{ "receive posted later, nobody polls", c_late_idle, BOTH },
-	{ "order is kept", c_order, BOTH },
-	{ "WRITE with immediate waits", c_write_imm, BOTH },
-	{ "SRQ empty", c_srq, BOTH },
-	{ "QP leaves while a send waits", c_leave, BOTH },
-	{ "peer does not answer", c_silent, BOTH },
-	{ "peer reaches RTR later", c_late_rtr, BOTH },
-	{ "peer is connected to another", c_stranger, BOTH },
-	{ "wrong PSN or GID", c_wrong_path, BOTH },
-	{ "no timeout", c_no_timeout, BOTH },
-	{ "datagrams are lost", c_datagram, BOTH },
+	{"finite rnr_retry", c_finite, BOTH},
+	{"min_rnr_timer is waited out", c_finite_waits, BOTH},
+	{"receive posted later", c_late, BOTH},
+	{"receive posted later, nobody polls", c_late_idle, BOTH},
+	{"order is kept", c_order, BOTH},
+	{"WRITE with immediate waits", c_write_imm, BOTH},
+	{"SRQ empty", c_srq, BOTH},
+	{"QP leaves while a send waits", c_leave, BOTH},
+	{"peer does not answer", c_silent, BOTH},
+	{"peer reaches RTR later", c_late_rtr, BOTH},
+	{"peer is connected to another", c_stranger, BOTH},
+	{"wrong PSN or GID", c_wrong_path, BOTH},
+	{"no timeout", c_no_timeout, BOTH},
+	{"datagrams are lost", c_datagram, BOTH},
 };
 
 int main(int argc, char **argv)

@@ -2,8 +2,8 @@
 /* Shared receive queues: several QPs on one, limit and last-WQE events. */
 #include "harness.h"
 
-static const struct twr send64 = { .id = 1, .op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED,
-				   .len = 64 };
+static const struct twr send64 = {
+	.id = 1, .op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED, .len = 64};
 
 static void srq_confs(struct ep_conf *a, struct ep_conf *b)
 {
@@ -17,8 +17,10 @@ static void post(struct pair *p, int n, uint64_t first)
 	int i;
 
 	for (i = 0; i < n; i++)
-		CHECK_ERRNO(side_recv(&p->b, &(struct twr){ .id = first + (uint64_t)i, .len = 64,
-							    .off = (uint64_t)i * 64 }), 0);
+		CHECK_ERRNO(side_recv(&p->b, &(struct twr){.id = first + (uint64_t)i,
+							   .len = 64,
+							   .off = (uint64_t)i * 64}),
+			    0);
 }
 
 static void send_some(struct pair *p, int n)
@@ -86,7 +88,7 @@ static void c_limit(struct pair *p)
 
 static void c_modify(struct pair *p)
 {
-	struct ibv_srq_attr attr = { .srq_limit = 0 };
+	struct ibv_srq_attr attr = {.srq_limit = 0};
 	struct ep_conf c = RC_CONF;
 
 	c.srq_wr = 16;
@@ -162,12 +164,12 @@ static void c_too_long(struct pair *p)
 /* Two QPs of B share its SRQ; one of them dies, the other goes on. */
 static void c_shared(struct pair *p)
 {
-	struct ibv_qp_init_attr qa = { .qp_type = IBV_QPT_RC };
+	struct ibv_qp_init_attr qa = {.qp_type = IBV_QPT_RC};
 	struct ep_conf ca, cb;
-	struct ep a2 = { .ctx = NULL }, b2;
+	struct ep a2 = {.ctx = NULL}, b2;
 	struct ep_info a2i, b2i;
 	struct ibv_wc wc[8];
-	int i, per[2] = { 0, 0 };
+	int i, per[2] = {0, 0};
 
 	srq_confs(&ca, &cb);
 	REQUIRE(pair_up(p, &ca, &cb));
@@ -211,12 +213,12 @@ static void c_shared(struct pair *p)
 }
 
 static const struct tcase cases[] = {
-	{ "in order", c_basic, BOTH },
-	{ "limit event", c_limit, BOTH },
-	{ "modify and query", c_modify, HERE },
-	{ "last WQE event", c_last_wqe, BOTH },
-	{ "message too long", c_too_long, BOTH },
-	{ "two QPs", c_shared, HERE },
+	{"in order", c_basic, BOTH},
+	{"limit event", c_limit, BOTH},
+	{"modify and query", c_modify, HERE},
+	{"last WQE event", c_last_wqe, BOTH},
+	{"message too long", c_too_long, BOTH},
+	{"two QPs", c_shared, HERE},
 };
 
 int main(int argc, char **argv)

@@ -10,28 +10,28 @@ static const struct {
 	int bit;
 	const char *name;
 } attrs[] = {
-	{ IBV_QP_CUR_STATE, "CUR_STATE" },
-	{ IBV_QP_EN_SQD_ASYNC_NOTIFY, "EN_SQD_ASYNC_NOTIFY" },
-	{ IBV_QP_ACCESS_FLAGS, "ACCESS_FLAGS" },
-	{ IBV_QP_PKEY_INDEX, "PKEY_INDEX" },
-	{ IBV_QP_PORT, "PORT" },
-	{ IBV_QP_QKEY, "QKEY" },
-	{ IBV_QP_AV, "AV" },
-	{ IBV_QP_PATH_MTU, "PATH_MTU" },
-	{ IBV_QP_TIMEOUT, "TIMEOUT" },
-	{ IBV_QP_RETRY_CNT, "RETRY_CNT" },
-	{ IBV_QP_RNR_RETRY, "RNR_RETRY" },
-	{ IBV_QP_RQ_PSN, "RQ_PSN" },
-	{ IBV_QP_MAX_QP_RD_ATOMIC, "MAX_QP_RD_ATOMIC" },
-	{ IBV_QP_MIN_RNR_TIMER, "MIN_RNR_TIMER" },
-	{ IBV_QP_SQ_PSN, "SQ_PSN" },
-	{ IBV_QP_MAX_DEST_RD_ATOMIC, "MAX_DEST_RD_ATOMIC" },
-	{ IBV_QP_DEST_QPN, "DEST_QPN" },
+	{IBV_QP_CUR_STATE, "CUR_STATE"},
+	{IBV_QP_EN_SQD_ASYNC_NOTIFY, "EN_SQD_ASYNC_NOTIFY"},
+	{IBV_QP_ACCESS_FLAGS, "ACCESS_FLAGS"},
+	{IBV_QP_PKEY_INDEX, "PKEY_INDEX"},
+	{IBV_QP_PORT, "PORT"},
+	{IBV_QP_QKEY, "QKEY"},
+	{IBV_QP_AV, "AV"},
+	{IBV_QP_PATH_MTU, "PATH_MTU"},
+	{IBV_QP_TIMEOUT, "TIMEOUT"},
+	{IBV_QP_RETRY_CNT, "RETRY_CNT"},
+	{IBV_QP_RNR_RETRY, "RNR_RETRY"},
+	{IBV_QP_RQ_PSN, "RQ_PSN"},
+	{IBV_QP_MAX_QP_RD_ATOMIC, "MAX_QP_RD_ATOMIC"},
+	{IBV_QP_MIN_RNR_TIMER, "MIN_RNR_TIMER"},
+	{IBV_QP_SQ_PSN, "SQ_PSN"},
+	{IBV_QP_MAX_DEST_RD_ATOMIC, "MAX_DEST_RD_ATOMIC"},
+	{IBV_QP_DEST_QPN, "DEST_QPN"},
 };
 
 enum type { UD, UC, RC, N_TYPES };
-static const enum ibv_qp_type types[] = { IBV_QPT_UD, IBV_QPT_UC, IBV_QPT_RC };
-static const char *const type_name[] = { "UD", "UC", "RC" };
+static const enum ibv_qp_type types[] = {IBV_QPT_UD, IBV_QPT_UC, IBV_QPT_RC};
+static const char *const type_name[] = {"UD", "UC", "RC"};
 
 #define ADDRESS (IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN)
 #define INIT_UD (IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_QKEY)
@@ -43,49 +43,57 @@ struct trans {
 };
 
 static const struct trans table[] = {
-	{ IBV_QPS_RESET, IBV_QPS_RESET, { 0 }, { 0 } },
-	{ IBV_QPS_RESET, IBV_QPS_INIT, { INIT_UD, INIT_CONN, INIT_CONN }, { 0 } },
-	{ IBV_QPS_INIT, IBV_QPS_RESET, { 0 }, { 0 } },
-	{ IBV_QPS_INIT, IBV_QPS_ERR, { 0 }, { 0 } },
-	{ IBV_QPS_INIT, IBV_QPS_INIT, { 0 }, { INIT_UD, INIT_CONN, INIT_CONN } },
-	{ IBV_QPS_INIT, IBV_QPS_RTR,
-	  { 0, ADDRESS, ADDRESS | IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER },
-	  { IBV_QP_PKEY_INDEX | IBV_QP_QKEY, IBV_QP_ACCESS_FLAGS | IBV_QP_PKEY_INDEX,
-	    IBV_QP_ACCESS_FLAGS | IBV_QP_PKEY_INDEX } },
-	{ IBV_QPS_RTR, IBV_QPS_RESET, { 0 }, { 0 } },
-	{ IBV_QPS_RTR, IBV_QPS_ERR, { 0 }, { 0 } },
-	{ IBV_QPS_RTR, IBV_QPS_RTS,
-	  { IBV_QP_SQ_PSN, IBV_QP_SQ_PSN,
-	    IBV_QP_SQ_PSN | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY |
-		    IBV_QP_MAX_QP_RD_ATOMIC },
-	  { IBV_QP_CUR_STATE | IBV_QP_QKEY, IBV_QP_CUR_STATE | IBV_QP_ACCESS_FLAGS,
-	    IBV_QP_CUR_STATE | IBV_QP_ACCESS_FLAGS | IBV_QP_MIN_RNR_TIMER } },
-	{ IBV_QPS_RTS, IBV_QPS_RESET, { 0 }, { 0 } },
-	{ IBV_QPS_RTS, IBV_QPS_ERR, { 0 }, { 0 } },
-	{ IBV_QPS_RTS, IBV_QPS_RTS, { 0 },
-	  { IBV_QP_CUR_STATE | IBV_QP_QKEY, IBV_QP_CUR_STATE | IBV_QP_ACCESS_FLAGS,
-	    IBV_QP_CUR_STATE | IBV_QP_ACCESS_FLAGS | IBV_QP_MIN_RNR_TIMER } },
-	{ IBV_QPS_RTS, IBV_QPS_SQD, { 0 },
-	  { IBV_QP_EN_SQD_ASYNC_NOTIFY, IBV_QP_EN_SQD_ASYNC_NOTIFY,
-	    IBV_QP_EN_SQD_ASYNC_NOTIFY } },
-	{ IBV_QPS_SQD, IBV_QPS_RESET, { 0 }, { 0 } },
-	{ IBV_QPS_SQD, IBV_QPS_ERR, { 0 }, { 0 } },
-	{ IBV_QPS_SQD, IBV_QPS_RTS, { 0 },
-	  { IBV_QP_CUR_STATE | IBV_QP_QKEY, IBV_QP_CUR_STATE | IBV_QP_ACCESS_FLAGS,
-	    IBV_QP_CUR_STATE | IBV_QP_ACCESS_FLAGS | IBV_QP_MIN_RNR_TIMER } },
-	{ IBV_QPS_SQD, IBV_QPS_SQD, { 0 },
-	  { IBV_QP_PKEY_INDEX | IBV_QP_QKEY,
-	    IBV_QP_AV | IBV_QP_ACCESS_FLAGS | IBV_QP_PKEY_INDEX,
-	    IBV_QP_PORT | IBV_QP_AV | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY |
-		    IBV_QP_MAX_QP_RD_ATOMIC | IBV_QP_MAX_DEST_RD_ATOMIC |
-		    IBV_QP_ACCESS_FLAGS | IBV_QP_PKEY_INDEX | IBV_QP_MIN_RNR_TIMER } },
-	{ IBV_QPS_ERR, IBV_QPS_RESET, { 0 }, { 0 } },
-	{ IBV_QPS_ERR, IBV_QPS_ERR, { 0 }, { 0 } },
+	{IBV_QPS_RESET, IBV_QPS_RESET, {0}, {0}},
+	{IBV_QPS_RESET, IBV_QPS_INIT, {INIT_UD, INIT_CONN, INIT_CONN}, {0}},
+	{IBV_QPS_INIT, IBV_QPS_RESET, {0}, {0}},
+	{IBV_QPS_INIT, IBV_QPS_ERR, {0}, {0}},
+	{IBV_QPS_INIT, IBV_QPS_INIT, {0}, {INIT_UD, INIT_CONN, INIT_CONN}},
+	{IBV_QPS_INIT,
+	 IBV_QPS_RTR,
+	 {0, ADDRESS, ADDRESS | IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER},
+	 {IBV_QP_PKEY_INDEX | IBV_QP_QKEY, IBV_QP_ACCESS_FLAGS | IBV_QP_PKEY_INDEX,
+	  IBV_QP_ACCESS_FLAGS | IBV_QP_PKEY_INDEX}},
+	{IBV_QPS_RTR, IBV_QPS_RESET, {0}, {0}},
+	{IBV_QPS_RTR, IBV_QPS_ERR, {0}, {0}},
+	{IBV_QPS_RTR,
+	 IBV_QPS_RTS,
+	 {IBV_QP_SQ_PSN, IBV_QP_SQ_PSN,
+	  IBV_QP_SQ_PSN | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY |
+		  IBV_QP_MAX_QP_RD_ATOMIC},
+	 {IBV_QP_CUR_STATE | IBV_QP_QKEY, IBV_QP_CUR_STATE | IBV_QP_ACCESS_FLAGS,
+	  IBV_QP_CUR_STATE | IBV_QP_ACCESS_FLAGS | IBV_QP_MIN_RNR_TIMER}},
+	{IBV_QPS_RTS, IBV_QPS_RESET, {0}, {0}},
+	{IBV_QPS_RTS, IBV_QPS_ERR, {0}, {0}},
+	{IBV_QPS_RTS,
+	 IBV_QPS_RTS,
+	 {0},
+	 {IBV_QP_CUR_STATE | IBV_QP_QKEY, IBV_QP_CUR_STATE | IBV_QP_ACCESS_FLAGS,
+	  IBV_QP_CUR_STATE | IBV_QP_ACCESS_FLAGS | IBV_QP_MIN_RNR_TIMER}},
+	{IBV_QPS_RTS,
+	 IBV_QPS_SQD,
+	 {0},
+	 {IBV_QP_EN_SQD_ASYNC_NOTIFY, IBV_QP_EN_SQD_ASYNC_NOTIFY, IBV_QP_EN_SQD_ASYNC_NOTIFY}},
+	{IBV_QPS_SQD, IBV_QPS_RESET, {0}, {0}},
+	{IBV_QPS_SQD, IBV_QPS_ERR, {0}, {0}},
+	{IBV_QPS_SQD,
+	 IBV_QPS_RTS,
+	 {0},
+	 {IBV_QP_CUR_STATE | IBV_QP_QKEY, IBV_QP_CUR_STATE | IBV_QP_ACCESS_FLAGS,
+	  IBV_QP_CUR_STATE | IBV_QP_ACCESS_FLAGS | IBV_QP_MIN_RNR_TIMER}},
+	{IBV_QPS_SQD,
+	 IBV_QPS_SQD,
+	 {0},
+	 {IBV_QP_PKEY_INDEX | IBV_QP_QKEY, IBV_QP_AV | IBV_QP_ACCESS_FLAGS | IBV_QP_PKEY_INDEX,
+	  IBV_QP_PORT | IBV_QP_AV | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY |
+		  IBV_QP_MAX_QP_RD_ATOMIC | IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_ACCESS_FLAGS |
+		  IBV_QP_PKEY_INDEX | IBV_QP_MIN_RNR_TIMER}},
+	{IBV_QPS_ERR, IBV_QPS_RESET, {0}, {0}},
+	{IBV_QPS_ERR, IBV_QPS_ERR, {0}, {0}},
 };
 
 static const char *state_name(int s)
 {
-	static const char *const names[] = { "RESET", "INIT", "RTR", "RTS", "SQD", "SQE", "ERR" };
+	static const char *const names[] = {"RESET", "INIT", "RTR", "RTS", "SQD", "SQE", "ERR"};
 
 	return s >= 0 && s <= IBV_QPS_ERR ? names[s] : "unknown";
 }
@@ -103,7 +111,7 @@ static const struct trans *trans_find(int from, int to)
 /* Values that are right for any transition. */
 static struct ibv_qp_attr good_attr(struct ep *ep, int from, int to)
 {
-	struct ibv_qp_attr attr = { .cap = ep->conf.cap };
+	struct ibv_qp_attr attr = {.cap = ep->conf.cap};
 	struct ep_info self;
 
 	ep_info(ep, &self);
@@ -131,8 +139,8 @@ static void wait_drained(struct ep *ep)
 
 static bool goto_state(struct ep *ep, enum type type, int state)
 {
-	static const enum ibv_qp_state path[] = { IBV_QPS_RESET, IBV_QPS_INIT, IBV_QPS_RTR,
-						  IBV_QPS_RTS, IBV_QPS_SQD };
+	static const enum ibv_qp_state path[] = {IBV_QPS_RESET, IBV_QPS_INIT, IBV_QPS_RTR,
+						 IBV_QPS_RTS, IBV_QPS_SQD};
 	const struct trans *t;
 	struct ibv_qp_attr attr;
 	size_t i;
@@ -194,12 +202,12 @@ static void try_transition(struct ep *ep, enum type type, int from, int to)
 			       state_name(to), attrs[i].name);
 			try_one(ep, type, from, to, req & ~bit, false);
 		} else if (opt & bit) {
-			t_note("%s %s -> %s with optional %s", type_name[type],
-			       state_name(from), state_name(to), attrs[i].name);
+			t_note("%s %s -> %s with optional %s", type_name[type], state_name(from),
+			       state_name(to), attrs[i].name);
 			try_one(ep, type, from, to, req | bit, true);
 		} else {
-			t_note("%s %s -> %s with foreign %s", type_name[type],
-			       state_name(from), state_name(to), attrs[i].name);
+			t_note("%s %s -> %s with foreign %s", type_name[type], state_name(from),
+			       state_name(to), attrs[i].name);
 			try_one(ep, type, from, to, req | bit, false);
 		}
 	}
@@ -207,8 +215,8 @@ static void try_transition(struct ep *ep, enum type type, int from, int to)
 
 static void all_transitions(struct pair *p, enum type type)
 {
-	static const int states[] = { IBV_QPS_RESET, IBV_QPS_INIT, IBV_QPS_RTR, IBV_QPS_RTS,
-				      IBV_QPS_SQD, IBV_QPS_ERR };
+	static const int states[] = {IBV_QPS_RESET, IBV_QPS_INIT, IBV_QPS_RTR,
+				     IBV_QPS_RTS,   IBV_QPS_SQD,  IBV_QPS_ERR};
 	struct ep_conf c = RC_CONF;
 	size_t i;
 	int to;
@@ -294,7 +302,8 @@ static void c_query(struct pair *p)
 	set.min_rnr_timer = 3;
 	set.qp_access_flags = IBV_ACCESS_REMOTE_ATOMIC;
 	CHECK_ERRNO(ibv_modify_qp(p->a.qp, &set,
-				  IBV_QP_STATE | IBV_QP_MIN_RNR_TIMER | IBV_QP_ACCESS_FLAGS), 0);
+				  IBV_QP_STATE | IBV_QP_MIN_RNR_TIMER | IBV_QP_ACCESS_FLAGS),
+		    0);
 	REQUIRE(ibv_query_qp(p->a.qp, &got, mask, &init) == 0);
 	CHECK_INT(got.min_rnr_timer, 3);
 	CHECK_INT(got.qp_access_flags, IBV_ACCESS_REMOTE_ATOMIC);
@@ -377,9 +386,9 @@ static void c_values(struct pair *p)
 /* What may be posted where. */
 static void c_post(struct pair *p)
 {
-	static const int states[] = { IBV_QPS_RESET, IBV_QPS_INIT, IBV_QPS_RTR };
-	const struct twr s = { .id = 1, .op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED, .len = 8 };
-	const struct twr r = { .id = 2, .len = 8 };
+	static const int states[] = {IBV_QPS_RESET, IBV_QPS_INIT, IBV_QPS_RTR};
+	const struct twr s = {.id = 1, .op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED, .len = 8};
+	const struct twr r = {.id = 2, .len = 8};
 	struct ep_conf c = RC_CONF;
 	struct ibv_wc wc;
 	size_t i;
@@ -397,8 +406,7 @@ static void c_post(struct pair *p)
 			CHECK_ERRNO(ep_rtr(&p->a, &self), 0); /* the AH for UD */
 			REQUIRE(goto_state(&p->a, (enum type)type, states[i]));
 			CHECK_ERRNO(ep_send(&p->a, &s), EINVAL);
-			CHECK_ERRNO(ep_recv(&p->a, &r),
-				    states[i] == IBV_QPS_RESET ? EINVAL : 0);
+			CHECK_ERRNO(ep_recv(&p->a, &r), states[i] == IBV_QPS_RESET ? EINVAL : 0);
 		}
 		/* in ERR both are taken and flushed */
 		REQUIRE(goto_state(&p->a, (enum type)type, IBV_QPS_ERR));
@@ -421,7 +429,7 @@ static void c_post(struct pair *p)
 static void c_flush(struct pair *p)
 {
 	struct ep_conf c = RC_CONF;
-	struct twr s = { .op = IBV_WR_SEND, .len = 8 }, r = { .len = 8 };
+	struct twr s = {.op = IBV_WR_SEND, .len = 8}, r = {.len = 8};
 	struct ibv_wc wc[16];
 	int i;
 
@@ -429,7 +437,7 @@ static void c_flush(struct pair *p)
 	for (i = 0; i < 8; i++) {
 		s.id = 100 + (uint64_t)i;
 		s.flags = i & 1 ? IBV_SEND_SIGNALED : 0; /* errors are always signalled */
-		CHECK_ERRNO(ep_send(&p->a, &s), 0); /* waits: no receive at B */
+		CHECK_ERRNO(ep_send(&p->a, &s), 0);      /* waits: no receive at B */
 		r.id = 200 + (uint64_t)i;
 		CHECK_ERRNO(ep_recv(&p->a, &r), 0);
 	}
@@ -453,8 +461,8 @@ static void c_flush(struct pair *p)
 static void c_reset_clears(struct pair *p)
 {
 	struct ep_conf c = RC_CONF;
-	struct twr r = { .len = 8 }, s = { .id = 7, .op = IBV_WR_SEND,
-					   .flags = IBV_SEND_SIGNALED, .len = 8 };
+	struct twr r = {.len = 8},
+		   s = {.id = 7, .op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED, .len = 8};
 	struct ibv_wc wc;
 	int i;
 
@@ -488,7 +496,7 @@ static void c_reset_clears(struct pair *p)
 static void c_sqd(struct pair *p)
 {
 	struct ep_conf c = RC_CONF;
-	struct twr s = { .id = 1, .op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED, .len = 8 };
+	struct twr s = {.id = 1, .op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED, .len = 8};
 	struct ibv_wc wc;
 
 	REQUIRE(pair_up(p, &c, &c));
@@ -511,17 +519,12 @@ static void c_sqd(struct pair *p)
 }
 
 static const struct tcase cases[] = {
-	{ "RC transitions", c_rc, HERE },
-	{ "UC transitions", c_uc, HERE },
-	{ "UD transitions", c_ud, HERE },
-	{ "query returns what was set", c_query, HERE },
-	{ "query UD", c_query_ud, HERE },
-	{ "cur_qp_state", c_cur_state, HERE },
-	{ "values out of range", c_values, HERE },
-	{ "posting in each state", c_post, HERE },
-	{ "ERR flushes in order", c_flush, BOTH },
-	{ "RESET clears", c_reset_clears, BOTH },
-	{ "SQD holds sends back", c_sqd, BOTH },
+	{"RC transitions", c_rc, HERE},          {"UC transitions", c_uc, HERE},
+	{"UD transitions", c_ud, HERE},          {"query returns what was set", c_query, HERE},
+	{"query UD", c_query_ud, HERE},          {"cur_qp_state", c_cur_state, HERE},
+	{"values out of range", c_values, HERE}, {"posting in each state", c_post, HERE},
+	{"ERR flushes in order", c_flush, BOTH}, {"RESET clears", c_reset_clears, BOTH},
+	{"SQD holds sends back", c_sqd, BOTH},
 };
 
 int main(int argc, char **argv)

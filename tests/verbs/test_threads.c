@@ -27,7 +27,7 @@ static void run(struct pair *p, void *(*fn)(void *), _Atomic int *left)
 	int i;
 
 	for (i = 0; i < THREADS; i++) {
-		jobs[i] = (struct job){ p, i, 0, left };
+		jobs[i] = (struct job){p, i, 0, left};
 		if (pthread_create(&threads[i], NULL, fn, &jobs[i]))
 			abort();
 	}
@@ -42,8 +42,10 @@ static void *post_and_poll(void *arg)
 {
 	struct job *j = arg;
 	struct pair *p = j->p;
-	struct twr s = { .op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED,
-			 .off = (uint64_t)j->nr * 256, .len = 200 };
+	struct twr s = {.op = IBV_WR_RDMA_WRITE,
+			.flags = IBV_SEND_SIGNALED,
+			.off = (uint64_t)j->nr * 256,
+			.len = 200};
 	uint64_t end = now_ms() + LONG_MS;
 	struct ibv_wc wc[4];
 	int i, n, k, err;
@@ -99,8 +101,8 @@ static void *reg_loop(void *arg)
 	for (i = 0; i < rounds() / 10; i++) {
 		mem = aligned_alloc(4096, 3 * 4096);
 		memset(mem, j->nr * 16 + (i & 15), 3 * 4096);
-		mr = ibv_reg_mr(p->a.pd, mem + 100, 2 * 4096, ALL_ACCESS |
-				(i & 1 && !tdev()->rxe ? IBV_ACCESS_ON_DEMAND : 0));
+		mr = ibv_reg_mr(p->a.pd, mem + 100, 2 * 4096,
+				ALL_ACCESS | (i & 1 && !tdev()->rxe ? IBV_ACCESS_ON_DEMAND : 0));
 		if (!mr) {
 			j->bad++;
 			free(mem);
@@ -158,7 +160,7 @@ static void *pair_loop(void *arg)
 	struct ep_info ai, bi;
 	struct ep a, b;
 	struct ibv_wc wc;
-	struct twr s = { .op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED, .len = 3000 };
+	struct twr s = {.op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED, .len = 3000};
 	int i;
 
 	j->bad += ep_open(&a, &c) || ep_open(&b, &c);
@@ -170,7 +172,7 @@ static void *pair_loop(void *arg)
 	j->bad += ep_init(&b) || ep_rtr(&b, &ai) || ep_rts(&b);
 	for (i = 0; i < rounds() / 4 && !j->bad; i++) {
 		fill_bytes(a.buf, 3000, (uint64_t)i * THREADS + (uint64_t)j->nr);
-		j->bad += ep_recv(&b, &(struct twr){ .id = 3, .off = 77, .len = 3000 });
+		j->bad += ep_recv(&b, &(struct twr){.id = 3, .off = 77, .len = 3000});
 		j->bad += ep_send(&a, &s);
 		j->bad += ep_poll(b.rcq, &wc, 1, LONG_MS) != 1 || wc.status;
 		j->bad += ep_poll(a.scq, &wc, 1, LONG_MS) != 1 || wc.status;
@@ -222,8 +224,7 @@ static void *count_up(void *arg)
 /* The device writes to its own line of each page; A registers, uses, drops. */
 static void busy_rounds(struct pair *p, struct busy *b)
 {
-	struct twr s = { .id = 1, .op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED,
-			 .len = 64 };
+	struct twr s = {.id = 1, .op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED, .len = 64};
 	struct ibv_mr *mr;
 	struct ibv_wc wc;
 	int i, page, odp;
@@ -249,16 +250,16 @@ static void busy_rounds(struct pair *p, struct busy *b)
 static void busy_once(struct pair *p)
 {
 	struct busy_thread threads[2];
-	struct busy b = { .mem = NULL };
+	struct busy b = {.mem = NULL};
 	pthread_t t[2];
 	int i, page;
 
-	b.mem = mmap(NULL, WORDS * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-		     -1, 0);
+	b.mem = mmap(NULL, WORDS * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		     0);
 	REQUIRE(b.mem != MAP_FAILED);
 	memset(b.mem, 0, WORDS * 4096 / 2); /* half of it present, half of it not */
 	for (i = 0; i < 2; i++) {
-		threads[i] = (struct busy_thread){ &b, i, 0 };
+		threads[i] = (struct busy_thread){&b, i, 0};
 		if (pthread_create(&t[i], NULL, count_up, &threads[i]))
 			abort();
 	}
@@ -292,8 +293,8 @@ enum { FLOOD = 1 };
 /* Send N messages and receive N, reposting; check that what came is in order. */
 static int flood(struct ep *ep, const struct hook_msg *m)
 {
-	struct twr s = { .op = IBV_WR_SEND_WITH_IMM, .flags = IBV_SEND_SIGNALED, .len = 1000 };
-	struct twr r = { .off = 4096, .len = 1000 };
+	struct twr s = {.op = IBV_WR_SEND_WITH_IMM, .flags = IBV_SEND_SIGNALED, .len = 1000};
+	struct twr r = {.off = 4096, .len = 1000};
 	uint32_t n = m->n, posted = 0, sent = 0, got = 0;
 	uint64_t end = now_ms() + LONG_MS;
 	struct ibv_wc wc[8];
@@ -347,12 +348,12 @@ static void c_flood(struct pair *p)
 }
 
 static const struct tcase cases[] = {
-	{ "one QP and CQ, several threads", c_one_qp, BOTH },
-	{ "registering in several threads", c_reg, HERE },
-	{ "objects in several threads", c_objects, HERE },
-	{ "a pair a thread", c_pairs, HERE },
-	{ "registering memory in use", c_busy, BOTH },
-	{ "both ends flood", c_flood, PEER },
+	{"one QP and CQ, several threads", c_one_qp, BOTH},
+	{"registering in several threads", c_reg, HERE},
+	{"objects in several threads", c_objects, HERE},
+	{"a pair a thread", c_pairs, HERE},
+	{"registering memory in use", c_busy, BOTH},
+	{"both ends flood", c_flood, PEER},
 };
 
 int main(int argc, char **argv)

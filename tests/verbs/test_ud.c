@@ -19,8 +19,8 @@ static uint32_t mtu_bytes(void)
 
 static void c_sizes(struct pair *p)
 {
-	uint32_t lens[] = { 0, 1, 3, 64, 1000, mtu_bytes() - 1, mtu_bytes() };
-	struct twr s = { .flags = IBV_SEND_SIGNALED }, r;
+	uint32_t lens[] = {0, 1, 3, 64, 1000, mtu_bytes() - 1, mtu_bytes()};
+	struct twr s = {.flags = IBV_SEND_SIGNALED}, r;
 	struct ep_conf c = ud_conf();
 	struct ibv_wc wc;
 	size_t i;
@@ -35,7 +35,7 @@ static void c_sizes(struct pair *p)
 			s.imm = 0x10000001 * (uint32_t)i;
 			s.len = lens[i];
 			s.off = 3;
-			r = (struct twr){ .id = 90 + i, .off = 8192, .len = GRH + lens[i] };
+			r = (struct twr){.id = 90 + i, .off = 8192, .len = GRH + lens[i]};
 			fill_bytes(p->a.buf, 8192, i + 1);
 			CHECK_ERRNO(side_recv(&p->b, &r), 0);
 			CHECK_ERRNO(ep_send(&p->a, &s), 0);
@@ -63,12 +63,12 @@ static void c_sizes(struct pair *p)
 /* One byte more than the MTU: not sent, and not an error either (IBTA C10-93.1.1). */
 static void c_over_mtu(struct pair *p)
 {
-	struct twr s = { .id = 1, .op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED };
+	struct twr s = {.id = 1, .op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED};
 	struct ep_conf c = ud_conf();
 	struct ibv_wc wc;
 
 	REQUIRE(pair_up(p, &c, &c));
-	CHECK_ERRNO(side_recv(&p->b, &(struct twr){ .id = 2, .len = 16384 }), 0);
+	CHECK_ERRNO(side_recv(&p->b, &(struct twr){.id = 2, .len = 16384}), 0);
 	s.len = mtu_bytes() + 1;
 	CHECK_ERRNO(ep_send(&p->a, &s), 0);
 	CHECK_INT(ep_poll(p->a.scq, &wc, 1, LONG_MS), 1);
@@ -85,7 +85,7 @@ static void c_over_mtu(struct pair *p)
 /* B answers to whom it heard of, from the receive's GRH and completion alone. */
 static void c_reply(struct pair *p)
 {
-	struct twr s = { .id = 1, .op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED, .len = 100 };
+	struct twr s = {.id = 1, .op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED, .len = 100};
 	struct ep_conf c = ud_conf();
 	struct ibv_ah *ah;
 	struct ibv_wc wc;
@@ -93,7 +93,7 @@ static void c_reply(struct pair *p)
 
 	REQUIRE(pair_up(p, &c, &c));
 	/* B sends; A, which has the buffer at hand, builds the address */
-	CHECK_ERRNO(ep_recv(a, &(struct twr){ .id = 4, .len = 200 }), 0);
+	CHECK_ERRNO(ep_recv(a, &(struct twr){.id = 4, .len = 200}), 0);
 	memset(a->buf, 0xaa, 200);
 	CHECK_ERRNO(side_send(&p->b, &s), 0);
 	REQUIRE(ep_poll(a->rcq, &wc, 1, LONG_MS) == 1);
@@ -106,7 +106,7 @@ static void c_reply(struct pair *p)
 	fill_bytes(a->buf + 300, 100, 5);
 	s.off = 300;
 	s.qpn = wc.src_qp;
-	CHECK_ERRNO(side_recv(&p->b, &(struct twr){ .id = 8, .len = 200 }), 0);
+	CHECK_ERRNO(side_recv(&p->b, &(struct twr){.id = 8, .len = 200}), 0);
 	CHECK_ERRNO(ep_send(a, &s), 0);
 	CHECK_INT(side_poll(&p->b, RECV_CQ, &wc, 1, LONG_MS), 1);
 	CHECK_STATUS(wc.status, IBV_WC_SUCCESS);
@@ -119,13 +119,13 @@ static void c_reply(struct pair *p)
 /* Wrong Q_Key, unknown QP number: lost without a word; the next one arrives. */
 static void c_lost(struct pair *p)
 {
-	struct twr s = { .id = 1, .op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED, .len = 64 };
+	struct twr s = {.id = 1, .op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED, .len = 64};
 	struct ep_conf c = ud_conf();
 	struct ibv_wc wc;
 	int i;
 
 	REQUIRE(pair_up(p, &c, &c));
-	CHECK_ERRNO(side_recv(&p->b, &(struct twr){ .id = 4, .len = 200 }), 0);
+	CHECK_ERRNO(side_recv(&p->b, &(struct twr){.id = 4, .len = 200}), 0);
 	for (i = 0; i < 3; i++) {
 		s.qkey = i == 0 ? QKEY + 1 : QKEY;
 		s.qpn = i == 1 ? 0xfffff0 : p->bi.qpn;
@@ -144,15 +144,18 @@ static void c_lost(struct pair *p)
 /* A Q_Key with the top bit set asks for the sender's own. */
 static void c_own_qkey(struct pair *p)
 {
-	struct twr s = { .id = 1, .op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED, .len = 64,
-			 .qkey = 0x80000000u };
+	struct twr s = {.id = 1,
+			.op = IBV_WR_SEND,
+			.flags = IBV_SEND_SIGNALED,
+			.len = 64,
+			.qkey = 0x80000000u};
 	struct ep_conf c = ud_conf();
 	struct ibv_wc wc;
 
 	if (tdev()->rxe)
 		return t_skip("rdma_rxe sends the Q_Key as it is");
 	REQUIRE(pair_up(p, &c, &c));
-	CHECK_ERRNO(side_recv(&p->b, &(struct twr){ .id = 4, .len = 200 }), 0);
+	CHECK_ERRNO(side_recv(&p->b, &(struct twr){.id = 4, .len = 200}), 0);
 	CHECK_ERRNO(ep_send(&p->a, &s), 0);
 	CHECK_INT(side_poll(&p->b, RECV_CQ, &wc, 1, LONG_MS), 1);
 	CHECK_STATUS(wc.status, IBV_WC_SUCCESS);
@@ -162,12 +165,11 @@ static void c_own_qkey(struct pair *p)
 /* Opcodes that the transport does not have. */
 static void c_opcodes(struct pair *p)
 {
-	static const enum ibv_wr_opcode ud_bad[] = { IBV_WR_RDMA_WRITE, IBV_WR_RDMA_READ,
-						     IBV_WR_ATOMIC_FETCH_AND_ADD,
-						     IBV_WR_RDMA_WRITE_WITH_IMM };
-	static const enum ibv_wr_opcode uc_bad[] = { IBV_WR_RDMA_READ,
-						     IBV_WR_ATOMIC_CMP_AND_SWP };
-	struct twr s = { .id = 1, .flags = IBV_SEND_SIGNALED, .len = 8 };
+	static const enum ibv_wr_opcode ud_bad[] = {IBV_WR_RDMA_WRITE, IBV_WR_RDMA_READ,
+						    IBV_WR_ATOMIC_FETCH_AND_ADD,
+						    IBV_WR_RDMA_WRITE_WITH_IMM};
+	static const enum ibv_wr_opcode uc_bad[] = {IBV_WR_RDMA_READ, IBV_WR_ATOMIC_CMP_AND_SWP};
+	struct twr s = {.id = 1, .flags = IBV_SEND_SIGNALED, .len = 8};
 	struct ep_conf c = ud_conf();
 	size_t i;
 
@@ -193,16 +195,16 @@ static void c_opcodes(struct pair *p)
 /* The GRH goes where the SGEs say, also when it is cut in pieces. */
 static void c_grh_sges(struct pair *p)
 {
-	struct twr s = { .id = 1, .op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED, .len = 300 };
-	struct twr r = { .id = 2, .nsge = 3 };
+	struct twr s = {.id = 1, .op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED, .len = 300};
+	struct twr r = {.id = 2, .nsge = 3};
 	struct ep_conf c = ud_conf();
 	struct ibv_wc wc;
 
 	REQUIRE(pair_up(p, &c, &c));
 	fill_bytes(p->a.buf, 300, 3);
-	r.sge[0] = (struct ibv_sge){ .addr = 100, .length = 17 };
-	r.sge[1] = (struct ibv_sge){ .addr = 4090, .length = 23 + 100 };
-	r.sge[2] = (struct ibv_sge){ .addr = 8000, .length = 200 };
+	r.sge[0] = (struct ibv_sge){.addr = 100, .length = 17};
+	r.sge[1] = (struct ibv_sge){.addr = 4090, .length = 23 + 100};
+	r.sge[2] = (struct ibv_sge){.addr = 8000, .length = 200};
 	CHECK_ERRNO(side_recv(&p->b, &r), 0);
 	CHECK_ERRNO(ep_send(&p->a, &s), 0);
 	REQUIRE(side_poll(&p->b, RECV_CQ, &wc, 1, LONG_MS) == 1);
@@ -214,13 +216,13 @@ static void c_grh_sges(struct pair *p)
 }
 
 static const struct tcase cases[] = {
-	{ "sizes and fields", c_sizes, BOTH },
-	{ "over the MTU", c_over_mtu, BOTH },
-	{ "reply by the GRH", c_reply, BOTH },
-	{ "wrong Q_Key or QP number", c_lost, BOTH },
-	{ "the sender's own Q_Key", c_own_qkey, BOTH },
-	{ "opcodes that are not there", c_opcodes, HERE },
-	{ "GRH over several SGEs", c_grh_sges, BOTH },
+	{"sizes and fields", c_sizes, BOTH},
+	{"over the MTU", c_over_mtu, BOTH},
+	{"reply by the GRH", c_reply, BOTH},
+	{"wrong Q_Key or QP number", c_lost, BOTH},
+	{"the sender's own Q_Key", c_own_qkey, BOTH},
+	{"opcodes that are not there", c_opcodes, HERE},
+	{"GRH over several SGEs", c_grh_sges, BOTH},
 };
 
 int main(int argc, char **argv)

@@ -4,13 +4,13 @@
 
 #include "harness.h"
 
-#define RC_OPS                                                                           \
-	(IBV_QP_EX_WITH_RDMA_WRITE | IBV_QP_EX_WITH_RDMA_WRITE_WITH_IMM |                \
-	 IBV_QP_EX_WITH_SEND | IBV_QP_EX_WITH_SEND_WITH_IMM | IBV_QP_EX_WITH_RDMA_READ | \
+#define RC_OPS                                                                                     \
+	(IBV_QP_EX_WITH_RDMA_WRITE | IBV_QP_EX_WITH_RDMA_WRITE_WITH_IMM | IBV_QP_EX_WITH_SEND |    \
+	 IBV_QP_EX_WITH_SEND_WITH_IMM | IBV_QP_EX_WITH_RDMA_READ |                                 \
 	 IBV_QP_EX_WITH_ATOMIC_CMP_AND_SWP | IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD)
-#define UC_OPS                                                                           \
-	(IBV_QP_EX_WITH_RDMA_WRITE | IBV_QP_EX_WITH_RDMA_WRITE_WITH_IMM |                \
-	 IBV_QP_EX_WITH_SEND | IBV_QP_EX_WITH_SEND_WITH_IMM)
+#define UC_OPS                                                                                     \
+	(IBV_QP_EX_WITH_RDMA_WRITE | IBV_QP_EX_WITH_RDMA_WRITE_WITH_IMM | IBV_QP_EX_WITH_SEND |    \
+	 IBV_QP_EX_WITH_SEND_WITH_IMM)
 #define UD_OPS (IBV_QP_EX_WITH_SEND | IBV_QP_EX_WITH_SEND_WITH_IMM)
 
 static bool up(struct pair *p, enum ibv_qp_type type, uint64_t ops, struct ibv_qp_ex **qx)
@@ -68,7 +68,7 @@ static void expect_recv(struct pair *p, uint64_t id, enum ibv_wc_opcode op, uint
 
 static void recv_one(struct pair *p, uint64_t id)
 {
-	CHECK_ERRNO(side_recv(&p->b, &(struct twr){ .id = id, .off = 4096, .len = 4096 }), 0);
+	CHECK_ERRNO(side_recv(&p->b, &(struct twr){.id = id, .off = 4096, .len = 4096}), 0);
 }
 
 static void c_rc(struct pair *p)
@@ -221,10 +221,10 @@ static void c_batch(struct pair *p)
 		qx->wr_id = 100 + (uint64_t)i;
 		qx->wr_flags = i & 1 ? IBV_SEND_SIGNALED : 0;
 		ibv_wr_rdma_write(qx, p->bi.rkey, p->bi.addr + (uint64_t)i * 1000);
-		sge[0] = (struct ibv_sge){ (uintptr_t)p->a.buf + i * 1000u, 1, p->a.mr->lkey };
-		sge[1] = (struct ibv_sge){ sge[0].addr + 1, 0, p->a.mr->lkey };
-		sge[2] = (struct ibv_sge){ sge[0].addr + 1, 599, p->a.mr->lkey };
-		sge[3] = (struct ibv_sge){ sge[0].addr + 600, 400, p->a.mr->lkey };
+		sge[0] = (struct ibv_sge){(uintptr_t)p->a.buf + i * 1000u, 1, p->a.mr->lkey};
+		sge[1] = (struct ibv_sge){sge[0].addr + 1, 0, p->a.mr->lkey};
+		sge[2] = (struct ibv_sge){sge[0].addr + 1, 599, p->a.mr->lkey};
+		sge[3] = (struct ibv_sge){sge[0].addr + 600, 400, p->a.mr->lkey};
 		ibv_wr_set_sge_list(qx, 4, sge);
 	}
 	CHECK_ERRNO(ibv_wr_complete(qx), 0);
@@ -256,9 +256,9 @@ static void c_inline(struct pair *p)
 		return pair_down(p);
 	fill_bytes(text, sizeof(text), 4);
 	sum = sum_bytes(text, 43);
-	bufs[0] = (struct ibv_data_buf){ text, 10 };
-	bufs[1] = (struct ibv_data_buf){ text + 10, 0 };
-	bufs[2] = (struct ibv_data_buf){ text + 10, 33 };
+	bufs[0] = (struct ibv_data_buf){text, 10};
+	bufs[1] = (struct ibv_data_buf){text + 10, 0};
+	bufs[2] = (struct ibv_data_buf){text + 10, 33};
 	recv_one(p, 60);
 	begin_inline(qx, 2);
 	ibv_wr_send(qx);
@@ -343,7 +343,7 @@ static void c_too_long(struct pair *p)
 	ibv_wr_set_inline_data(qx, data, init.cap.max_inline_data + 1);
 	CHECK(ibv_wr_complete(qx) != 0);
 	for (i = 0; i < 64; i++)
-		sge[i] = (struct ibv_sge){ (uintptr_t)p->a.buf, 1, p->a.mr->lkey };
+		sge[i] = (struct ibv_sge){(uintptr_t)p->a.buf, 1, p->a.mr->lkey};
 	if (init.cap.max_send_sge < 64) {
 		begin(qx, 2);
 		ibv_wr_rdma_write(qx, p->bi.rkey, p->bi.addr);
@@ -365,11 +365,11 @@ static void c_bad_ops(struct pair *p)
 		enum ibv_qp_type type;
 		uint64_t ops;
 	} bad[] = {
-		{ IBV_QPT_UD, IBV_QP_EX_WITH_RDMA_WRITE },
-		{ IBV_QPT_UC, IBV_QP_EX_WITH_RDMA_READ },
-		{ IBV_QPT_UC, IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD },
-		{ IBV_QPT_RC, IBV_QP_EX_WITH_TSO },
-		{ IBV_QPT_RC, 1ull << 40 },
+		{IBV_QPT_UD, IBV_QP_EX_WITH_RDMA_WRITE},
+		{IBV_QPT_UC, IBV_QP_EX_WITH_RDMA_READ},
+		{IBV_QPT_UC, IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD},
+		{IBV_QPT_RC, IBV_QP_EX_WITH_TSO},
+		{IBV_QPT_RC, 1ull << 40},
 	};
 	struct ep_conf c = RC_CONF;
 	size_t i;
@@ -386,7 +386,7 @@ static void c_bad_ops(struct pair *p)
 /* Both ways of posting on one QP. */
 static void c_mixed(struct pair *p)
 {
-	struct twr s = { .op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED, .len = 8 };
+	struct twr s = {.op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED, .len = 8};
 	struct ibv_qp_ex *qx;
 	uint64_t i;
 
@@ -408,17 +408,17 @@ static void c_mixed(struct pair *p)
 }
 
 static const struct tcase cases[] = {
-	{ "RC builders", c_rc, BOTH },
-	{ "send with invalidate", c_send_inv, BOTH },
-	{ "UC builder", c_uc, BOTH },
-	{ "UD builder", c_ud, BOTH },
-	{ "batch", c_batch, BOTH },
-	{ "inline data", c_inline, BOTH },
-	{ "abort", c_abort, BOTH },
-	{ "more than the queue takes", c_too_many, HERE },
-	{ "too long", c_too_long, HERE },
-	{ "operations not supported", c_bad_ops, HERE },
-	{ "mixed with ibv_post_send", c_mixed, HERE },
+	{"RC builders", c_rc, BOTH},
+	{"send with invalidate", c_send_inv, BOTH},
+	{"UC builder", c_uc, BOTH},
+	{"UD builder", c_ud, BOTH},
+	{"batch", c_batch, BOTH},
+	{"inline data", c_inline, BOTH},
+	{"abort", c_abort, BOTH},
+	{"more than the queue takes", c_too_many, HERE},
+	{"too long", c_too_long, HERE},
+	{"operations not supported", c_bad_ops, HERE},
+	{"mixed with ibv_post_send", c_mixed, HERE},
 };
 
 int main(int argc, char **argv)
