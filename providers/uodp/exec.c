@@ -247,12 +247,20 @@ static bool connected(const struct uodp_qp *qp)
 	return qp->vqp.qp.qp_type == IBV_QPT_RC;
 }
 
+/* What fails at a process that has just ended is no answer of its. */
+static bool responder_ended(const struct uodp_exec *x)
+{
+	return !odp_peer_check(x->dest.peer);
+}
+
 /* Class C: an RC responder sends a NAK and goes to ERR; others drop the
  * message in silence. */
 static int refuse(struct uodp_qp *qp, struct uodp_exec *x, enum ibv_wc_status status)
 {
 	if (!connected(qp))
 		return done(x, IBV_WC_SUCCESS);
+	if (responder_ended(x))
+		return wait_peer(qp, x);
 	uodp_deliver_error(qp, &x->dest,
 			   status == IBV_WC_REM_ACCESS_ERR ? IBV_EVENT_QP_ACCESS_ERR :
 							     IBV_EVENT_QP_REQ_ERR);
@@ -262,6 +270,8 @@ static int refuse(struct uodp_qp *qp, struct uodp_exec *x, enum ibv_wc_status st
 /* Bytes could not be written into the receive's buffer (class A). */
 static int recv_broken(struct uodp_qp *qp, struct uodp_exec *x)
 {
+	if (connected(qp) && responder_ended(x))
+		return wait_peer(qp, x);
 	recv_fail(qp, x, IBV_WC_LOC_QP_OP_ERR);
 	uodp_deliver_error(qp, &x->dest, IBV_EVENT_QP_FATAL);
 	return done(x, connected(qp) ? IBV_WC_REM_OP_ERR : IBV_WC_SUCCESS);
