@@ -12,8 +12,6 @@
 
 #include "sys.h"
 
-#define ODP_NO_SANITIZE __attribute__((no_sanitize("thread", "address", "undefined")))
-
 #if defined(__SANITIZE_THREAD__)
 #define ODP_SANITIZE_THREAD 1
 #elif defined(__has_feature)

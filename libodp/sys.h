@@ -4,7 +4,7 @@
  * memory is being moved (convert.c), the moving thread may touch no memory that
  * could be in that range: errno, the dynamic linker's tables for a symbol not
  * yet bound, the shadow memory of a sanitizer's interceptor. These touch only
- * registers and their arguments.
+ * registers and their arguments. For the same reason no sanitizer looks at them.
  */
 #ifndef ODP_SYS_H
 #define ODP_SYS_H
@@ -15,8 +15,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#define ODP_NO_SANITIZE __attribute__((no_sanitize("thread", "address", "undefined")))
+
 /* Returns what the kernel does: a value, or -errno. */
-static inline long odp_sys6(long nr, long a, long b, long c, long d, long e, long f)
+ODP_NO_SANITIZE static inline long odp_sys6(long nr, long a, long b, long c, long d, long e, long f)
 {
 #if defined(__x86_64__)
 	register long r10 __asm__("r10") = d;
@@ -54,43 +56,43 @@ static inline long odp_sys6(long nr, long a, long b, long c, long d, long e, lon
 #define odp_sys(nr, a, b, c) \
 	odp_sys6((nr), ODP_SYS_ARG(a), ODP_SYS_ARG(b), ODP_SYS_ARG(c), 0, 0, 0)
 
-static inline long odp_sys_ioctl(int fd, unsigned long cmd, void *arg)
+ODP_NO_SANITIZE static inline long odp_sys_ioctl(int fd, unsigned long cmd, void *arg)
 {
 	return odp_sys(SYS_ioctl, fd, cmd, arg);
 }
 
-static inline long odp_sys_mmap(uint64_t addr, size_t len, int prot, int flags, int fd,
-				uint64_t off)
+ODP_NO_SANITIZE static inline long odp_sys_mmap(uint64_t addr, size_t len, int prot, int flags,
+						int fd, uint64_t off)
 {
 	return odp_sys6(SYS_mmap, (long)addr, (long)len, prot, flags, fd, (long)off);
 }
 
-static inline long odp_sys_munmap(uint64_t addr, size_t len)
+ODP_NO_SANITIZE static inline long odp_sys_munmap(uint64_t addr, size_t len)
 {
 	return odp_sys(SYS_munmap, addr, len, 0);
 }
 
-static inline long odp_sys_mremap(uint64_t old, size_t len, int flags, uint64_t to)
+ODP_NO_SANITIZE static inline long odp_sys_mremap(uint64_t old, size_t len, int flags, uint64_t to)
 {
 	return odp_sys6(SYS_mremap, (long)old, (long)len, (long)len, flags, (long)to, 0);
 }
 
-static inline long odp_sys_madvise(uint64_t addr, size_t len, int advice)
+ODP_NO_SANITIZE static inline long odp_sys_madvise(uint64_t addr, size_t len, int advice)
 {
 	return odp_sys(SYS_madvise, addr, len, advice);
 }
 
-static inline long odp_sys_pread(int fd, void *buf, size_t len, uint64_t off)
+ODP_NO_SANITIZE static inline long odp_sys_pread(int fd, void *buf, size_t len, uint64_t off)
 {
 	return odp_sys6(SYS_pread64, fd, (long)buf, (long)len, (long)off, 0, 0);
 }
 
-static inline long odp_sys_lseek(int fd, uint64_t off, int whence)
+ODP_NO_SANITIZE static inline long odp_sys_lseek(int fd, uint64_t off, int whence)
 {
 	return odp_sys(SYS_lseek, fd, off, whence);
 }
 
-static inline void odp_sys_copy(void *dst, const void *src, size_t n)
+ODP_NO_SANITIZE static inline void odp_sys_copy(void *dst, const void *src, size_t n)
 {
 #if defined(__x86_64__)
 	__asm__ volatile("rep movsb" : "+D"(dst), "+S"(src), "+c"(n) : : "memory");

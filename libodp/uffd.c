@@ -8,7 +8,7 @@
 #include <sys/ioctl.h>
 #include <time.h>
 
-#include "mem.h"
+#include "grow.h"
 
 #ifndef USERFAULTFD_IOC_NEW
 #define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)
@@ -143,11 +143,16 @@ void odp_uffd_settle(struct odp_mem *m)
 	odp_uffd_acted(m);
 }
 
-static void uffd_wake(int uffd, uint64_t addr)
+static void range_wake(int uffd, uint64_t start, uint64_t end)
 {
-	struct uffdio_range range = {odp_page_down(addr), ODP_PAGE_SIZE};
+	struct uffdio_range range = {start, end - start};
 
 	odp_sys_ioctl(uffd, UFFDIO_WAKE, &range);
+}
+
+static void uffd_wake(int uffd, uint64_t addr)
+{
+	range_wake(uffd, odp_page_down(addr), odp_page_down(addr) + ODP_PAGE_SIZE);
 }
 
 void odp_uffd_map(int uffd, uint64_t addr, uint64_t len)
@@ -198,6 +203,50 @@ static void page_resolve(struct odp_mem *m, uint64_t addr, uint64_t off, uint64_
 	uffd_wake(m->uffd, addr);
 }
 
+/* Is the page at ADDR the pool's at OFF? Only asked when there is no record. */
+static bool maps_agree(struct odp_mem *m, uint64_t addr, uint64_t off)
+{
+	struct odp_vma vma;
+
+	if (!m->query_maps)
+		return true;
+	return odp_vma_next(m, addr, addr + 1, &vma) && vma.kind == ODP_VMA_POOL &&
+	       vma.off + (addr - vma.start) == off;
+}
+
+/*
+ * No record of ADDR. Either the program has grown the mapping below it, into
+ * its guard or past it, or the mapping was moved there and the event of that is
+ * still to come: then the thread is sent to fault again.
+ */
+static void fault_unknown(struct odp_mem *m, uint64_t addr)
+{
+	struct odp_umem *um;
+	uint64_t off = 0;
+	bool past = false, grown = false;
+
+	pthread_mutex_lock(&m->mem_lock);
+	um = (struct odp_umem *)odp_itree_below(&m->umems, addr);
+	if (um) {
+		off = um->off + (addr - um->it.start);
+		past = off > um->ext->it.last;
+	}
+	pthread_mutex_unlock(&m->mem_lock);
+	if (um && maps_agree(m, addr, off)) {
+		if (past) {
+			odp_grow_replace(m, addr); /* wakes the thread */
+			return;
+		}
+		pthread_mutex_lock(&m->mem_lock);
+		grown = odp_umem_extend(m, addr);
+		pthread_mutex_unlock(&m->mem_lock);
+	}
+	if (grown)
+		page_resolve(m, addr, off, ODP_PAGE_SIZE);
+	else
+		uffd_wake(m->uffd, addr);
+}
+
 static void fault_answer(struct odp_mem *m, uint64_t addr)
 {
 	uint64_t off = 0, room = 0;
@@ -206,8 +255,6 @@ static void fault_answer(struct odp_mem *m, uint64_t addr)
 	addr = odp_page_down(addr);
 	pthread_mutex_lock(&m->mem_lock);
 	um = odp_umem_find(m, addr);
-	if (!um)
-		um = odp_umem_extend(m, addr);
 	if (um) {
 		off = um->off + (addr - um->it.start);
 		room = um->it.last + 1 - addr;
@@ -216,7 +263,7 @@ static void fault_answer(struct odp_mem *m, uint64_t addr)
 	if (um)
 		page_resolve(m, addr, off, room);
 	else
-		uffd_wake(m->uffd, addr); /* moved meanwhile: its event is next */
+		fault_unknown(m, addr);
 }
 
 static void event_act(struct odp_mem *m, const struct uffd_msg *msg, bool fenced)
@@ -227,6 +274,8 @@ static void event_act(struct odp_mem *m, const struct uffd_msg *msg, bool fenced
 		break;
 	case UFFD_EVENT_UNMAP:
 		odp_inv_unmap(m, msg->arg.remove.start, msg->arg.remove.end, fenced);
+		/* Who waited for a page there finds what is mapped there now. */
+		range_wake(m->uffd, msg->arg.remove.start, msg->arg.remove.end);
 		break;
 	case UFFD_EVENT_REMAP:
 		odp_inv_remap(m, msg->arg.remap.from, msg->arg.remap.to, msg->arg.remap.len,

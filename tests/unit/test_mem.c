@@ -190,6 +190,41 @@ static void test_grow(void)
 	munmap(grown, 4 * LEN);
 }
 
+/* Further than the pool has kept free behind it: nobody else's memory shows. */
+static void test_grow_far(void)
+{
+	char *mem = kit_private(LEN, "old"), *next = kit_private(LEN, "next"), *grown;
+	const size_t far = (size_t)96 << 20;
+	struct odp_region *r[2] = { kit_reg(mem, LEN, ODP_ON_DEMAND, ODP_BACKING_AUTO),
+				    kit_reg(next, LEN, ODP_PINNED, ODP_BACKING_AUTO) };
+	size_t wrong = 0;
+
+	CU_ASSERT_PTR_NOT_NULL_FATAL(r[0]);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(r[1]);
+	grown = mremap(mem, LEN, far, MREMAP_MAYMOVE);
+	CU_ASSERT_PTR_NOT_EQUAL_FATAL(grown, MAP_FAILED);
+	for (size_t i = LEN; i < far; i += PAGE) {
+		if (i % (64 * PAGE) && i > 8 * LEN && i < far - 8 * LEN)
+			continue;
+		wrong += grown[i] != 0;
+		grown[i] = 'x';
+	}
+	CU_ASSERT_EQUAL(wrong, 0);
+	for (size_t i = 0; i < LEN; i += PAGE)
+		wrong += strncmp(grown + i, "old", 3) || strncmp(next + i, "next", 4);
+	CU_ASSERT_EQUAL(wrong, 0);
+	CU_ASSERT_STRING_EQUAL(kit_see(r[1], next + PAGE), "next1");
+	odp_region_destroy(r[0]);
+	odp_region_destroy(r[1]);
+	r[0] = kit_reg(grown, far, ODP_ON_DEMAND, ODP_BACKING_AUTO);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(r[0]);
+	CU_ASSERT_STRING_EQUAL(kit_see(r[0], grown + PAGE), "old1");
+	CU_ASSERT_STRING_EQUAL(kit_see(r[0], grown + far - PAGE), "x");
+	odp_region_destroy(r[0]);
+	munmap(grown, far);
+	munmap(next, LEN);
+}
+
 /* What was invalid memory is mapped: the region follows. */
 static void test_hole_filled_later(void)
 {
@@ -289,6 +324,7 @@ int main(void)
 		{ "mremap to elsewhere", test_mremap_away },
 		{ "mremap onto registered memory", test_mremap_onto },
 		{ "mremap grows registered memory", test_grow },
+		{ "mremap grows it very far", test_grow_far },
 		{ "a hole that is mapped later", test_hole_filled_later },
 		{ "mprotect", test_protect },
 		{ "regions in the heap that share pages", test_heap },
