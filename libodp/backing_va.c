@@ -18,6 +18,10 @@ ssize_t odp_va_io(struct odp_peer *peer, uint64_t addr, void *buf, size_t n, boo
 		      process_vm_readv(peer->pid, &local, 1, &remote, 1, 0);
 	if (ret > 0)
 		return ret;
+	/* Its first thread has ended, the others are about to: it answers no more.
+	 * release: pairs with odp_peer_alive(). */
+	if (ret < 0 && errno == ESRCH)
+		atomic_store_explicit(&peer->dead, true, memory_order_release);
 	if (ret < 0 && errno == EPERM)
 		odp_log(ODP_LOG_WARN,
 			"process %d may not be traced: its memory outside the pool is out of reach",
