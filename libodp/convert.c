@@ -170,7 +170,11 @@ static int piece_move(struct odp_mem *m, const struct piece *p)
 	ret = pages_take(m, p, stage);
 	if (ret)
 		goto out_release_stage;
-	ret = pages_copy(m, (uint64_t)stage, p);
+	/* PROT_NONE memory has content too. */
+	if (!(p->prot & PROT_READ))
+		ret = (int)odp_sys(SYS_mprotect, stage, p->len, PROT_READ);
+	if (!ret)
+		ret = pages_copy(m, (uint64_t)stage, p);
 	if (ret)
 		goto err_punch;
 	at = odp_sys_mmap(p->addr, p->len, (int)p->prot, MAP_SHARED | MAP_FIXED | MAP_NORESERVE,
@@ -187,6 +191,7 @@ static int piece_move(struct odp_mem *m, const struct piece *p)
 
 err_punch:
 	odp_pool_punch(m, p->off, p->len); /* unused offsets are holes */
+	odp_sys(SYS_mprotect, stage, p->len, p->prot);
 	odp_sys_mremap((uint64_t)stage, p->len, MREMAP_MAYMOVE | MREMAP_FIXED, p->addr);
 	uffd_wake_all(m->conv_uffd, p->addr, p->len);
 out_release_stage:

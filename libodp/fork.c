@@ -74,7 +74,8 @@ static int range_copy(struct odp_mem *m, const struct odp_umem *um)
 	uint64_t len = um->it.last + 1 - um->it.start, at = um->it.start;
 	uint64_t off = um->off, limit = off + len, next;
 	long ret = odp_sys_mmap(at, len, PROT_READ | PROT_WRITE,
-				MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_NORESERVE,
+				-1, 0);
 
 	if (ret != (long)at)
 		return ret < 0 ? (int)ret : -EEXIST;
