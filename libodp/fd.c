@@ -46,8 +46,11 @@ bool odp_fd_limit_raise(void)
 static ssize_t file_read(const char *path, char *buf, size_t size)
 {
 	ssize_t n;
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int fd;
 
+	do
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+	while (fd < 0 && errno == EMFILE && odp_fd_limit_raise());
 	if (fd < 0)
 		return -errno;
 	n = read(fd, buf, size - 1);
