@@ -242,6 +242,42 @@ static void c_inline(struct pair *p)
 	pair_down(p);
 }
 
+/* Longer than any message may be: refused, or an error of the requester alone. */
+static void c_message_too_long(struct pair *p)
+{
+	struct ep_conf c = RC_CONF;
+	struct twr s = {.id = 1, .op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED};
+	uint64_t room = 0;
+	struct ibv_wc wc;
+	int err, n = tdev()->attr.max_sge;
+
+	if (tdev()->rxe)
+		return t_skip("rdma_rxe has a maximum of 2^31 and does not check");
+	c.len = 64 << 20;
+	c.fresh = true;
+	c.cap.max_send_sge = (uint32_t)n;
+	c.odp = tdev()->odp.general_caps & IBV_ODP_SUPPORT;
+	if (!c.odp || n > MAX_TSGE)
+		return t_skip("takes too much memory");
+	for (; s.nsge < n && room <= tdev()->port.max_msg_sz; room += c.len)
+		s.sge[s.nsge++] = (struct ibv_sge){.length = c.len};
+	if (room <= tdev()->port.max_msg_sz)
+		return t_skip("max_msg_sz of %u cannot be exceeded", tdev()->port.max_msg_sz);
+	REQUIRE(pair_up(p, &c, &c));
+	s.raddr = p->bi.addr;
+	s.rkey = p->bi.rkey;
+	err = ep_send(&p->a, &s);
+	if (err) {
+		CHECK_ERRNO(err, EINVAL);
+		CHECK_INT(ep_state(&p->a), IBV_QPS_RTS);
+	} else {
+		REQUIRE(ep_poll(p->a.scq, &wc, 1, LONG_MS) == 1);
+		CHECK_STATUS(wc.status, IBV_WC_LOC_LEN_ERR);
+	}
+	CHECK_INT(side_state(&p->b), IBV_QPS_RTS);
+	pair_down(p);
+}
+
 /* ---- Over the device's limits: EINVAL, or ENOMEM where it is a matter of room ---- */
 
 static void expect_no_qp(struct ep *ep, const struct ibv_qp_cap *cap, enum ibv_qp_type type,
@@ -416,6 +452,7 @@ static const struct tcase cases[] = {
 	{"bad_wr names the right one", c_bad_wr, HERE},
 	{"too many SGEs in a receive", c_recv_many_sge, HERE},
 	{"inline data", c_inline, BOTH},
+	{"message too long", c_message_too_long, HERE},
 	{"create_qp over limits", c_create_qp, HERE},
 	{"create_qp of no type", c_create_qp_bad, HERE},
 	{"at the limits", c_at_limits, BOTH},

@@ -215,6 +215,31 @@ static void c_grh_sges(struct pair *p)
 	pair_down(p);
 }
 
+/* Datagrams into an SRQ, and what does not fit there. */
+static void c_srq(struct pair *p)
+{
+	struct twr s = {.id = 1, .op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED, .len = 100};
+	struct ep_conf ca = ud_conf(), cb = ud_conf();
+	struct ibv_wc wc;
+	int i;
+
+	cb.srq_wr = 8;
+	REQUIRE(pair_up(p, &ca, &cb));
+	fill_bytes(p->a.buf, 100, 4);
+	for (i = 0; i < 6; i++) {
+		CHECK_ERRNO(side_recv(&p->b, &(struct twr){.id = 70 + (uint64_t)i, .len = 140}), 0);
+		CHECK_ERRNO(ep_send(&p->a, &s), 0);
+		CHECK_INT(ep_poll(p->a.scq, &wc, 1, LONG_MS), 1);
+		REQUIRE(side_poll(&p->b, RECV_CQ, &wc, 1, LONG_MS) == 1);
+		CHECK_STATUS(wc.status, IBV_WC_SUCCESS);
+		CHECK_INT(wc.wr_id, 70 + i);
+		CHECK_INT(wc.byte_len, 140);
+		CHECK_INT(wc.src_qp, p->ai.qpn);
+		CHECK_INT(side_sum(&p->b, GRH, 100), sum_bytes(p->a.buf, 100));
+	}
+	pair_down(p);
+}
+
 static const struct tcase cases[] = {
 	{"sizes and fields", c_sizes, BOTH},
 	{"over the MTU", c_over_mtu, BOTH},
@@ -222,6 +247,7 @@ static const struct tcase cases[] = {
 	{"wrong Q_Key or QP number", c_lost, BOTH},
 	{"the sender's own Q_Key", c_own_qkey, BOTH},
 	{"opcodes that are not there", c_opcodes, HERE},
+	{"into an SRQ", c_srq, BOTH},
 	{"GRH over several SGEs", c_grh_sges, BOTH},
 };
 
