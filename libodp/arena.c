@@ -25,10 +25,10 @@ enum arena_page_kind { ARENA_INSIDE, ARENA_FREE, ARENA_USED, ARENA_PIECED };
 
 /* What is known of a page; of a block of pages, its first one speaks. */
 struct arena_page {
-	uint64_t pieces;   /* PIECED: bit set, piece free */
+	uint64_t pieces;     /* PIECED: bit set, piece free */
 	uint32_t next, prev; /* in a list */
-	uint8_t kind;      /* enum arena_page_kind */
-	uint8_t order;     /* FREE, USED: 2^order pages; PIECED: class */
+	uint8_t kind;        /* enum arena_page_kind */
+	uint8_t order;       /* FREE, USED: 2^order pages; PIECED: class */
 };
 
 /* proc->alloc_lock protects all of it. */
@@ -195,8 +195,7 @@ ODP_EXPORT uint64_t odp_arena_alloc(struct odp_proc *proc, size_t size)
 		off = arena_piece_get(a, arena_class(size));
 	} else {
 		page = arena_block_get(a, arena_order(size));
-		off = page == ARENA_NONE ? 0 :
-					   ODP_ARENA_OFF + ((uint64_t)page << ODP_PAGE_SHIFT);
+		off = page == ARENA_NONE ? 0 : ODP_ARENA_OFF + ((uint64_t)page << ODP_PAGE_SHIFT);
 	}
 	pthread_mutex_unlock(&proc->alloc_lock);
 	return off;
@@ -208,8 +207,8 @@ static void arena_wipe(struct odp_proc *proc, uint64_t off, size_t size)
 	if (!arena_small(size)) {
 		size_t len = (size_t)1 << (arena_order(size) + ODP_PAGE_SHIFT);
 
-		if (!fallocate(proc->seg_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-			       (off_t)off, (off_t)len))
+		if (!fallocate(proc->seg_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off,
+			       (off_t)len))
 			return;
 	}
 	memset((char *)proc->self->seg + off, 0, size);

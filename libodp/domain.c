@@ -132,7 +132,8 @@ static int domain_check(struct odp_proc *proc, const struct stat *st)
 		return 0;
 	}
 	odp_log(ODP_LOG_ERR,
-		"%s/" DOMAIN_FILE ": %s: remove the directory when no program uses it, or set UODP_DIR",
+		"%s/" DOMAIN_FILE
+		": %s: remove the directory when no program uses it, or set UODP_DIR",
 		proc->dir, why);
 	return -EPROTO;
 }
@@ -162,7 +163,8 @@ static int domain_prepare(struct odp_proc *proc)
 		ret = domain_create(proc->domain_fd);
 		if (ret) {
 			odp_log(ODP_LOG_ERR,
-				"%s/" DOMAIN_FILE ": cannot be made: %s: free some space, or set UODP_DIR",
+				"%s/" DOMAIN_FILE
+				": cannot be made: %s: free some space, or set UODP_DIR",
 				proc->dir, strerror(-ret));
 			return ret;
 		}
@@ -182,7 +184,8 @@ static int domain_open_file(struct odp_proc *proc)
 		ret = -errno;
 		if (ret == -ENOENT) /* the directory was removed */
 			return -ESTALE;
-		odp_log(ODP_LOG_ERR, "%s/" DOMAIN_FILE ": cannot be opened: %s: remove it, or set UODP_DIR",
+		odp_log(ODP_LOG_ERR,
+			"%s/" DOMAIN_FILE ": cannot be opened: %s: remove it, or set UODP_DIR",
 			proc->dir, strerror(-ret));
 		return ret == -ELOOP || ret == -EISDIR ? -EPROTO : ret;
 	}

@@ -12,11 +12,11 @@
 
 #include "internal.h"
 
-#define FENCE_SPIN_NS 50000u          /* a slice is copied in less */
+#define FENCE_SPIN_NS 50000u /* a slice is copied in less */
 #define FENCE_NAP_NS 50000u
-#define FENCE_CHECK_NS 2000000u       /* between questions whether the process lives */
+#define FENCE_CHECK_NS 2000000u /* between questions whether the process lives */
 #define FENCE_LIMIT_NS 1000000000u
-#define FENCE_GRACE_NS 10000000u      /* for those looked at after the limit */
+#define FENCE_GRACE_NS 10000000u /* for those looked at after the limit */
 
 __thread struct odp_lane *odp_lane_mine __attribute__((tls_model("initial-exec")));
 
@@ -68,9 +68,9 @@ static void lane_height(struct odp_slot *slot, uint32_t high)
 {
 	uint32_t old = atomic_load_explicit(&slot->lane_high, memory_order_relaxed);
 
-	while (old < high && !atomic_compare_exchange_weak_explicit(
-				     &slot->lane_high, &old, high, memory_order_seq_cst,
-				     memory_order_relaxed))
+	while (old < high &&
+	       !atomic_compare_exchange_weak_explicit(&slot->lane_high, &old, high,
+						      memory_order_seq_cst, memory_order_relaxed))
 		;
 }
 
@@ -84,9 +84,8 @@ static unsigned lane_find(struct odp_lane *lanes, uint32_t tid)
 
 		if (!atomic_load_explicit(&lanes[i].tid, memory_order_relaxed) &&
 		    /* acquire: pairs with the release store in lane_release(). */
-		    atomic_compare_exchange_strong_explicit(&lanes[i].tid, &none, tid,
-							    memory_order_acquire,
-							    memory_order_relaxed))
+		    atomic_compare_exchange_strong_explicit(
+			    &lanes[i].tid, &none, tid, memory_order_acquire, memory_order_relaxed))
 			return i;
 	}
 	return ODP_LANE_SHARED;
@@ -176,14 +175,15 @@ static void fence_give_up(struct fence *f, unsigned nr, uint64_t mark)
 	f->all_left = false;
 	/* relaxed: a hint that saves waiting. */
 	if (atomic_exchange_explicit(&f->proc->stuck[nr], mark, memory_order_relaxed) != mark)
-		odp_log(ODP_LOG_WARN, "process %d (slot %u) stays inside a transfer: is it stopped?",
+		odp_log(ODP_LOG_WARN,
+			"process %d (slot %u) stays inside a transfer: is it stopped?",
 			f->proc->domain->slots[nr].pid, nr);
 }
 
 /* False when the process has died: its other lanes need no look. */
 static bool fence_wait(struct fence *f, unsigned nr, _Atomic uint64_t *word, uint64_t inside)
 {
-	const struct timespec nap = { .tv_nsec = FENCE_NAP_NS };
+	const struct timespec nap = {.tv_nsec = FENCE_NAP_NS};
 	const uint64_t mark = fence_mark(word, inside);
 	const uint64_t spin = odp_now() + FENCE_SPIN_NS;
 	const uint64_t limit = fence_limit(f, nr, mark, spin - FENCE_SPIN_NS);
@@ -253,7 +253,7 @@ static void fence_check_caller(bool va)
 
 bool odp_fence(struct odp_proc *proc, bool va)
 {
-	struct fence f = { .proc = proc, .all_left = true };
+	struct fence f = {.proc = proc, .all_left = true};
 	struct odp_slot *slot = proc->self->slot;
 	unsigned i;
 

@@ -80,6 +80,18 @@ ODP_EXPORT bool odp_trylock(struct odp_proc *proc, struct odp_lock *lock)
 	return lock_swap(lock, 0, proc->lock_owner);
 }
 
+bool odp_lock_try(struct odp_proc *proc, struct odp_lock *lock)
+{
+	unsigned i;
+
+	for (i = 0; i < LOCK_SPINS; i++) {
+		if (lock_swap(lock, 0, proc->lock_owner))
+			return true;
+		odp_pause();
+	}
+	return lock_steal(proc, lock);
+}
+
 ODP_EXPORT void odp_unlock(struct odp_lock *lock)
 {
 	/* release: what the lock protected is seen by the next holder. */

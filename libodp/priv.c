@@ -110,8 +110,7 @@ ODP_EXPORT void odp_priv_free(void *p, size_t size)
 	}
 	shift = priv_shift(size);
 	/* Whole pages go back to the kernel, and come again as zeros. */
-	if (((size_t)1 << shift) < ODP_PAGE_SIZE ||
-	    madvise(p, (size_t)1 << shift, MADV_DONTNEED))
+	if (((size_t)1 << shift) < ODP_PAGE_SIZE || madvise(p, (size_t)1 << shift, MADV_DONTNEED))
 		memset(p, 0, (size_t)1 << shift);
 	pthread_mutex_lock(&priv_lock);
 	piece->next = priv_lists[shift];

@@ -52,8 +52,7 @@ static int rundir_choose(char *dir, size_t size)
 		n = snprintf(path, sizeof(path), "%s/uodp", xdg);
 	else
 		n = snprintf(path, sizeof(path), "/dev/shm/uodp-%u", (unsigned)geteuid());
-	ret = n < 0 || (size_t)n >= sizeof(path) ? -ENAMETOOLONG :
-						    rundir_absolute(dir, size, path);
+	ret = n < 0 || (size_t)n >= sizeof(path) ? -ENAMETOOLONG : rundir_absolute(dir, size, path);
 	if (ret == -ENAMETOOLONG)
 		odp_log(ODP_LOG_ERR,
 			"run directory: path longer than %zu bytes: set UODP_DIR to a shorter one",
@@ -70,8 +69,7 @@ static int rundir_check(const char *dir, const struct stat *st)
 		return -EPERM;
 	}
 	if (st->st_mode & 077) {
-		odp_log(ODP_LOG_ERR, "%s: open to other users: chmod 700 it, or set UODP_DIR",
-			dir);
+		odp_log(ODP_LOG_ERR, "%s: open to other users: chmod 700 it, or set UODP_DIR", dir);
 		return -EPERM;
 	}
 	return 0;
@@ -87,14 +85,15 @@ static int rundir_open(const char *dir)
 		ret = -errno;
 		if (ret == -ELOOP || ret == -ENOTDIR) {
 			odp_log(ODP_LOG_ERR,
-				"%s: not a directory of its own (a file or a symbolic link): remove it, or set UODP_DIR",
+				"%s: not a directory of its own (a file or a symbolic link): "
+				"remove it, or set UODP_DIR",
 				dir);
 			return -EPERM;
 		}
 		if (ret == -EACCES && !lstat(dir, &st) && rundir_check(dir, &st))
 			return -EPERM;
-		odp_log(ODP_LOG_ERR, "%s: cannot be opened: %s: set UODP_DIR to another place",
-			dir, strerror(-ret));
+		odp_log(ODP_LOG_ERR, "%s: cannot be opened: %s: set UODP_DIR to another place", dir,
+			strerror(-ret));
 		return ret;
 	}
 	fd = odp_fd_high(fd);

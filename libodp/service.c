@@ -281,12 +281,13 @@ void odp_service_watch(struct odp_proc *proc, struct odp_peer *peer)
 	struct odp_service *svc = proc->service;
 	struct odp_peer *head = atomic_load_explicit(&svc->incoming, memory_order_relaxed);
 
+	if (peer->pidfd < 0)
+		return;
 	do {
 		peer->watch_next = head;
 		/* release: the peer is complete; pairs with service_take_incoming(). */
-	} while (!atomic_compare_exchange_weak_explicit(&svc->incoming, &head, peer,
-							memory_order_release,
-							memory_order_relaxed));
+	} while (!atomic_compare_exchange_weak_explicit(
+		&svc->incoming, &head, peer, memory_order_release, memory_order_relaxed));
 	odp_bell_ring(proc->self);
 }
 

@@ -41,7 +41,7 @@ struct odp_service {
 	struct odp_proc *proc;
 	const struct odp_poller *poller;
 	pthread_t thread;
-	struct robust_list_head robust;    /* of the thread, for slot->life */
+	struct robust_list_head robust; /* of the thread, for slot->life */
 	struct robust_list robust_entry;
 	sem_t opened, go;
 	bool stop;

@@ -31,10 +31,10 @@ static unsigned poll_fill(struct odp_service *svc)
 	const int uffd = svc->broken & ODP_EV_UFFD ? -1 : svc->uffd;
 	unsigned i, n = 0;
 
-	svc->fds[n++] = (struct pollfd){ .fd = bell, .events = POLLIN };
-	svc->fds[n++] = (struct pollfd){ .fd = uffd, .events = POLLIN };
+	svc->fds[n++] = (struct pollfd){.fd = bell, .events = POLLIN};
+	svc->fds[n++] = (struct pollfd){.fd = uffd, .events = POLLIN};
 	for (i = 0; i < svc->npeers; i++)
-		svc->fds[n++] = (struct pollfd){ .fd = svc->peers[i]->pidfd, .events = POLLIN };
+		svc->fds[n++] = (struct pollfd){.fd = svc->peers[i]->pidfd, .events = POLLIN};
 	return n;
 }
 

@@ -13,7 +13,7 @@
 
 static int uring_init(struct odp_service *svc, unsigned flags)
 {
-	struct io_uring_params params = { .flags = flags | IORING_SETUP_CLAMP };
+	struct io_uring_params params = {.flags = flags | IORING_SETUP_CLAMP};
 
 	return io_uring_queue_init_params(URING_ENTRIES, &svc->ring, &params);
 }

@@ -147,8 +147,7 @@ static void slot_fill(struct odp_proc *proc, unsigned nr)
 	atomic_store_explicit(&dom->lanes[nr][ODP_LANE_SHARED].shared, 1, memory_order_relaxed);
 	atomic_store_explicit(&slot->lane_high, ODP_LANE_SERVICE + 1, memory_order_relaxed);
 	/* Its own lanes are aimed at it too. */
-	atomic_fetch_or_explicit(&slot->attached[nr / 64], 1ull << (nr % 64),
-				 memory_order_seq_cst);
+	atomic_fetch_or_explicit(&slot->attached[nr / 64], 1ull << (nr % 64), memory_order_seq_cst);
 	atomic_fetch_add_explicit(&dom->claims, 1, memory_order_relaxed);
 	proc->lock_owner = (nr + 1) | (gen << 16);
 }

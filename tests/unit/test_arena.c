@@ -31,8 +31,8 @@ static uint64_t kib_used(void)
 	return fstat(self->seg_fd, &st) ? 0 : (uint64_t)st.st_blocks / 2;
 }
 
-static const size_t sizes[] = { 1,    8,    63,	  64,	 65,	128,   200,    512,	1000,
-				2048, 2049, 4096, 4097, 8192, 65536, 100000, 1 << 20, 5 << 20 };
+static const size_t sizes[] = {1,    8,    63,   64,   65,   128,   200,    512,     1000,
+			       2048, 2049, 4096, 4097, 8192, 65536, 100000, 1 << 20, 5 << 20};
 #define NSIZES (sizeof(sizes) / sizeof(sizes[0]))
 
 static void test_zeroed(void)
@@ -213,13 +213,13 @@ static void test_private(void)
 int main(void)
 {
 	static CU_TestInfo tests[] = {
-		{ "memory comes zeroed and aligned, again and again", test_zeroed },
-		{ "freed memory goes back to the kernel", test_memory_returns },
-		{ "random sizes in several threads", test_random },
-		{ "a full arena says so", test_full },
-		{ "freed blocks merge", test_merged },
-		{ "what was not allocated is not freed", test_wrong_free },
-		{ "private memory comes zeroed and aligned", test_private },
+		{"memory comes zeroed and aligned, again and again", test_zeroed},
+		{"freed memory goes back to the kernel", test_memory_returns},
+		{"random sizes in several threads", test_random},
+		{"a full arena says so", test_full},
+		{"freed blocks merge", test_merged},
+		{"what was not allocated is not freed", test_wrong_free},
+		{"private memory comes zeroed and aligned", test_private},
 		CU_TEST_INFO_NULL,
 	};
 

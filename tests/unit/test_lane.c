@@ -87,7 +87,7 @@ static void *leave_later(void *arg)
 
 static void fence_waits(bool va)
 {
-	struct inside in = { .va = va };
+	struct inside in = {.va = va};
 	pthread_t thread, timer;
 
 	CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, inside_thread, &in), 0);
@@ -120,7 +120,7 @@ static void test_fence_waits_va(void)
 static void test_lane_returns(void)
 {
 	struct odp_lane *lanes = self->domain->lanes[me->nr];
-	struct inside in = { .leave = true };
+	struct inside in = {.leave = true};
 	unsigned i, used = 0;
 
 	for (i = 0; i < 200; i++) {
@@ -142,7 +142,7 @@ static void test_lane_returns(void)
 
 struct crowd {
 	_Atomic bool stop;
-	_Atomic bool shut;        /* true between fence and thaw */
+	_Atomic bool shut;         /* true between fence and thaw */
 	_Atomic unsigned long bad; /* seen inside while shut */
 	_Atomic unsigned long entries;
 	_Atomic unsigned shared;
@@ -360,20 +360,20 @@ static void test_gate_of_the_dead(void)
 int main(int argc, char **argv)
 {
 	static const struct child_role roles[] = {
-		{ "inside", role_inside },
-		{ "freeze", role_freeze },
-		{ NULL, NULL },
+		{"inside", role_inside},
+		{"freeze", role_freeze},
+		{NULL, NULL},
 	};
 	static CU_TestInfo tests[] = {
-		{ "a shut gate lets nobody in", test_gate },
-		{ "a fence waits for a lane", test_fence_waits },
-		{ "a fence waits for system calls if told", test_fence_waits_va },
-		{ "a thread's end frees its lane", test_lane_returns },
-		{ "200 threads and a freezer", test_crowd },
-		{ "a fence waits for another process", test_fence_peer },
-		{ "a fence does not wait for a dead one", test_fence_dead_peer },
-		{ "a fence gives up on a stopped one", test_fence_stopped_peer },
-		{ "the gate of a dead owner opens", test_gate_of_the_dead },
+		{"a shut gate lets nobody in", test_gate},
+		{"a fence waits for a lane", test_fence_waits},
+		{"a fence waits for system calls if told", test_fence_waits_va},
+		{"a thread's end frees its lane", test_lane_returns},
+		{"200 threads and a freezer", test_crowd},
+		{"a fence waits for another process", test_fence_peer},
+		{"a fence does not wait for a dead one", test_fence_dead_peer},
+		{"a fence gives up on a stopped one", test_fence_stopped_peer},
+		{"the gate of a dead owner opens", test_gate_of_the_dead},
 		CU_TEST_INFO_NULL,
 	};
 

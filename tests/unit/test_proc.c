@@ -98,8 +98,8 @@ static int role_look(void)
 /* Hold every slot that is free, as a thousand processes would. */
 static int role_squat(void)
 {
-	struct flock fl = { .l_type = F_WRLCK, .l_start = ODP_LIVE_BYTE + 1,
-			    .l_len = ODP_MAX_PROCS - 1 };
+	struct flock fl = {
+		.l_type = F_WRLCK, .l_start = ODP_LIVE_BYTE + 1, .l_len = ODP_MAX_PROCS - 1};
 	struct odp_domain *dom;
 	char path[300];
 	unsigned nr;
@@ -138,7 +138,7 @@ static void *get_thread(void *arg)
 
 static void test_get_once(void)
 {
-	struct odp_proc *procs[8] = { NULL };
+	struct odp_proc *procs[8] = {NULL};
 	pthread_t threads[8];
 	void *ret;
 	unsigned i;
@@ -396,7 +396,7 @@ static void *lock_thread(void *arg)
 
 static void test_lock_excludes(void)
 {
-	struct lock_run r = { .lock = lock_publish() };
+	struct lock_run r = {.lock = lock_publish()};
 	pthread_t threads[4];
 	unsigned i;
 
@@ -621,7 +621,7 @@ static void test_all_slots_used(void)
 
 static int role_limited(void)
 {
-	struct rlimit files = { .rlim_cur = 40, .rlim_max = 4096 };
+	struct rlimit files = {.rlim_cur = 40, .rlim_max = 4096};
 	struct odp_proc *proc;
 	struct odp_peer *peer;
 	long slot;
@@ -654,7 +654,7 @@ static void test_few_files(void)
 static void attach_with_limit(void *arg)
 {
 	const int *resource = arg;
-	struct rlimit old, small = { .rlim_cur = 1 << 30 };
+	struct rlimit old, small = {.rlim_cur = 1 << 30};
 	long err = 0;
 
 	getrlimit((unsigned)*resource, &old);
@@ -714,32 +714,32 @@ static void test_retired(void)
 int main(int argc, char **argv)
 {
 	static const struct child_role roles[] = {
-		{ "stay", role_stay }, { "publish", role_publish }, { "hold", role_hold },
-		{ "exec", role_exec }, { "look", role_look },	    { "fds", role_fds },
-		{ "squat", role_squat }, { "try", role_try },	    { "limited", role_limited },
-		{ NULL, NULL },
+		{"stay", role_stay},   {"publish", role_publish}, {"hold", role_hold},
+		{"exec", role_exec},   {"look", role_look},       {"fds", role_fds},
+		{"squat", role_squat}, {"try", role_try},         {"limited", role_limited},
+		{NULL, NULL},
 	};
 	static CU_TestInfo tests[] = {
-		{ "threads attach the process once", test_get_once },
-		{ "descriptors keep out of the way", test_high_descriptors },
-		{ "two processes see each other", test_peers_see_each_other },
-		{ "offsets out of bounds give no pointer", test_peer_bounds },
-		{ "an empty slot is nobody", test_nobody_there },
-		{ "a killed peer is noticed and replaced", test_death_is_noticed },
-		{ "the blocks of the dead are free", test_death_frees_blocks },
-		{ "a process that called exec is gone", test_exec_is_death },
-		{ "blocks of queue pair numbers", test_blocks },
-		{ "all blocks can be had, and no more", test_blocks_exhausted },
-		{ "the lock of a killed holder is taken over", test_lock_of_the_dead },
-		{ "a lock excludes", test_lock_excludes },
-		{ "descriptors of peers", test_peer_fd },
-		{ "a forked child attaches anew", test_fork },
-		{ "a slot that lies is refused", test_foreign_header },
-		{ "the slots can all be in use", test_all_slots_used },
-		{ "more peers than open files", test_few_files },
-		{ "limits of the process are told", test_small_limits },
-		{ "what a dead peer cost is given back", test_retired },
-		{ "many processes come and go", test_many },
+		{"threads attach the process once", test_get_once},
+		{"descriptors keep out of the way", test_high_descriptors},
+		{"two processes see each other", test_peers_see_each_other},
+		{"offsets out of bounds give no pointer", test_peer_bounds},
+		{"an empty slot is nobody", test_nobody_there},
+		{"a killed peer is noticed and replaced", test_death_is_noticed},
+		{"the blocks of the dead are free", test_death_frees_blocks},
+		{"a process that called exec is gone", test_exec_is_death},
+		{"blocks of queue pair numbers", test_blocks},
+		{"all blocks can be had, and no more", test_blocks_exhausted},
+		{"the lock of a killed holder is taken over", test_lock_of_the_dead},
+		{"a lock excludes", test_lock_excludes},
+		{"descriptors of peers", test_peer_fd},
+		{"a forked child attaches anew", test_fork},
+		{"a slot that lies is refused", test_foreign_header},
+		{"the slots can all be in use", test_all_slots_used},
+		{"more peers than open files", test_few_files},
+		{"limits of the process are told", test_small_limits},
+		{"what a dead peer cost is given back", test_retired},
+		{"many processes come and go", test_many},
 		CU_TEST_INFO_NULL,
 	};
 

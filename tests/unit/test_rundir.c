@@ -345,23 +345,23 @@ static void test_log_long(void)
 int main(int argc, char **argv)
 {
 	static const struct child_role roles[] = {
-		{ "open", role_open },
-		{ "log", role_log },
-		{ NULL, NULL },
+		{"open", role_open},
+		{"log", role_log},
+		{NULL, NULL},
 	};
 	static CU_TestInfo tests[] = {
-		{ "a directory is made for its owner alone", test_dir_made },
-		{ "a relative path is made absolute", test_dir_relative },
-		{ "XDG_RUNTIME_DIR is used if it can be", test_dir_xdg },
-		{ "what is not a private directory is refused", test_dir_refused },
-		{ "another user's directory is refused", test_dir_wrong_owner },
-		{ "a path too long is refused", test_dir_too_long },
-		{ "a corrupt or foreign domain is refused", test_domain_refused },
-		{ "a domain that is no file is refused", test_domain_not_a_file },
-		{ "a domain left incomplete is made anew", test_domain_unborn },
-		{ "one of many creators wins", test_domain_race },
-		{ "UODP_LOG chooses what is said", test_log_levels },
-		{ "a long message is one line", test_log_long },
+		{"a directory is made for its owner alone", test_dir_made},
+		{"a relative path is made absolute", test_dir_relative},
+		{"XDG_RUNTIME_DIR is used if it can be", test_dir_xdg},
+		{"what is not a private directory is refused", test_dir_refused},
+		{"another user's directory is refused", test_dir_wrong_owner},
+		{"a path too long is refused", test_dir_too_long},
+		{"a corrupt or foreign domain is refused", test_domain_refused},
+		{"a domain that is no file is refused", test_domain_not_a_file},
+		{"a domain left incomplete is made anew", test_domain_unborn},
+		{"one of many creators wins", test_domain_race},
+		{"UODP_LOG chooses what is said", test_log_levels},
+		{"a long message is one line", test_log_long},
 		CU_TEST_INFO_NULL,
 	};
 	const char *tmp = getenv("TMPDIR");

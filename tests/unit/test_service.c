@@ -20,7 +20,7 @@ static struct {
 	_Atomic uint64_t deadline; /* what the handler answers */
 	_Atomic pthread_t thread;
 	_Atomic bool signals_blocked;
-} seen = { .deadline = UINT64_MAX };
+} seen = {.deadline = UINT64_MAX};
 
 static uint64_t handler(void *arg)
 {
@@ -282,16 +282,16 @@ static int run_again(void)
 }
 
 static CU_TestInfo tests[] = {
-	{ "a handler is called when it is set", test_start },
-	{ "the thread has a name", test_thread_name },
-	{ "each bell is answered", test_bell },
-	{ "nobody calls for nothing", test_idle },
-	{ "a deadline is kept", test_deadline },
-	{ "a deadline in the past is now", test_deadline_past },
-	{ "bells between processes", test_bell_between },
-	{ "a peer's death calls the handler", test_death_calls_handler },
-	{ "no ring is lost", test_no_ring_lost },
-	{ "a closed bell does not make it spin", test_bell_closed },
+	{"a handler is called when it is set", test_start},
+	{"the thread has a name", test_thread_name},
+	{"each bell is answered", test_bell},
+	{"nobody calls for nothing", test_idle},
+	{"a deadline is kept", test_deadline},
+	{"a deadline in the past is now", test_deadline_past},
+	{"bells between processes", test_bell_between},
+	{"a peer's death calls the handler", test_death_calls_handler},
+	{"no ring is lost", test_no_ring_lost},
+	{"a closed bell does not make it spin", test_bell_closed},
 	CU_TEST_INFO_NULL,
 };
 
@@ -304,11 +304,8 @@ static int role_again(void)
 int main(int argc, char **argv)
 {
 	static const struct child_role roles[] = {
-		{ "echo", role_echo },
-		{ "stay", role_stay },
-		{ "break", role_break },
-		{ "again", role_again },
-		{ NULL, NULL },
+		{"echo", role_echo},   {"stay", role_stay}, {"break", role_break},
+		{"again", role_again}, {NULL, NULL},
 	};
 
 	child_main(argc, argv, roles);
