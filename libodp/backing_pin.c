@@ -6,6 +6,7 @@
  */
 #include <fcntl.h>
 #include <linux/io_uring.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/uio.h>
 
@@ -197,6 +198,26 @@ void odp_pin_unregister(struct odp_region *r)
 
 /* ---- the executing side, under pin_pipe ---- */
 
+static struct odp_pin_ring rings[ODP_MAX_PROCS]; /* as checked when attached */
+
+/* What another process says of its ring: is each queue inside the mapping? */
+static bool ring_sane(const struct odp_pin_ring *r)
+{
+	const uint32_t words[] = {r->sq_head, r->sq_tail, r->cq_head, r->cq_tail};
+	uint32_t entries = atomic_load_explicit(&r->entries, memory_order_relaxed);
+
+	if (!entries || entries > 4096 || entries & (entries - 1) || !r->cq_entries ||
+	    r->cq_entries > 8192 || r->cq_entries & (r->cq_entries - 1) || r->ring_len > 1u << 20 ||
+	    r->sqes_len > 1u << 20 || r->sqes_len < entries * sizeof(struct io_uring_sqe))
+		return false;
+	for (unsigned i = 0; i < sizeof(words) / sizeof(*words); i++)
+		if (words[i] % sizeof(uint32_t) || words[i] + sizeof(uint32_t) > r->ring_len)
+			return false;
+	return r->sq_array % sizeof(uint32_t) == 0 && r->cqes % sizeof(uint64_t) == 0 &&
+	       (uint64_t)r->sq_array + entries * sizeof(uint32_t) <= r->ring_len &&
+	       (uint64_t)r->cqes + r->cq_entries * sizeof(struct io_uring_cqe) <= r->ring_len;
+}
+
 static void view_close(struct odp_pin_view *v, struct odp_peer *peer)
 {
 	if (v->ring)
@@ -210,14 +231,17 @@ static void view_close(struct odp_pin_view *v, struct odp_peer *peer)
 
 static int view_open(struct odp_pin_view *v, struct odp_peer *peer)
 {
-	const struct odp_pin_ring *pin = &peer->seg->pin;
+	struct odp_pin_ring *pin = &rings[peer->nr];
 	void *p;
 	int fd;
 
 	v->ring_fd = -1;
 	/* acquire: pairs with ring_publish(). */
-	if (!atomic_load_explicit(&pin->entries, memory_order_acquire))
+	if (!atomic_load_explicit(&peer->seg->pin.entries, memory_order_acquire))
 		return -EFAULT;
+	memcpy(pin, &peer->seg->pin, sizeof(*pin));
+	if (!ring_sane(pin))
+		return -EPROTO;
 	fd = peer->self ? peer->ring_fd : odp_peer_fd(peer, peer->slot->ring_fd, O_RDWR);
 	if (fd < 0)
 		return fd;
@@ -312,15 +336,27 @@ static bool ring_reap(const struct odp_pin_view *v, const struct odp_pin_ring *p
 	return found;
 }
 
+static bool ring_lock(struct odp_proc *proc, struct odp_lock *lock)
+{
+	for (int i = 0; i < 100; i++) {
+		if (odp_lock_try(proc, lock))
+			return true;
+		sched_yield();
+	}
+	return false;
+}
+
 static int ring_run(struct odp_mem *m, struct odp_peer *peer, const struct odp_pin_view *v,
 		    struct io_uring_sqe *sqe)
 {
 	static uint32_t serial; /* pin_pipe */
-	const struct odp_pin_ring *pin = &peer->seg->pin;
+	const struct odp_pin_ring *pin = &rings[peer->nr];
 	int res = -EFAULT;
 
 	sqe->user_data = (uint64_t)m->proc->self->pid << 32 | ++serial;
-	odp_lock(m->proc, &peer->seg->ring);
+	/* Held for a system call; by a process that is stopped for longer. */
+	if (!ring_lock(m->proc, &peer->seg->ring))
+		return -EAGAIN;
 	ring_tidy(v, pin);
 	ring_push(v, pin, sqe);
 	for (int i = 0; i < 1000; i++) {
@@ -409,5 +445,5 @@ ssize_t odp_pin_io(struct odp_peer *peer, const struct odp_mr_shm *mr, uint64_t 
 		ret = write ? pin_write(m, peer, v, &sqe, addr, buf, n) :
 			      pin_read(m, peer, v, &sqe, addr, buf, n);
 	pthread_mutex_unlock(&m->pin_pipe);
-	return ret > 0 ? ret : ret == -EINTR ? -EAGAIN : -EFAULT;
+	return ret > 0 ? ret : ret == -EINTR || ret == -EAGAIN ? -EAGAIN : -EFAULT;
 }

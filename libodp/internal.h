@@ -214,6 +214,10 @@ void odp_thaw(struct odp_proc *proc);
  * and false returned then: frames it might still reach must not be reused. */
 bool odp_fence(struct odp_proc *proc, bool va);
 
+/* ---- lock.c ---- */
+/* As odp_trylock(), but waits a moment, and takes the lock from a dead holder. */
+bool odp_lock_try(struct odp_proc *proc, struct odp_lock *lock);
+
 /* ---- peer.c ---- */
 /* A peer record for slot NR with no descriptors yet. */
 struct odp_peer *odp_peer_new(struct odp_proc *proc, unsigned nr);

@@ -100,17 +100,28 @@ static void locks_init(struct odp_mem *m)
 	pthread_mutex_init(&m->pin_pipe, NULL);
 }
 
+/* Sparse and large: in a memfd, of which only what is touched counts, even where
+ * the kernel commits no more than it has (vm.overcommit_memory=2). */
+static void *table_map(size_t size)
+{
+	int fd = memfd_create("uodp-table", MFD_CLOEXEC);
+	void *p = NULL;
+
+	if (fd < 0)
+		return NULL;
+	if (!ftruncate(fd, (off_t)size))
+		p = odp_map_shared(fd, 0, size);
+	close(fd);
+	return p;
+}
+
 static int tables_map(struct odp_mem *m)
 {
-	m->refs = odp_mem_map((ODP_POOL_SIZE >> ODP_PAGE_SHIFT) * sizeof(*m->refs));
-	m->free_keys = odp_mem_map(ODP_MAX_REGIONS * sizeof(*m->free_keys));
-	m->variants = odp_mem_map(ODP_MAX_REGIONS);
+	m->refs = table_map((ODP_POOL_SIZE >> ODP_PAGE_SHIFT) * sizeof(*m->refs));
+	m->free_keys = table_map(ODP_MAX_REGIONS * sizeof(*m->free_keys));
+	m->variants = table_map(ODP_MAX_REGIONS);
 	m->bounces = odp_mem_map(ODP_BOUNCES * ODP_BOUNCE_SIZE);
-	if (!m->refs || !m->free_keys || !m->variants || !m->bounces)
-		return -ENOMEM;
-	/* 4 GiB of address space, of which a fork needs nothing. */
-	madvise(m->refs, (ODP_POOL_SIZE >> ODP_PAGE_SHIFT) * sizeof(*m->refs), MADV_DONTFORK);
-	return 0;
+	return m->refs && m->free_keys && m->variants && m->bounces ? 0 : -ENOMEM;
 }
 
 static void tables_unmap(struct odp_mem *m)
