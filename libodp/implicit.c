@@ -14,6 +14,8 @@
 #define DIR_ENTRIES (ODP_IMPLICIT_PAGES >> LEAF_SHIFT)
 #define DIR_SIZE (DIR_ENTRIES * sizeof(uint32_t))
 #define LEAVES (1u << 17) /* 256 GiB that were touched or converted */
+#define BUSY_SHIFT 10     /* leaves for which one byte says whether there are any */
+#define FIRST_LEAF 40u    /* those before it hold what follows */
 
 struct leaf {
 	_Atomic odp_entry_t entries[LEAF_ENTRIES];
@@ -22,10 +24,16 @@ struct leaf {
 struct implicit {
 	_Atomic uint32_t dir[DIR_ENTRIES]; /* 0: no leaf yet */
 	union {
-		_Atomic uint32_t used; /* in place of leaf 0, which is none */
+		struct {
+			_Atomic uint32_t used;
+			_Atomic uint8_t busy[DIR_ENTRIES >> BUSY_SHIFT];
+		};
 		struct leaf leaves[LEAVES];
 	};
 };
+static_assert(offsetof(struct implicit, busy) + (DIR_ENTRIES >> BUSY_SHIFT) <=
+		      DIR_SIZE + FIRST_LEAF * ODP_PAGE_SIZE,
+	      "the head is in front of the first leaf");
 static_assert(sizeof(struct implicit) == DIR_SIZE + LEAVES * ODP_PAGE_SIZE, "no gaps");
 static_assert(sizeof(struct implicit) <= ODP_SEG_SIZE / 8, "several fit");
 
@@ -57,20 +65,22 @@ static uint32_t leaf_take(struct implicit *t)
 	uint32_t n = atomic_load_explicit(&t->used, memory_order_relaxed);
 
 	do {
-		if (n >= LEAVES - 1)
+		if (n >= LEAVES - FIRST_LEAF)
 			return 0;
 	} while (!atomic_compare_exchange_weak_explicit(&t->used, &n, n + 1, memory_order_relaxed,
 							memory_order_relaxed));
+	n += FIRST_LEAF;
 	for (uint32_t i = 0; i < LEAF_ENTRIES; i++)
-		atomic_store_explicit(&t->leaves[n + 1].entries[i], ODP_E_VA,
-				      memory_order_relaxed);
-	return n + 1;
+		atomic_store_explicit(&t->leaves[n].entries[i], ODP_E_VA, memory_order_relaxed);
+	return n;
 }
 
 static uint32_t leaf_make(struct implicit *t, _Atomic uint32_t *dir)
 {
 	uint32_t mine = leaf_take(t), none = 0;
 
+	/* relaxed: the owner looks at it when all lanes are fenced. */
+	atomic_store_explicit(&t->busy[(dir - t->dir) >> BUSY_SHIFT], 1, memory_order_relaxed);
 	/* release: the entries were filled before. Who loses the race wastes a leaf. */
 	if (mine && !atomic_compare_exchange_strong_explicit(dir, &none, mine,
 							     memory_order_release,
@@ -100,11 +110,20 @@ _Atomic odp_entry_t *odp_implicit_entry(const struct odp_peer *peer, const struc
 
 _Atomic odp_entry_t *odp_region_entry(struct odp_region *r, uint64_t *page, uint64_t last)
 {
+	const uint64_t many = ((uint64_t)1 << (LEAF_SHIFT + BUSY_SHIFT)) - 1;
+	struct implicit *t;
 	_Atomic odp_entry_t *p;
 
 	if (r->xlat)
 		return *page <= last ? &r->xlat[*page] : NULL;
-	while (*page <= last) {
+	t = table(r->mem->proc->self, r->mr);
+	while (t && *page <= last && *page < ODP_IMPLICIT_PAGES) {
+		/* To read an untouched directory would be to allocate it. */
+		if (!atomic_load_explicit(&t->busy[*page >> LEAF_SHIFT >> BUSY_SHIFT],
+					  memory_order_relaxed)) {
+			*page = (*page | many) + 1;
+			continue;
+		}
 		p = odp_implicit_entry(r->mem->proc->self, r->mr, *page, false);
 		if (p)
 			return p;

@@ -340,6 +340,16 @@ ODP_EXPORT uint32_t odp_region_key(const struct odp_region *region)
 	return region->key;
 }
 
+ODP_EXPORT enum odp_kind odp_region_kind(const struct odp_region *region)
+{
+	return region->kind;
+}
+
+ODP_EXPORT enum odp_backing odp_region_backing(const struct odp_region *region)
+{
+	return (enum odp_backing)region->mr->backing;
+}
+
 ODP_EXPORT int odp_region_modify(struct odp_region *r, uint32_t pd, uint32_t access)
 {
 	int ret = access_check(access);

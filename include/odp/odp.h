@@ -216,6 +216,10 @@ int odp_region_destroy(struct odp_region *region);
 /* The key (lkey and rkey): 24-bit index, 8-bit variant; never 0. */
 uint32_t odp_region_key(const struct odp_region *region);
 
+/* Pinned or on demand; and where most of its bytes are, never AUTO. */
+enum odp_kind odp_region_kind(const struct odp_region *region);
+enum odp_backing odp_region_backing(const struct odp_region *region);
+
 /* Change PD, access (both: not while transfers run). */
 int odp_region_modify(struct odp_region *region, uint32_t pd, uint32_t access);
 

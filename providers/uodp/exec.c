@@ -80,6 +80,8 @@ static int copy_some(struct odp_span *dst, struct odp_span *src, size_t *n)
 	int ret;
 
 	for (int i = 0; (ret = odp_copy(dst, src, n)) == -EAGAIN && i < COPY_SPINS; i++) {
+		if (dst->err || src->err)
+			break; /* a fault that takes its time */
 		__builtin_ia32_pause();
 		*n = want;
 	}
@@ -94,6 +96,7 @@ static int move(struct uodp_exec *x, uint64_t *budget, enum side *failed)
 	size_t n;
 	int ret;
 
+	x->fault_until = 0;
 	while (x->left) {
 		n = x->left;
 		*failed = SIDE_SRC;
@@ -107,6 +110,7 @@ static int move(struct uodp_exec *x, uint64_t *budget, enum side *failed)
 		ret = copy_some(&dst, &src, &n);
 		if (uodp_unlikely(ret)) {
 			*failed = src.err ? SIDE_SRC : SIDE_DST;
+			x->fault_until = src.err ? src.when : dst.when;
 			return ret;
 		}
 		x->src.off += n;
@@ -117,12 +121,6 @@ static int move(struct uodp_exec *x, uint64_t *budget, enum side *failed)
 			return -EAGAIN;
 	}
 	return 0;
-}
-
-static int move_again(struct uodp_exec *x, uint64_t budget)
-{
-	/* Out of budget: at once, but by somebody else; else a page is busy. */
-	return wait_until(x, budget ? odp_now() + POLL_BUSY_NS : 0);
 }
 
 static void iter_local(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_iter *it,
@@ -203,6 +201,11 @@ static bool conn_ready(struct uodp_qp *qp)
 	       atomic_load_explicit(&conn->qp->epoch, memory_order_relaxed) == conn->epoch;
 }
 
+static bool connected(const struct uodp_qp *qp)
+{
+	return qp->vqp.qp.qp_type == IBV_QPT_RC;
+}
+
 /* Nobody answers: the transport timer (IBTA 9.7.6.1.3) ends it. */
 static int wait_peer(struct uodp_qp *qp, struct uodp_exec *x)
 {
@@ -232,6 +235,27 @@ static int wait_rnr(struct uodp_qp *qp, struct uodp_exec *x)
 	return wait_until(x, x->rnr_until);
 }
 
+/* The responder answers a fault as it does a missing receive. Bytes that arrived
+ * since the last time were acknowledged: the count begins anew. */
+static int wait_fault(struct uodp_qp *qp, struct uodp_exec *x)
+{
+	if (x->rnr_at && x->left < x->rnr_at)
+		x->rnr_left = qp->attr.rnr_retry;
+	x->rnr_at = x->left;
+	x->rnr_fault = true;
+	return wait_rnr(qp, x);
+}
+
+/* THEIRS: if it is a fault, it is the responder's. */
+static int move_again(struct uodp_qp *qp, struct uodp_exec *x, uint64_t budget, bool theirs)
+{
+	/* Out of budget: at once, but by somebody else; else a page is busy. */
+	if (!x->fault_until)
+		return wait_until(x, budget ? odp_now() + POLL_BUSY_NS : 0);
+	/* Our own fault stalls the queue; UC and UD have no NAKs. */
+	return theirs && connected(qp) ? wait_fault(qp, x) : wait_until(x, x->fault_until);
+}
+
 /* ---- errors that the responder finds ---- */
 
 /* The receive that the message used ends with STATUS too, if it used one. */
@@ -240,11 +264,6 @@ static void recv_fail(struct uodp_qp *qp, struct uodp_exec *x, enum ibv_wc_statu
 	struct uodp_cqe cqe = { .status = status, .opcode = IBV_WC_RECV };
 
 	uodp_deliver_end(qp, x, &cqe, true);
-}
-
-static bool connected(const struct uodp_qp *qp)
-{
-	return qp->vqp.qp.qp_type == IBV_QPT_RC;
 }
 
 /* What fails at a process that has just ended is no answer of its. */
@@ -367,7 +386,7 @@ static int send_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *
 	}
 	ret = move(x, budget, &failed);
 	if (ret == -EAGAIN)
-		return move_again(x, *budget);
+		return move_again(qp, x, *budget, failed == SIDE_DST);
 	if (ret)
 		return failed == SIDE_SRC ? done(x, IBV_WC_LOC_PROT_ERR) : recv_broken(qp, x);
 	return send_finish(qp, w, x);
@@ -377,11 +396,13 @@ static int send_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *
  * The usual case, without iterators: one local piece, one copy. False leaves
  * everything as it was, for the general way to find out what is the matter.
  */
-static bool rdma_at_once(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x, bool write)
+static bool rdma_at_once(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x, bool write,
+			 int *end)
 {
 	uint32_t there = write ? ODP_ACCESS_REMOTE_WRITE : ODP_ACCESS_REMOTE_READ;
 	struct odp_span local, remote;
 	size_t n = w->length;
+	int ret;
 
 	if (w->flags & IBV_SEND_INLINE)
 		odp_span_private(&local, w->data);
@@ -392,8 +413,16 @@ static bool rdma_at_once(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_ex
 	if (!n || n > UODP_AT_ONCE ||
 	    odp_span_region(&remote, x->dest.peer, w->rkey, x->dest.qp->pd, w->raddr, n, there))
 		return false;
-	return !odp_copy(write ? &remote : &local, write ? &local : &remote, &n) &&
-	       n == w->length;
+	ret = odp_copy(write ? &remote : &local, write ? &local : &remote, &n);
+	/* Not to be asked again: a fault may have been made to fail this once. */
+	if (uodp_unlikely(ret == -EFAULT))
+		*end = local.err ? done(x, IBV_WC_LOC_PROT_ERR) :
+				   refuse(qp, x, IBV_WC_REM_ACCESS_ERR);
+	else if (ret || n != w->length)
+		return false;
+	else
+		*end = done(x, IBV_WC_SUCCESS);
+	return true;
 }
 
 static int write_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x,
@@ -410,8 +439,8 @@ static int write_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec 
 			ret = need_recv(qp, x, 0, &go_on);
 			if (!go_on)
 				return ret;
-		} else if (uodp_likely(rdma_at_once(qp, w, x, true))) {
-			return done(x, IBV_WC_SUCCESS);
+		} else if (uodp_likely(rdma_at_once(qp, w, x, true, &ret))) {
+			return ret;
 		}
 		iter_local(qp, w, &x->src, 0);
 		iter_remote(x, w, &x->dst, ODP_ACCESS_REMOTE_WRITE);
@@ -421,7 +450,7 @@ static int write_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec 
 	ret = move(x, budget, &failed);
 	if (uodp_unlikely(ret)) {
 		if (ret == -EAGAIN)
-			return move_again(x, *budget);
+			return move_again(qp, x, *budget, failed == SIDE_DST);
 		if (failed == SIDE_SRC)
 			return done(x, IBV_WC_LOC_PROT_ERR);
 		return refuse(qp, x, IBV_WC_REM_ACCESS_ERR);
@@ -439,8 +468,8 @@ static int read_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *
 		if (!(x->dest.qp->access & ODP_ACCESS_REMOTE_READ) ||
 		    !x->dest.qp->max_dest_rd_atomic)
 			return refuse(qp, x, IBV_WC_REM_INV_REQ_ERR);
-		if (uodp_likely(rdma_at_once(qp, w, x, false)))
-			return done(x, IBV_WC_SUCCESS);
+		if (uodp_likely(rdma_at_once(qp, w, x, false, &ret)))
+			return ret;
 		iter_remote(x, w, &x->src, ODP_ACCESS_REMOTE_READ);
 		iter_local(qp, w, &x->dst, ODP_ACCESS_LOCAL_WRITE);
 		x->left = w->length;
@@ -448,7 +477,7 @@ static int read_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *
 	}
 	ret = move(x, budget, &failed);
 	if (ret == -EAGAIN)
-		return move_again(x, *budget);
+		return move_again(qp, x, *budget, failed == SIDE_SRC);
 	if (ret)
 		return failed == SIDE_DST ? done(x, IBV_WC_LOC_PROT_ERR) :
 					    refuse(qp, x, IBV_WC_REM_ACCESS_ERR);
@@ -472,6 +501,10 @@ static int atomic_run(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec 
 	if (w->raddr & 7)
 		return refuse(qp, x, IBV_WC_REM_INV_REQ_ERR);
 	ret = odp_atomic(&span, op, w->compare_add, w->swap, &old);
+	if (ret == -EAGAIN && span.err) {
+		x->left = sizeof(old);
+		return wait_fault(qp, x);
+	}
 	if (ret == -EAGAIN)
 		return wait_until(x, odp_now() + POLL_BUSY_NS);
 	if (ret)
@@ -498,7 +531,7 @@ static int atomic_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec
 	}
 	ret = move(x, budget, &failed);
 	if (ret == -EAGAIN)
-		return move_again(x, *budget);
+		return move_again(qp, x, *budget, false);
 	return done(x, ret ? IBV_WC_LOC_PROT_ERR : IBV_WC_SUCCESS);
 }
 
@@ -508,6 +541,11 @@ static int rc_uc_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec 
 	if (uodp_unlikely(!conn_ready(qp)))
 		return connected(qp) ? wait_peer(qp, x) : done(x, IBV_WC_SUCCESS);
 	x->give_up = 0;
+	if (uodp_unlikely(x->rnr_fault)) {
+		if (odp_now() < x->rnr_until)
+			return wait_until(x, x->rnr_until);
+		x->rnr_fault = false;
+	}
 	if (x->phase == UODP_PHASE_NEW)
 		x->dest = qp->conn;
 	switch (w->opcode) {
@@ -583,7 +621,7 @@ static int ud_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x,
 	if (!ret)
 		ret = move(x, budget, &failed);
 	if (ret == -EAGAIN)
-		return move_again(x, *budget);
+		return move_again(qp, x, *budget, failed == SIDE_DST);
 	if (ret)
 		return failed == SIDE_SRC ? done(x, IBV_WC_LOC_PROT_ERR) : recv_broken(qp, x);
 	return send_finish(qp, w, x);
@@ -596,6 +634,8 @@ static void begin(struct uodp_qp *qp, struct uodp_exec *x)
 	x->give_up = 0;
 	x->rnr_until = 0;
 	x->rnr_left = qp->attr.rnr_retry;
+	x->rnr_fault = false;
+	x->rnr_at = 0;
 }
 
 static int complete(struct uodp_qp *qp, struct uodp_swqe *w, enum ibv_wc_status status)

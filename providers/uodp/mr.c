@@ -9,10 +9,9 @@
 #define ACCESS_RIGHTS                                                                              \
 	(IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ |               \
 	 IBV_ACCESS_REMOTE_ATOMIC)
-#define ACCESS_SUPPORTED (ACCESS_RIGHTS | IBV_ACCESS_ON_DEMAND)
+#define ACCESS_SUPPORTED (ACCESS_RIGHTS | IBV_ACCESS_ON_DEMAND | IBV_ACCESS_HUGETLB)
 #define ACCESS_KNOWN                                                                               \
-	(ACCESS_SUPPORTED | IBV_ACCESS_MW_BIND | IBV_ACCESS_ZERO_BASED | IBV_ACCESS_HUGETLB |      \
-	 IBV_ACCESS_OPTIONAL_RANGE)
+	(ACCESS_SUPPORTED | IBV_ACCESS_MW_BIND | IBV_ACCESS_ZERO_BASED | IBV_ACCESS_OPTIONAL_RANGE)
 
 #define PAGE_MASK ((uintptr_t)4095)
 
@@ -72,9 +71,21 @@ static int access_check(int access)
 	return access & ~(ACCESS_SUPPORTED | IBV_ACCESS_OPTIONAL_RANGE) ? -EOPNOTSUPP : 0;
 }
 
-static int region_create(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova, int access,
-			 struct odp_region **region)
+/* Lengths that end beyond the address space, but for one: all of it, on demand. */
+static int range_check(void *addr, size_t length, uint64_t iova, int access)
 {
+	bool implicit = length == SIZE_MAX && !addr && (access & IBV_ACCESS_ON_DEMAND);
+
+	if (length == SIZE_MAX && (!implicit || iova || (access & IBV_ACCESS_HUGETLB)))
+		return -EINVAL;
+	/* An MR's pages are those of its memory. */
+	return ((uintptr_t)addr ^ iova) & PAGE_MASK ? -EINVAL : 0;
+}
+
+static int region_create(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova, int access,
+			 enum odp_backing backing, struct odp_region **region)
+{
+	struct uodp_context *ctx = to_uodp_context(pd->context);
 	struct odp_region_attr attr = {
 		.addr = addr,
 		.length = length,
@@ -82,16 +93,17 @@ static int region_create(struct ibv_pd *pd, void *addr, size_t length, uint64_t 
 		.pd = to_uodp_pd(pd)->num,
 		.access = access & ACCESS_RIGHTS,
 		.kind = access & IBV_ACCESS_ON_DEMAND ? ODP_ON_DEMAND : ODP_PINNED,
-		.backing = ODP_BACKING_AUTO,
+		.backing = backing,
+		/* The flag is about on-demand paging alone. */
+		.huge = (access & IBV_ACCESS_HUGETLB) && (access & IBV_ACCESS_ON_DEMAND),
+		.tag = UODP_TAG(ctx->dev->index),
 	};
 	int ret = access_check(access);
 
-	if (ret)
-		return ret;
-	/* No implicit ODP; and an MR's pages are those of its memory. */
-	if (length == SIZE_MAX || (((uintptr_t)addr ^ iova) & PAGE_MASK))
-		return -EINVAL;
-	ret = odp_region_create(to_uodp_context(pd->context)->proc->odp, &attr, region);
+	if (!ret)
+		ret = range_check(addr, length, iova, access);
+	if (!ret)
+		ret = odp_region_create(ctx->proc->odp, &attr, region);
 	if (ret)
 		return ret;
 	ret = slot_reserve(odp_region_key(*region));
@@ -112,7 +124,30 @@ static void mr_set_region(struct uodp_mr *mr, struct odp_region *region, uint64_
 	slot_set(ibmr->lkey, mr);
 }
 
-struct ibv_mr *uodp_reg_mr(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova, int access)
+/* End REGION; what it has counted stays in the device's sums. */
+static int region_end(struct ibv_context *ibctx, struct odp_region *region)
+{
+	struct uodp_context *ctx = to_uodp_context(ibctx);
+	struct uodp_odp_sums *sums = &ctx->proc->root->ended[ctx->dev->index];
+	struct odp_region_stats stats;
+	int ret;
+
+	odp_region_stats(region, &stats);
+	ret = odp_region_destroy(region);
+	if (ret)
+		return ret;
+#define ADD(name) atomic_fetch_add_explicit(&sums->name, stats.name, memory_order_relaxed)
+	ADD(page_faults);
+	ADD(page_faults_handled);
+	ADD(page_invalidations);
+	ADD(page_invalidations_handled);
+	ADD(page_prefetch);
+#undef ADD
+	return 0;
+}
+
+struct ibv_mr *uodp_reg_mr_backed(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova,
+				  int access, enum odp_backing backing)
 {
 	struct odp_region *region;
 	struct uodp_mr *mr;
@@ -121,9 +156,10 @@ struct ibv_mr *uodp_reg_mr(struct ibv_pd *pd, void *addr, size_t length, uint64_
 	mr = calloc(1, sizeof(*mr));
 	if (!mr)
 		goto err;
-	ret = region_create(pd, addr, length, iova, access, &region);
+	ret = region_create(pd, addr, length, iova, access, backing, &region);
 	if (ret)
 		goto err;
+	mr->backing = backing;
 	mr->vmr.mr_type = VERBS_MR_TYPE_MR;
 	mr->vmr.access = access;
 	mr->vmr.ibv_mr.context = pd->context;
@@ -138,6 +174,11 @@ err:
 	return NULL;
 }
 
+struct ibv_mr *uodp_reg_mr(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova, int access)
+{
+	return uodp_reg_mr_backed(pd, addr, length, iova, access, ODP_BACKING_AUTO);
+}
+
 int uodp_dereg_mr(struct verbs_mr *vmr)
 {
 	struct uodp_mr *mr = to_uodp_mr(&vmr->ibv_mr);
@@ -146,7 +187,7 @@ int uodp_dereg_mr(struct verbs_mr *vmr)
 	int ret;
 
 	slot_set(key, NULL);
-	ret = odp_region_destroy(mr->region);
+	ret = region_end(vmr->ibv_mr.context, mr->region);
 	if (ret) {
 		slot_set(key, mr);
 		return -ret;
@@ -191,12 +232,12 @@ static int mr_replace(struct uodp_mr *mr, struct ibv_pd *pd, void *addr, size_t 
 	struct odp_region *old = mr->region, *region;
 	int ret;
 
-	ret = region_create(pd, addr, length, iova, access, &region);
+	ret = region_create(pd, addr, length, iova, access, mr->backing, &region);
 	if (ret)
 		return ret;
 	slot_set(odp_region_key(old), NULL);
 	mr_set_region(mr, region, iova);
-	return odp_region_destroy(old);
+	return region_end(mr->vmr.ibv_mr.context, old);
 }
 
 static void mr_set_pd(struct uodp_mr *mr, struct ibv_pd *pd)
@@ -227,7 +268,7 @@ int uodp_rereg_mr(struct verbs_mr *vmr, int flags, struct ibv_pd *pd, void *addr
 	ret = !pd || pd->context != ibmr->context ? -EINVAL : access_check(access);
 	if (!ret) {
 		if ((flags & IBV_REREG_MR_CHANGE_TRANSLATION) ||
-		    ((access ^ vmr->access) & IBV_ACCESS_ON_DEMAND))
+		    ((access ^ vmr->access) & (IBV_ACCESS_ON_DEMAND | IBV_ACCESS_HUGETLB)))
 			ret = mr_replace(mr, pd, addr, length, iova, access);
 		else
 			ret = odp_region_modify(mr->region, to_uodp_pd(pd)->num,

@@ -59,7 +59,7 @@ static void odp_fill(struct ibv_odp_caps *caps)
 	const uint32_t ud = IBV_ODP_SUPPORT_SEND | IBV_ODP_SUPPORT_RECV | IBV_ODP_SUPPORT_SRQ_RECV;
 	const uint32_t uc = ud | IBV_ODP_SUPPORT_WRITE;
 
-	caps->general_caps = IBV_ODP_SUPPORT;
+	caps->general_caps = IBV_ODP_SUPPORT | IBV_ODP_SUPPORT_IMPLICIT;
 	caps->per_transport_caps.ud_odp_caps = ud;
 	caps->per_transport_caps.uc_odp_caps = uc;
 	caps->per_transport_caps.rc_odp_caps = uc | IBV_ODP_SUPPORT_READ | IBV_ODP_SUPPORT_ATOMIC;

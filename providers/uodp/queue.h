@@ -142,6 +142,9 @@ struct uodp_exec {
 	uint64_t give_up;    /* ns, when the transport timer runs out; 0: not running */
 	uint64_t rnr_until;  /* ns, end of the current RNR wait; 0: none */
 	uint32_t rnr_left;
+	bool rnr_fault;      /* the responder found a page missing: rnr_until is waited out */
+	uint64_t rnr_at;     /* LEFT at its last such NAK, 0: none yet */
+	uint64_t fault_until; /* ns, when the page that MOVE waits for is there; 0: no such */
 	enum ibv_wc_status status;
 	struct uodp_sge remote; /* the one SGE of an RDMA operation */
 	struct uodp_sge recv_sge[UODP_MAX_SGE]; /* of the receive taken */

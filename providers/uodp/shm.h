@@ -154,6 +154,17 @@ struct uodp_event {
 	uint32_t pad;
 };
 
+/* What regions have counted that are no more. */
+struct uodp_odp_sums {
+	_Atomic uint64_t page_faults, page_faults_handled;
+	_Atomic uint64_t page_invalidations, page_invalidations_handled;
+	_Atomic uint64_t page_prefetch;
+	uint64_t pad[3];
+};
+
+/* A region's tag says whose it is. */
+#define UODP_TAG(device) ((device) + 1u)
+
 /* The root object; its offset is odp_peer_root(). */
 struct uodp_root {
 	uint64_t magic;
@@ -163,6 +174,7 @@ struct uodp_root {
 	uint64_t qps, cqs, srqs;   /* offsets of the tables below */
 	_Atomic uint32_t qp_high, cq_high, srq_high; /* highest index used + 1 */
 	uint32_t pad0;
+	struct uodp_odp_sums ended[16]; /* by device */
 	/* QPN block -> 1 + ordinal of 256 QPs in the QP table */
 	_Atomic uint16_t block_ord[1u << (24 - ODP_QPN_BLOCK_SHIFT)];
 	/* async events raised by peers; producers hold event_lock */

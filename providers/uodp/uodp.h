@@ -85,6 +85,7 @@ struct uodp_mr {
 	struct verbs_mr vmr;
 	struct odp_region *region;
 	uint64_t iova;
+	enum odp_backing backing;     /* as asked for */
 };
 
 struct uodp_ah {
@@ -191,6 +192,9 @@ struct ibv_pd *uodp_alloc_pd(struct ibv_context *ctx);
 int uodp_dealloc_pd(struct ibv_pd *pd);
 struct ibv_mr *uodp_reg_mr(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova,
 			   int access);
+/* The same with a choice of where the memory is kept. */
+struct ibv_mr *uodp_reg_mr_backed(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova,
+				  int access, enum odp_backing backing);
 int uodp_dereg_mr(struct verbs_mr *vmr);
 int uodp_rereg_mr(struct verbs_mr *vmr, int flags, struct ibv_pd *pd, void *addr, size_t length,
 		  int access);

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/*
+ * Direct verbs of uodp: what its devices can do that the verbs have no words for.
+ *
+ * Link with -luodp (pkg-config libuodp), or look the functions up with dlsym()
+ * under uodprun; it is the same library either way. Functions that return int
+ * give 0 or a positive errno; EOPNOTSUPP for objects of other devices. INLEN is
+ * sizeof() of the structure that ATTR points to, as the caller knows it.
+ */
+#ifndef INFINIBAND_UODPDV_H
+#define INFINIBAND_UODPDV_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <infiniband/verbs.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Is DEVICE one of uodp's? */
+bool uodpdv_is_supported(struct ibv_device *device);
+
+/* ---- Memory regions ---- */
+
+/* Where the bytes of a region are kept; AUTO is what $UODP_BACKING says. */
+enum uodpdv_backing {
+	UODPDV_BACKING_AUTO,
+	UODPDV_BACKING_POOL, /* frames that every process maps */
+	UODPDV_BACKING_VA,   /* the owner's address space */
+	UODPDV_BACKING_PIN,  /* pages pinned through io_uring */
+};
+
+enum uodpdv_mr_init_attr_mask {
+	UODPDV_MR_INIT_ATTR_IOVA = 1 << 0,
+};
+
+struct uodpdv_mr_init_attr {
+	uint64_t comp_mask; /* enum uodpdv_mr_init_attr_mask */
+	uint32_t backing;   /* enum uodpdv_backing */
+	uint32_t reserved;  /* 0 */
+	uint64_t iova;      /* else ADDR */
+};
+
+/* As ibv_reg_mr(3), with a choice of the backing. NULL with errno, which is
+ * EOPNOTSUPP too when the memory cannot have that backing. */
+struct ibv_mr *uodpdv_reg_mr(struct ibv_pd *pd, void *addr, size_t length, int access,
+			     const struct uodpdv_mr_init_attr *attr, uint32_t inlen);
+
+struct uodpdv_mr_attr {
+	uint64_t comp_mask;   /* set to 0: no further fields are defined */
+	uint32_t on_demand;   /* 0: pinned */
+	uint32_t backing;     /* enum uodpdv_backing, of most of its pages */
+	uint64_t pages;       /* that it spans; 0: implicit */
+	uint64_t pages_valid; /* that the device needs no fault for now */
+};
+int uodpdv_query_mr(struct ibv_mr *mr, struct uodpdv_mr_attr *attr, uint32_t inlen);
+
+/* ---- Statistics, under the kernel's names (rdma-statistic(8)) ---- */
+
+struct uodpdv_odp_stats {
+	uint64_t page_faults;                /* pages that a transfer found missing */
+	uint64_t page_faults_handled;        /* of these, resolved */
+	uint64_t page_invalidations;         /* pages that an invalidation covered */
+	uint64_t page_invalidations_handled; /* of these, valid before */
+	uint64_t page_prefetch;              /* pages brought in by ibv_advise_mr(3) */
+};
+int uodpdv_query_mr_stats(struct ibv_mr *mr, struct uodpdv_odp_stats *stats, uint32_t inlen);
+/* The sums over all regions that this process has, or had, on CONTEXT's device. */
+int uodpdv_query_device_stats(struct ibv_context *context, struct uodpdv_odp_stats *stats,
+			      uint32_t inlen);
+
+/* ---- Invalidation ---- */
+
+/*
+ * Make the device forget the pages of [IOVA, IOVA+LENGTH) of an on-demand MR, and
+ * of others over the same memory, as an MMU notifier does: the next access
+ * faults. The memory itself does not change. EINVAL: not inside the MR, or MR is
+ * not on demand.
+ */
+int uodpdv_invalidate_range(struct ibv_mr *mr, uint64_t iova, size_t length);
+int uodpdv_invalidate_mr(struct ibv_mr *mr);
+
+/* ---- Faults that take their time, or fail ---- */
+
+struct uodpdv_fault_attr {
+	uint64_t comp_mask;       /* 0 */
+	uint32_t latency_us;      /* how long a fault takes at least, up to 10^9 */
+	uint32_t latency_percent; /* of so many of them; 0: of all */
+	uint32_t fail_percent;    /* so many fail as if there were no page ... */
+	uint32_t fail_nth;        /* ... and every Nth, up to 65535; 0: none */
+};
+/* For all transfers that reach MR, whoever runs them; ATTR NULL: as
+ * $UODP_FAULT_LATENCY and $UODP_FAULT_FAIL say again. EINVAL, ENOMEM. */
+int uodpdv_set_fault(struct ibv_mr *mr, const struct uodpdv_fault_attr *attr, uint32_t inlen);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
