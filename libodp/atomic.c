@@ -6,11 +6,18 @@
  */
 #include "mem.h"
 
-static uint64_t result(enum odp_atomic_op op, uint64_t old, uint64_t compare_add, uint64_t swap)
+struct operands {
+	enum odp_atomic_op op;
+	uint64_t compare_add, swap;
+};
+
+static uint64_t result(uint64_t old, const void *arg)
 {
-	if (op == ODP_FETCH_ADD)
-		return old + compare_add;
-	return old == compare_add ? swap : old;
+	const struct operands *o = arg;
+
+	if (o->op == ODP_FETCH_ADD)
+		return old + o->compare_add;
+	return old == o->compare_add ? o->swap : old;
 }
 
 static int span_io_whole(struct odp_span *span, uint64_t *v, bool write)
@@ -34,20 +41,30 @@ static int span_io_whole(struct odp_span *span, uint64_t *v, bool write)
 	return 0;
 }
 
-static int atomic_locked(struct odp_span *span, enum odp_atomic_op op, uint64_t compare_add,
-			 uint64_t swap, uint64_t *old)
+/* Over a page's end, or not aligned in the pool. */
+static int atomic_pieces(struct odp_span *span, const struct operands *o, uint64_t *old)
+{
+	uint64_t v;
+	int ret = span_io_whole(span, old, false);
+
+	if (ret)
+		return ret;
+	v = result(*old, o);
+	return span_io_whole(span, &v, true);
+}
+
+static int atomic_locked(struct odp_span *span, const struct operands *o, uint64_t *old)
 {
 	struct odp_lock *lock = &span->peer->seg->atomics;
-	uint64_t v;
 	int ret;
 
-	if (!odp_trylock(odp_self, lock))
+	if (!odp_lock_try(odp_self, lock))
 		return -EAGAIN;
-	ret = span_io_whole(span, old, false);
-	if (!ret) {
-		v = result(op, *old, compare_add, swap);
-		ret = span_io_whole(span, &v, true);
-	}
+	ret = odp_span_update(span, result, o, old);
+	if (ret == -ENOTBLK)
+		/* An aligned word has moved to the pool: others use the CPU's by now. */
+		ret = odp_span_aligned(span, sizeof(*old)) ? -EAGAIN :
+							     atomic_pieces(span, o, old);
 	odp_unlock(lock);
 	return ret;
 }
@@ -68,6 +85,7 @@ ODP_EXPORT int odp_atomic(struct odp_span *span, enum odp_atomic_op op, uint64_t
 			  uint64_t swap, uint64_t *old)
 {
 	struct odp_lane *lane = odp_lane_get(odp_self);
+	const struct operands o = {op, compare_add, swap};
 	void *p;
 	int ret;
 
@@ -82,7 +100,7 @@ ODP_EXPORT int odp_atomic(struct odp_span *span, enum odp_atomic_op op, uint64_t
 	/* -ENOTBLK: not in the pool, or (when the program's address is not aligned as
 	 * its iova is) not in one piece. */
 	if (ret == -ENOTBLK)
-		ret = atomic_locked(span, op, compare_add, swap, old);
+		ret = atomic_locked(span, &o, old);
 	span->err = ret == -EINPROGRESS ? -EAGAIN : ret == -EAGAIN ? 0 : ret;
 	return ret == -EINPROGRESS ? -EAGAIN : ret;
 }

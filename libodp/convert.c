@@ -208,6 +208,37 @@ static int windows_map(struct odp_mem *m, uint64_t off, uint64_t len)
 	return 0;
 }
 
+static bool regions_cover(struct odp_mem *m, uint64_t start, uint64_t end)
+{
+	bool found;
+
+	odp_mem_lock(m);
+	found = odp_itree_first(&m->regions, start, end - 1);
+	odp_mem_unlock(m);
+	return found;
+}
+
+/*
+ * Another region's transfers may be under way in the old pages, by system calls
+ * that have looked the page up already: what they write after it was copied would
+ * be lost. With the gate shut none begins (run_enter() in copy.c), and those that
+ * have begun are waited for.
+ */
+static int piece_move_alone(struct odp_mem *m, const struct piece *p)
+{
+	bool covered = regions_cover(m, p->addr, p->addr + p->len);
+	int ret;
+
+	if (covered) {
+		odp_freeze(m->proc);
+		odp_fence(m->proc, true);
+	}
+	ret = piece_move(m, p);
+	if (covered)
+		odp_thaw(m->proc);
+	return ret;
+}
+
 static int pieces_move(struct odp_mem *m, struct piece *p, uint64_t end)
 {
 	sigset_t old, all;
@@ -220,7 +251,7 @@ static int pieces_move(struct odp_mem *m, struct piece *p, uint64_t end)
 		if (ret)
 			break;
 		odp_sys6(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&old, 8, 0, 0);
-		ret = piece_move(m, p);
+		ret = piece_move_alone(m, p);
 		odp_sys6(SYS_rt_sigprocmask, SIG_SETMASK, (long)&old, 0, 8, 0, 0);
 	}
 	return ret;

@@ -196,25 +196,59 @@ static void va_count(struct odp_span *span, const struct run *run, uint64_t n, b
 	atomic_fetch_add_explicit(&mr->pages_valid, won, memory_order_relaxed);
 }
 
+/*
+ * Enter the system-call side for RUN, found a moment ago. Two things may have
+ * happened since: the region's end, and that the page has moved to the pool.
+ * seq_cst after entering: pairs with odp_fence(proc, true) of who clears the key,
+ * and of who shuts the gate to move pages (convert.c).
+ */
+static int run_enter(struct odp_lane *lane, const struct odp_span *span, const struct run *run)
+{
+	_Atomic odp_entry_t *p;
+	int ret = -EAGAIN;
+
+	for (int i = 0; i < ENTER_TRIES; i++) {
+		odp_lane_va_enter(lane);
+		if (!(atomic_load_explicit(&span->peer->slot->gate, memory_order_seq_cst) &
+		      ODP_GATE_FROZEN))
+			break;
+		odp_lane_va_leave(lane);
+		if (i == ENTER_TRIES - 1)
+			return -EAGAIN;
+		sched_yield();
+	}
+	p = odp_xlat_entry(span->peer, span->mr, run->page);
+	if (atomic_load_explicit(&span->mr->key, memory_order_seq_cst) != span->key)
+		ret = -EKEYREVOKED;
+	else if (p && (atomic_load_explicit(p, memory_order_acquire) & ODP_E_WHERE) == run->where)
+		return 0;
+	odp_lane_va_leave(lane);
+	return ret;
+}
+
+/* In the system-call side. */
+static ssize_t run_copy(struct odp_span *span, const struct run *run, void *buf, size_t n,
+			bool write)
+{
+	ssize_t ret;
+
+	if (run->where == ODP_E_PIN)
+		return odp_pin_io(span->peer, span->mr, run->addr, buf, n, write);
+	ret = odp_va_io(span->peer, run->addr, buf, n, write);
+	if (ret != -EAGAIN)
+		va_count(span, run, ret > 0 ? (uint64_t)ret : n, ret > 0);
+	return ret;
+}
+
 /* Outside the pool side: the system calls may wait for the owner's service thread. */
 static ssize_t run_io(struct odp_span *span, const struct run *run, void *buf, size_t n, bool write)
 {
 	struct odp_lane *lane = odp_lane_get(odp_self);
-	ssize_t ret = -EKEYREVOKED;
+	ssize_t ret = run_enter(lane, span, run);
 
-	odp_lane_va_enter(lane);
-	/* seq_cst after entering: pairs with odp_fence(proc, true) of the destroyer,
-	 * who clears the key first. */
-	if (atomic_load_explicit(&span->mr->key, memory_order_seq_cst) != span->key)
-		goto out;
-	if (run->where == ODP_E_PIN) {
-		ret = odp_pin_io(span->peer, span->mr, run->addr, buf, n, write);
-	} else {
-		ret = odp_va_io(span->peer, run->addr, buf, n, write);
-		if (ret != -EAGAIN)
-			va_count(span, run, ret > 0 ? (uint64_t)ret : n, ret > 0);
-	}
-out:
+	if (ret)
+		return ret;
+	ret = run_copy(span, run, buf, n, write);
 	odp_lane_va_leave(lane);
 	return ret;
 }
@@ -248,6 +282,38 @@ ssize_t odp_span_io(struct odp_span *span, void *buf, size_t n, bool write)
 	if (ret != -EAGAIN)
 		odp_inject_end(&pending);
 	return ret;
+}
+
+/* A load and a store between which the page stays where it is. */
+int odp_span_update(struct odp_span *span, odp_update_fn fn, const void *arg, uint64_t *old)
+{
+	struct odp_lane *lane = odp_lane_get(odp_self);
+	struct odp_pending pending = {0};
+	struct run run = {0};
+	uint64_t new;
+	ssize_t ret;
+
+	if (!lane_enter_wait(lane, span->peer, span->peer))
+		return -EAGAIN;
+	ret = run_find(span, sizeof(new), true, &run);
+	if (!ret && run.missing)
+		ret = fault_va(span, &run, &pending);
+	odp_lane_leave(lane);
+	if (!ret && (run.where == ODP_E_POOL || run.n < sizeof(new)))
+		ret = -ENOTBLK;
+	if (!ret)
+		ret = run_enter(lane, span, &run);
+	if (ret)
+		return (int)ret;
+	ret = run_copy(span, &run, old, sizeof(new), false);
+	if (ret == sizeof(new)) {
+		new = fn(*old, arg);
+		ret = run_copy(span, &run, &new, sizeof(new), true);
+	}
+	odp_lane_va_leave(lane);
+	if (ret != -EAGAIN)
+		odp_inject_end(&pending);
+	return ret == sizeof(new) ? 0 : ret < 0 ? (int)ret : -EFAULT;
 }
 
 int odp_span_frame(struct odp_lane *lane, struct odp_span *span, size_t n, void **ptr)

@@ -311,6 +311,16 @@ ssize_t odp_pin_io(struct odp_peer *peer, const struct odp_mr_shm *mr, uint64_t 
 /* N bytes between BUF, private, and SPAN, not advanced: bytes done, or -errno. */
 ssize_t odp_span_io(struct odp_span *span, void *buf, size_t n, bool write);
 
+/* Does the program's address lie at a multiple of N? */
+static inline bool odp_span_aligned(const struct odp_span *span, size_t n)
+{
+	return !((span->addr - span->mr->iova + span->mr->addr) & (n - 1));
+}
+/* Eight bytes of SPAN, not in the pool, become FN(old, ARG), and no move to the
+ * pool comes in between. -ENOTBLK: in the pool, or over a page's end. */
+typedef uint64_t (*odp_update_fn)(uint64_t old, const void *arg);
+int odp_span_update(struct odp_span *span, odp_update_fn fn, const void *arg, uint64_t *old);
+
 /* N bytes (a power of two) of SPAN, to be written, as an aligned pointer into the
  * pool: 0 with the lane entered; else -errno, -ENOTBLK when it is not there. */
 int odp_span_frame(struct odp_lane *lane, struct odp_span *span, size_t n, void **ptr);
