@@ -238,10 +238,6 @@ static int region_back(struct odp_region *r, const struct odp_region_attr *a)
 	int ret;
 
 	pthread_mutex_lock(&r->mem->conv_lock);
-	/* Records of what this thread has just unmapped must be gone: munmap returns
-	 * when its event is read, a little before it is acted on. */
-	if (r->mem->uffd >= 0)
-		odp_uffd_settle(r->mem);
 	if (!r->xlat || (a->huge && r->kind == ODP_ON_DEMAND))
 		backing = ODP_BACKING_VA;
 	ret = r->xlat ? odp_place(r, a->access & ODP_ACCESS_LOCAL_WRITE, &backing) : 0;
