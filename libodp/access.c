@@ -50,8 +50,8 @@ ODP_EXPORT int odp_span_region(struct odp_span *span, struct odp_peer *peer, uin
 
 ODP_EXPORT int odp_key_invalidate(struct odp_peer *peer, uint32_t key, uint32_t pd)
 {
-	const uint32_t remote = ODP_ACCESS_REMOTE_WRITE | ODP_ACCESS_REMOTE_READ |
-				ODP_ACCESS_REMOTE_ATOMIC;
+	const uint32_t remote =
+		ODP_ACCESS_REMOTE_WRITE | ODP_ACCESS_REMOTE_READ | ODP_ACCESS_REMOTE_ATOMIC;
 	struct odp_span span;
 	int ret;
 

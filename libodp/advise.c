@@ -51,8 +51,8 @@ static int advise_va(struct odp_region *r, uint64_t page, uint64_t n, enum odp_a
 	if (advice == ODP_PREFETCH_NO_FAULT)
 		return 0;
 	ret = odp_sys_madvise(addr, n << ODP_PAGE_SHIFT,
-			      advice == ODP_PREFETCH_WRITE ? MADV_POPULATE_WRITE :
-							     MADV_POPULATE_READ);
+			      advice == ODP_PREFETCH_WRITE ? MADV_POPULATE_WRITE
+							   : MADV_POPULATE_READ);
 	if (ret && ret != -EINVAL)
 		return -EFAULT;
 	for (uint64_t i = 0; i < n; i++)

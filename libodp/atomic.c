@@ -63,8 +63,7 @@ static int atomic_locked(struct odp_span *span, const struct operands *o, uint64
 	ret = odp_span_update(span, result, o, old);
 	if (ret == -ENOTBLK)
 		/* An aligned word has moved to the pool: others use the CPU's by now. */
-		ret = odp_span_aligned(span, sizeof(*old)) ? -EAGAIN :
-							     atomic_pieces(span, o, old);
+		ret = odp_span_aligned(span, sizeof(*old)) ? -EAGAIN : atomic_pieces(span, o, old);
 	odp_unlock(lock);
 	return ret;
 }

@@ -293,12 +293,14 @@ static inline _Atomic uint32_t *ring_word(const struct odp_pin_view *v, uint32_t
  * never reaped. */
 static void ring_tidy(const struct odp_pin_view *v, const struct odp_pin_ring *pin)
 {
-	atomic_store_explicit(ring_word(v, pin->sq_tail),
-			      atomic_load_explicit(ring_word(v, pin->sq_head), memory_order_acquire),
-			      memory_order_release);
-	atomic_store_explicit(ring_word(v, pin->cq_head),
-			      atomic_load_explicit(ring_word(v, pin->cq_tail), memory_order_acquire),
-			      memory_order_release);
+	atomic_store_explicit(
+		ring_word(v, pin->sq_tail),
+		atomic_load_explicit(ring_word(v, pin->sq_head), memory_order_acquire),
+		memory_order_release);
+	atomic_store_explicit(
+		ring_word(v, pin->cq_head),
+		atomic_load_explicit(ring_word(v, pin->cq_tail), memory_order_acquire),
+		memory_order_release);
 }
 
 static void ring_push(const struct odp_pin_view *v, const struct odp_pin_ring *pin,
@@ -395,8 +397,8 @@ static ssize_t pin_write(struct odp_mem *m, struct odp_peer *peer, const struct 
 	ssize_t put, ret;
 
 	/* Small: into the pipe; large: the pipe refers to BUF until all is read. */
-	put = n <= ODP_PAGE_SIZE ? write(m->pipe_wr, buf, n) :
-				   vmsplice(m->pipe_wr, &iov, 1, SPLICE_F_NONBLOCK);
+	put = n <= ODP_PAGE_SIZE ? write(m->pipe_wr, buf, n)
+				 : vmsplice(m->pipe_wr, &iov, 1, SPLICE_F_NONBLOCK);
 	if (put <= 0)
 		return -EFAULT;
 	sqe->opcode = IORING_OP_READ_FIXED;
@@ -442,8 +444,8 @@ ssize_t odp_pin_io(struct odp_peer *peer, const struct odp_mr_shm *mr, uint64_t 
 	pthread_mutex_lock(&m->pin_pipe);
 	ret = view_get(m, peer, &v);
 	if (!ret)
-		ret = write ? pin_write(m, peer, v, &sqe, addr, buf, n) :
-			      pin_read(m, peer, v, &sqe, addr, buf, n);
+		ret = write ? pin_write(m, peer, v, &sqe, addr, buf, n)
+			    : pin_read(m, peer, v, &sqe, addr, buf, n);
 	pthread_mutex_unlock(&m->pin_pipe);
 	return ret > 0 ? ret : ret == -EINTR || ret == -EAGAIN ? -EAGAIN : -EFAULT;
 }

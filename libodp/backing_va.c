@@ -14,8 +14,8 @@ ssize_t odp_va_io(struct odp_peer *peer, uint64_t addr, void *buf, size_t n, boo
 
 	if (!odp_peer_alive(peer))
 		return -EFAULT;
-	ret = write ? process_vm_writev(peer->pid, &local, 1, &remote, 1, 0) :
-		      process_vm_readv(peer->pid, &local, 1, &remote, 1, 0);
+	ret = write ? process_vm_writev(peer->pid, &local, 1, &remote, 1, 0)
+		    : process_vm_readv(peer->pid, &local, 1, &remote, 1, 0);
 	if (ret > 0)
 		return ret;
 	/* Its first thread has ended, the others are about to: it answers no more.

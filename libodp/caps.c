@@ -60,8 +60,10 @@ static void cap_uffd_features(struct odp_cap *c)
 		uint64_t bit;
 		const char *name;
 	} need[] = {
-		{UFFD_FEATURE_EVENT_REMOVE, "remove"}, {UFFD_FEATURE_EVENT_UNMAP, "unmap"},
-		{UFFD_FEATURE_EVENT_REMAP, "remap"},   {UFFD_FEATURE_MISSING_SHMEM, "missing-shmem"},
+		{UFFD_FEATURE_EVENT_REMOVE, "remove"},
+		{UFFD_FEATURE_EVENT_UNMAP, "unmap"},
+		{UFFD_FEATURE_EVENT_REMAP, "remap"},
+		{UFFD_FEATURE_MISSING_SHMEM, "missing-shmem"},
 		{UFFD_FEATURE_MINOR_SHMEM, "minor-shmem"},
 	};
 	size_t at = 0;
@@ -225,7 +227,8 @@ static const struct {
 	 "shared, file and stack memory cannot be pinned: it follows its mapping"},
 	{"pinned-buffers", cap_pin,
 	 "shared, file and stack memory cannot be pinned: it follows its mapping"},
-	{"pidfd_getfd", cap_pidfd, "peers resolve faults without mapping pages for the owner's CPU"},
+	{"pidfd_getfd", cap_pidfd,
+	 "peers resolve faults without mapping pages for the owner's CPU"},
 	{"process_vm", cap_process_vm, "on-demand regions of shared, file or stack memory fail"},
 	{"ptrace", cap_ptrace, "processes that are not related cannot reach each other"},
 	{"memfd", cap_memfd, "the device does not work"},

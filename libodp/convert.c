@@ -16,7 +16,7 @@
 
 #include "mem.h"
 
-#define PIECE ((uint64_t)16 << 20)  /* others wait while so much is copied */
+#define PIECE ((uint64_t)16 << 20) /* others wait while so much is copied */
 #define PAGEMAP_CHUNK 512u
 #define PAGEMAP_PRESENT ((uint64_t)3 << 62) /* in memory, or in swap */
 

@@ -12,10 +12,10 @@ struct run {
 	odp_entry_t where; /* ODP_E_POOL: N bytes at PTR; else ask another way */
 	char *ptr;
 	uint64_t n;
-	uint64_t page;     /* of the region */
-	uint64_t addr;     /* in the owner's address space */
-	bool missing;      /* ODP_E_VA: to be faulted in */
-	bool refused;      /* ODP_E_VA: not to be reached */
+	uint64_t page; /* of the region */
+	uint64_t addr; /* in the owner's address space */
+	bool missing;  /* ODP_E_VA: to be faulted in */
+	bool refused;  /* ODP_E_VA: not to be reached */
 };
 
 static inline void cpu_relax(void)
@@ -92,7 +92,8 @@ static uint64_t run_extend(const struct odp_span *span, uint64_t page, odp_entry
 
 		/* Of the owner's: a fault begins where validity ends. */
 		if ((next & ODP_E_WHERE) != (e & ODP_E_WHERE) ||
-		    ((e & ODP_E_WHERE) == ODP_E_VA && ((next ^ e) & (ODP_E_VALID | ODP_E_NOACCESS))))
+		    ((e & ODP_E_WHERE) == ODP_E_VA &&
+		     ((next ^ e) & (ODP_E_VALID | ODP_E_NOACCESS))))
 			break;
 		if ((e & ODP_E_WHERE) == ODP_E_POOL &&
 		    (!entry_ok(next, write) || !((next & ODP_E_FRAME) & ODP_WINDOW_MASK) ||
@@ -185,9 +186,8 @@ static void va_count(struct odp_span *span, const struct run *run, uint64_t n, b
 
 		if (e & ODP_E_VALID || (e & ODP_E_WHERE) != ODP_E_VA)
 			continue;
-		won += atomic_compare_exchange_strong_explicit(p, &e, e | ODP_E_VALID,
-							       memory_order_relaxed,
-							       memory_order_relaxed);
+		won += atomic_compare_exchange_strong_explicit(
+			p, &e, e | ODP_E_VALID, memory_order_relaxed, memory_order_relaxed);
 	}
 	if (!won)
 		return;

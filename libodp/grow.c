@@ -16,8 +16,8 @@
 #include "grow.h"
 
 #define HELPER_STACK ((size_t)64 << 10)
-#define HELPER_FLAGS \
-	(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | \
+#define HELPER_FLAGS                                                                               \
+	(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |        \
 	 CLONE_CHILD_CLEARTID)
 
 /* clone() by the name that sanitizers do not put their own under. */

@@ -11,12 +11,12 @@
 
 /* What a range consists of. */
 struct survey {
-	bool hole;      /* nothing mapped */
-	bool noaccess;  /* PROT_NONE */
+	bool hole;     /* nothing mapped */
+	bool noaccess; /* PROT_NONE */
 	bool nowrite;
-	bool fixed;     /* something that cannot be in the pool */
-	bool pool;      /* something that can, or is */
-	bool moved;     /* all of it is in the pool already */
+	bool fixed; /* something that cannot be in the pool */
+	bool pool;  /* something that can, or is */
+	bool moved; /* all of it is in the pool already */
 };
 
 struct range {
@@ -145,8 +145,7 @@ typedef int (*part_fn)(struct odp_mem *m, const struct odp_vma *vma, uint64_t st
 		       bool poolable, struct survey *s);
 
 /* Call FN for each part of [start, end) that is mapped and of one kind. */
-static int parts_walk(struct odp_mem *m, uint64_t start, uint64_t end, part_fn fn,
-		      struct survey *s)
+static int parts_walk(struct odp_mem *m, uint64_t start, uint64_t end, part_fn fn, struct survey *s)
 {
 	uint64_t at = start, part;
 	struct odp_vma vma;

@@ -6,8 +6,8 @@
 
 #include "mem.h"
 
-#define ACCESS_ALL \
-	(ODP_ACCESS_LOCAL_WRITE | ODP_ACCESS_REMOTE_WRITE | ODP_ACCESS_REMOTE_READ | \
+#define ACCESS_ALL                                                                                 \
+	(ODP_ACCESS_LOCAL_WRITE | ODP_ACCESS_REMOTE_WRITE | ODP_ACCESS_REMOTE_READ |               \
 	 ODP_ACCESS_REMOTE_ATOMIC)
 
 static int access_check(uint32_t access)
@@ -30,10 +30,11 @@ static int attr_check(const struct odp_region_attr *a)
 	uint64_t end;
 
 	if (attr_implicit(a))
-		return a->iova || a->huge || (a->backing != ODP_BACKING_AUTO &&
-					      a->backing != ODP_BACKING_VA) ?
-			       -EINVAL :
-			       access_check(a->access);
+		return a->iova || a->huge ||
+				       (a->backing != ODP_BACKING_AUTO &&
+					a->backing != ODP_BACKING_VA)
+			       ? -EINVAL
+			       : access_check(a->access);
 	/* The last page must end below 2^64 too. */
 	if (!a->length || __builtin_add_overflow((uintptr_t)a->addr, a->length, &end) ||
 	    end > UINT64_MAX - ODP_PAGE_SIZE)
@@ -102,9 +103,9 @@ static struct odp_region *region_alloc(struct odp_mem *m, const struct odp_regio
 	r->it.start = odp_page_down((uintptr_t)a->addr);
 	r->it.last = odp_page_up((uintptr_t)a->addr + a->length) - 1;
 	r->npages = (r->it.last + 1 - r->it.start) >> ODP_PAGE_SHIFT;
-	r->xlat_size = r->npages > ODP_SEG_SIZE / sizeof(odp_entry_t) ?
-			       SIZE_MAX :
-			       r->npages * sizeof(odp_entry_t);
+	r->xlat_size = r->npages > ODP_SEG_SIZE / sizeof(odp_entry_t)
+			       ? SIZE_MAX
+			       : r->npages * sizeof(odp_entry_t);
 	return r;
 }
 
@@ -357,4 +358,3 @@ ODP_EXPORT int odp_region_modify(struct odp_region *r, uint32_t pd, uint32_t acc
 	r->mr->writable = !!(access & ODP_ACCESS_LOCAL_WRITE);
 	return 0;
 }
-

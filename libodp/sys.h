@@ -53,8 +53,7 @@ ODP_NO_SANITIZE static inline long odp_sys6(long nr, long a, long b, long c, lon
 }
 
 #define ODP_SYS_ARG(x) ((long)(x))
-#define odp_sys(nr, a, b, c) \
-	odp_sys6((nr), ODP_SYS_ARG(a), ODP_SYS_ARG(b), ODP_SYS_ARG(c), 0, 0, 0)
+#define odp_sys(nr, a, b, c) odp_sys6((nr), ODP_SYS_ARG(a), ODP_SYS_ARG(b), ODP_SYS_ARG(c), 0, 0, 0)
 
 ODP_NO_SANITIZE static inline long odp_sys_ioctl(int fd, unsigned long cmd, void *arg)
 {

@@ -56,17 +56,25 @@ static struct odp_region *reg(const struct odp_region_attr *attr)
 
 struct odp_region *kit_reg(void *addr, size_t len, enum odp_kind kind, enum odp_backing backing)
 {
-	struct odp_region_attr attr = { .addr = addr, .length = len, .iova = (uintptr_t)addr,
-					.pd = PD, .access = ALL, .kind = kind,
-					.backing = backing };
+	struct odp_region_attr attr = {.addr = addr,
+				       .length = len,
+				       .iova = (uintptr_t)addr,
+				       .pd = PD,
+				       .access = ALL,
+				       .kind = kind,
+				       .backing = backing};
 
 	return reg(&attr);
 }
 
 struct odp_region *kit_reg_access(void *addr, size_t len, enum odp_kind kind, uint32_t access)
 {
-	struct odp_region_attr attr = { .addr = addr, .length = len, .iova = (uintptr_t)addr,
-					.pd = PD, .access = access, .kind = kind };
+	struct odp_region_attr attr = {.addr = addr,
+				       .length = len,
+				       .iova = (uintptr_t)addr,
+				       .pd = PD,
+				       .access = access,
+				       .kind = kind};
 
 	return reg(&attr);
 }

@@ -9,8 +9,9 @@
 
 #define PAGE ((size_t)4096)
 #define PD 7u
-#define ALL (ODP_ACCESS_LOCAL_WRITE | ODP_ACCESS_REMOTE_WRITE | ODP_ACCESS_REMOTE_READ | \
-	     ODP_ACCESS_REMOTE_ATOMIC)
+#define ALL                                                                                        \
+	(ODP_ACCESS_LOCAL_WRITE | ODP_ACCESS_REMOTE_WRITE | ODP_ACCESS_REMOTE_READ |               \
+	 ODP_ACCESS_REMOTE_ATOMIC)
 
 extern struct odp_proc *kit_proc; /* set by kit_start() */
 

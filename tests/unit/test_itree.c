@@ -89,8 +89,8 @@ static void test_random(void)
 
 static void test_ends(void)
 {
-	struct odp_itree t = { 0 };
-	struct odp_inode all = { .start = 0, .last = UINT64_MAX };
+	struct odp_itree t = {0};
+	struct odp_inode all = {.start = 0, .last = UINT64_MAX};
 
 	CU_ASSERT_PTR_NULL(odp_itree_first(&t, 0, UINT64_MAX));
 	CU_ASSERT_PTR_NULL(odp_itree_below(&t, UINT64_MAX));
@@ -105,8 +105,8 @@ static void test_ends(void)
 int main(void)
 {
 	CU_TestInfo tests[] = {
-		{ "random operations agree with a list", test_random },
-		{ "the ends of the number line", test_ends },
+		{"random operations agree with a list", test_random},
+		{"the ends of the number line", test_ends},
 		CU_TEST_INFO_NULL,
 	};
 

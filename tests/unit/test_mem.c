@@ -195,8 +195,8 @@ static void test_grow_far(void)
 {
 	char *mem = kit_private(LEN, "old"), *next = kit_private(LEN, "next"), *grown;
 	const size_t far = (size_t)96 << 20;
-	struct odp_region *r[2] = { kit_reg(mem, LEN, ODP_ON_DEMAND, ODP_BACKING_AUTO),
-				    kit_reg(next, LEN, ODP_PINNED, ODP_BACKING_AUTO) };
+	struct odp_region *r[2] = {kit_reg(mem, LEN, ODP_ON_DEMAND, ODP_BACKING_AUTO),
+				   kit_reg(next, LEN, ODP_PINNED, ODP_BACKING_AUTO)};
 	size_t wrong = 0;
 
 	CU_ASSERT_PTR_NOT_NULL_FATAL(r[0]);
@@ -302,8 +302,8 @@ static void test_heap(void)
 static void test_stack(void)
 {
 	char buf[3 * PAGE] = "on the stack";
-	struct odp_region *r[2] = { kit_reg(buf, sizeof(buf), ODP_PINNED, ODP_BACKING_AUTO),
-				    kit_reg(buf, sizeof(buf), ODP_ON_DEMAND, ODP_BACKING_AUTO) };
+	struct odp_region *r[2] = {kit_reg(buf, sizeof(buf), ODP_PINNED, ODP_BACKING_AUTO),
+				   kit_reg(buf, sizeof(buf), ODP_ON_DEMAND, ODP_BACKING_AUTO)};
 
 	for (int i = 0; i < 2; i++) {
 		CU_ASSERT_PTR_NOT_NULL_FATAL(r[i]);
@@ -317,18 +317,18 @@ static void test_stack(void)
 int main(void)
 {
 	CU_TestInfo tests[] = {
-		{ "both kinds see the program's memory", test_both_see_the_program },
-		{ "madvise(MADV_DONTNEED)", test_dontneed },
-		{ "munmap of a part, then of all", test_munmap },
-		{ "mmap over a part", test_map_over },
-		{ "mremap to elsewhere", test_mremap_away },
-		{ "mremap onto registered memory", test_mremap_onto },
-		{ "mremap grows registered memory", test_grow },
-		{ "mremap grows it very far", test_grow_far },
-		{ "a hole that is mapped later", test_hole_filled_later },
-		{ "mprotect", test_protect },
-		{ "regions in the heap that share pages", test_heap },
-		{ "the caller's own stack", test_stack },
+		{"both kinds see the program's memory", test_both_see_the_program},
+		{"madvise(MADV_DONTNEED)", test_dontneed},
+		{"munmap of a part, then of all", test_munmap},
+		{"mmap over a part", test_map_over},
+		{"mremap to elsewhere", test_mremap_away},
+		{"mremap onto registered memory", test_mremap_onto},
+		{"mremap grows registered memory", test_grow},
+		{"mremap grows it very far", test_grow_far},
+		{"a hole that is mapped later", test_hole_filled_later},
+		{"mprotect", test_protect},
+		{"regions in the heap that share pages", test_heap},
+		{"the caller's own stack", test_stack},
 		CU_TEST_INFO_NULL,
 	};
 

@@ -158,8 +158,7 @@ static void test_all_backings(void)
 	second_start(&c);
 	for (int i = 0; i < 4; i++) {
 		char *mem = i & 1 ? kit_shared(LEN, NULL) : kit_private(LEN, NULL);
-		struct odp_region *r = kit_reg(mem, LEN, (enum odp_kind)(i >> 1),
-					       ODP_BACKING_AUTO);
+		struct odp_region *r = kit_reg(mem, LEN, (enum odp_kind)(i >> 1), ODP_BACKING_AUTO);
 		size_t n = LEN - 3000;
 
 		CU_ASSERT_PTR_NOT_NULL_FATAL(r);
@@ -215,8 +214,7 @@ static void test_atomics(void)
 	second_start(&b);
 	for (int i = 0; i < 4; i++) {
 		char *mem = i & 1 ? kit_shared(LEN, NULL) : kit_private(LEN, NULL);
-		struct odp_region *r = kit_reg(mem, LEN, (enum odp_kind)(i >> 1),
-					       ODP_BACKING_AUTO);
+		struct odp_region *r = kit_reg(mem, LEN, (enum odp_kind)(i >> 1), ODP_BACKING_AUTO);
 		uint64_t *v = (uint64_t *)(mem + 24), want = 4000;
 
 		order(&a, ADD, r, v, 2000, 0);
@@ -245,8 +243,8 @@ static void test_dereg(void)
 	second_start(&c);
 	for (int i = 0; i < 8; i++) {
 		char *mem = i & 1 ? kit_shared(LEN, NULL) : kit_private(LEN, NULL);
-		struct odp_region *r = kit_reg(mem, LEN, (enum odp_kind)(i >> 1 & 1),
-					       ODP_BACKING_AUTO);
+		struct odp_region *r =
+			kit_reg(mem, LEN, (enum odp_kind)(i >> 1 & 1), ODP_BACKING_AUTO);
 		long ended;
 
 		order(&c, STREAM, r, mem, LEN, 9);
@@ -268,8 +266,8 @@ static void test_killed(void)
 {
 	for (int i = 0; i < 6; i++) {
 		char *mem = i & 1 ? kit_shared(LEN, NULL) : kit_private(LEN, NULL);
-		struct odp_region *r = kit_reg(mem, LEN, (enum odp_kind)(i >> 1 & 1),
-					       ODP_BACKING_AUTO);
+		struct odp_region *r =
+			kit_reg(mem, LEN, (enum odp_kind)(i >> 1 & 1), ODP_BACKING_AUTO);
 		uint64_t start;
 		struct child c;
 
@@ -369,15 +367,15 @@ static void test_fork(void)
 
 int main(int argc, char **argv)
 {
-	static const struct child_role roles[] = { { "second", role_second }, { NULL, NULL } };
+	static const struct child_role roles[] = {{"second", role_second}, {NULL, NULL}};
 	CU_TestInfo tests[] = {
-		{ "a second process reads and writes all backings", test_all_backings },
-		{ "a second process takes the faults", test_faults },
-		{ "atomics of three processes", test_atomics },
-		{ "deregistration under a second process", test_dereg },
-		{ "a second process is killed", test_killed },
-		{ "a second process is stopped", test_stopped },
-		{ "fork: a copy for the child", test_fork },
+		{"a second process reads and writes all backings", test_all_backings},
+		{"a second process takes the faults", test_faults},
+		{"atomics of three processes", test_atomics},
+		{"deregistration under a second process", test_dereg},
+		{"a second process is killed", test_killed},
+		{"a second process is stopped", test_stopped},
+		{"fork: a copy for the child", test_fork},
 		CU_TEST_INFO_NULL,
 	};
 

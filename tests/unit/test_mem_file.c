@@ -95,8 +95,8 @@ static void test_punch(void)
 	struct file f;
 
 	file_make(&f);
-	CU_ASSERT_EQUAL(fallocate(f.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 2 * PAGE,
-				  3 * PAGE), 0);
+	CU_ASSERT_EQUAL(
+		fallocate(f.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 2 * PAGE, 3 * PAGE), 0);
 	CU_ASSERT_STRING_EQUAL(kit_see(f.demand, f.mem + 2 * PAGE), "");
 	CU_ASSERT_STRING_EQUAL(kit_see(f.demand, f.mem + 5 * PAGE), "old5");
 	CU_ASSERT_EQUAL(kit_write(f.demand, f.mem + 2 * PAGE, "new", 4), 0);
@@ -154,10 +154,12 @@ static void test_pairs(void)
 		enum odp_kind kind;
 		enum odp_backing want;
 	} sorts[] = {
-		{ false, ODP_PINNED, ODP_BACKING_POOL }, { false, ODP_ON_DEMAND, ODP_BACKING_POOL },
-		{ true, ODP_ON_DEMAND, ODP_BACKING_VA }, { true, ODP_PINNED, ODP_BACKING_PIN },
+		{false, ODP_PINNED, ODP_BACKING_POOL},
+		{false, ODP_ON_DEMAND, ODP_BACKING_POOL},
+		{true, ODP_ON_DEMAND, ODP_BACKING_VA},
+		{true, ODP_PINNED, ODP_BACKING_PIN},
 	};
-	static const size_t sizes[] = { 1, 3, 8, 9, 64, 4095, 4096, 5000, 100000, 400001 };
+	static const size_t sizes[] = {1, 3, 8, 9, 64, 4095, 4096, 5000, 100000, 400001};
 	const size_t len = 128 * PAGE;
 
 	for (unsigned a = 0; a < 4; a++) {
@@ -181,9 +183,11 @@ static void test_pairs(void)
 
 				memset(y, 0x55, len);
 				CU_ASSERT_EQUAL(odp_span_region(&s, self, odp_region_key(rx), PD,
-								(uintptr_t)x + from, n, 0), 0);
+								(uintptr_t)x + from, n, 0),
+						0);
 				CU_ASSERT_EQUAL(odp_span_region(&d, self, odp_region_key(ry), PD,
-								(uintptr_t)y + to, n, 0), 0);
+								(uintptr_t)y + to, n, 0),
+						0);
 				CU_ASSERT_EQUAL(kit_copy(&d, &s, n), 0);
 				CU_ASSERT_EQUAL(s.addr, (uintptr_t)x + from + n);
 				CU_ASSERT_EQUAL(d.addr, (uintptr_t)y + to + n);
@@ -205,14 +209,15 @@ static void test_atomics(void)
 		for (int shared = 0; shared < 2; shared++) {
 			char *mem = shared ? kit_shared(LEN, NULL) : kit_private(LEN, NULL);
 			uint64_t *v = (uint64_t *)(mem + 3 * PAGE + 8), old = 0;
-			struct odp_region *r = kit_reg(mem, LEN, (enum odp_kind)kind,
-						       ODP_BACKING_AUTO);
+			struct odp_region *r =
+				kit_reg(mem, LEN, (enum odp_kind)kind, ODP_BACKING_AUTO);
 			struct odp_span s;
 
 			CU_ASSERT_PTR_NOT_NULL_FATAL(r);
 			CU_ASSERT_EQUAL(odp_span_region(&s, odp_proc_self(kit_proc),
 							odp_region_key(r), PD, (uintptr_t)v, 8,
-							ODP_ACCESS_REMOTE_ATOMIC), 0);
+							ODP_ACCESS_REMOTE_ATOMIC),
+					0);
 			*v = 40;
 			CU_ASSERT_EQUAL(odp_atomic(&s, ODP_FETCH_ADD, 2, 0, &old), 0);
 			CU_ASSERT_EQUAL(old, 40);
@@ -285,15 +290,15 @@ static void test_forced(void)
 int main(void)
 {
 	CU_TestInfo tests[] = {
-		{ "a memfd is coherent with both kinds", test_coherent },
-		{ "truncate, then grow", test_truncate },
-		{ "hole punch", test_punch },
-		{ "munmap of shared memory", test_unmapped },
-		{ "a range of several mappings", test_mixed },
-		{ "copies between all backings, unaligned", test_pairs },
-		{ "atomics on all backings", test_atomics },
-		{ "a file on disk", test_disk },
-		{ "a backing that is asked for", test_forced },
+		{"a memfd is coherent with both kinds", test_coherent},
+		{"truncate, then grow", test_truncate},
+		{"hole punch", test_punch},
+		{"munmap of shared memory", test_unmapped},
+		{"a range of several mappings", test_mixed},
+		{"copies between all backings, unaligned", test_pairs},
+		{"atomics on all backings", test_atomics},
+		{"a file on disk", test_disk},
+		{"a backing that is asked for", test_forced},
 		CU_TEST_INFO_NULL,
 	};
 

@@ -16,13 +16,13 @@
 
 static int try(void *addr, size_t len, uint64_t iova, uint32_t access, int kind, int backing)
 {
-	struct odp_region_attr a = { .addr = addr,
-				     .length = len,
-				     .iova = iova,
-				     .pd = PD,
-				     .access = access,
-				     .kind = (enum odp_kind)kind,
-				     .backing = (enum odp_backing)backing };
+	struct odp_region_attr a = {.addr = addr,
+				    .length = len,
+				    .iova = iova,
+				    .pd = PD,
+				    .access = access,
+				    .kind = (enum odp_kind)kind,
+				    .backing = (enum odp_backing)backing};
 	struct odp_region *r;
 	int ret = odp_region_create(kit_proc, &a, &r);
 
@@ -69,11 +69,11 @@ static int span(struct odp_region *r, uint32_t key, uint32_t pd, uint64_t iova, 
 static void test_spans(void)
 {
 	char *mem = kit_private(LEN, "ok");
-	struct odp_region_attr a = { .addr = mem + 100,
-				     .length = 1000,
-				     .iova = 5000,
-				     .pd = PD,
-				     .access = ODP_ACCESS_REMOTE_READ };
+	struct odp_region_attr a = {.addr = mem + 100,
+				    .length = 1000,
+				    .iova = 5000,
+				    .pd = PD,
+				    .access = ODP_ACCESS_REMOTE_READ};
 	struct odp_region *r, *again;
 	uint32_t key;
 	struct odp_span s;
@@ -121,7 +121,7 @@ static void test_spans(void)
 
 static void caps_set(uint32_t effective)
 {
-	struct __user_cap_header_struct hdr = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_header_struct hdr = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct data[2];
 
 	CU_ASSERT_EQUAL_FATAL(syscall(SYS_capget, &hdr, data), 0);
@@ -131,7 +131,7 @@ static void caps_set(uint32_t effective)
 
 static uint32_t caps_get(void)
 {
-	struct __user_cap_header_struct hdr = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_header_struct hdr = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct data[2];
 
 	syscall(SYS_capget, &hdr, data);
@@ -305,13 +305,13 @@ static void test_caps(void)
 int main(void)
 {
 	CU_TestInfo tests[] = {
-		{ "bad registrations", test_bad_args },
-		{ "spans: keys, rights, bounds", test_spans },
-		{ "RLIMIT_MEMLOCK", test_memlock },
-		{ "statistics and advice", test_stats },
-		{ "nothing is left behind", test_no_leak },
-		{ "many regions on few pages", test_many },
-		{ "capabilities", test_caps },
+		{"bad registrations", test_bad_args},
+		{"spans: keys, rights, bounds", test_spans},
+		{"RLIMIT_MEMLOCK", test_memlock},
+		{"statistics and advice", test_stats},
+		{"nothing is left behind", test_no_leak},
+		{"many regions on few pages", test_many},
+		{"capabilities", test_caps},
 		CU_TEST_INFO_NULL,
 	};
 

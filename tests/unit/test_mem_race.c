@@ -49,7 +49,7 @@ static void *writer_run(void *arg)
 
 static void convert_once(enum odp_kind kind)
 {
-	struct writer w = { .mem = kit_private(LEN, NULL) };
+	struct writer w = {.mem = kit_private(LEN, NULL)};
 	struct odp_region *r;
 	pthread_t thread;
 
@@ -107,8 +107,7 @@ static void *copier_run(void *arg)
 			c->ended = ret;
 			break;
 		}
-		if (page[0] != page[PAGE / 8 - 1] ||
-		    (page[0] && page[0] != c->copies + 1))
+		if (page[0] != page[PAGE / 8 - 1] || (page[0] && page[0] != c->copies + 1))
 			c->torn++;
 		__atomic_store_n(&c->copies, c->copies + 1, __ATOMIC_RELEASE);
 	}
@@ -282,12 +281,12 @@ static void test_churn(void)
 int main(void)
 {
 	CU_TestInfo tests[] = {
-		{ "registration under a writer loses no store", test_convert },
-		{ "deregistration under a copier", test_dereg },
-		{ "invalidation under a copier", test_invalidate },
-		{ "munmap under a copier", test_unmap },
-		{ "threads touch missing pages at once", test_touch },
-		{ "registrations and unmappings at once", test_churn },
+		{"registration under a writer loses no store", test_convert},
+		{"deregistration under a copier", test_dereg},
+		{"invalidation under a copier", test_invalidate},
+		{"munmap under a copier", test_unmap},
+		{"threads touch missing pages at once", test_touch},
+		{"registrations and unmappings at once", test_churn},
 		CU_TEST_INFO_NULL,
 	};
 
