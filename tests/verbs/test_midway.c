@@ -6,6 +6,7 @@
  */
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #include "harness.h"
 
@@ -203,14 +204,74 @@ static void c_both(struct pair *p)
 	}
 }
 
+/* ---- The peer leaves between two of a stream of small requests ---- */
+
+/* After V[0] microseconds at work, to the state N. */
+static void leave(struct ep *ep, const struct hook_msg *in, struct hook_msg *out)
+{
+	struct timespec start, now;
+	long us;
+
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	do {
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		us = (now.tv_sec - start.tv_sec) * 1000000 + (now.tv_nsec - start.tv_nsec) / 1000;
+	} while (us < (long)in->v[0]);
+	memset(out, 0, sizeof(*out));
+	out->n = (uint32_t)ep_modify(ep, (enum ibv_qp_state)in->n);
+}
+
+/* The answer is silence, not an error that the peer did not send; and it stays
+ * where it went. */
+static void leave_once(struct pair *p, int round, enum ibv_wr_opcode op)
+{
+	static struct hook_msg m, out;
+	struct ep_conf c = RC_CONF;
+	struct twr s = {.op = op, .flags = IBV_SEND_SIGNALED, .len = 8};
+	uint64_t start = now_ms();
+	struct ibv_wc wc;
+
+	c.len = 4096;
+	c.timeout = tdev()->rxe ? 14 : 8;
+	c.retry_cnt = 1;
+	t_note("round %d, opcode %d", round, op);
+	REQUIRE(pair_up(p, &c, &c));
+	s.raddr = p->bi.addr;
+	s.rkey = p->bi.rkey;
+	m.n = round & 1 ? IBV_QPS_RESET : IBV_QPS_ERR;
+	m.v[0] = (uint64_t)(round * 37 % 200);
+	side_hook_begin(&p->b, &m);
+	do {
+		CHECK_ERRNO(ep_send(&p->a, &s), 0);
+		REQUIRE(ep_poll(p->a.scq, &wc, 1, LONG_MS) == 1);
+	} while (wc.status == IBV_WC_SUCCESS && now_ms() - start < 5000);
+	CHECK_STATUS(wc.status, IBV_WC_RETRY_EXC_ERR);
+	side_hook_end(&p->b, &out);
+	CHECK_ERRNO((int)out.n, 0);
+	CHECK_INT(side_state(&p->b), m.n);
+	pair_down(p);
+}
+
+static void c_leave(struct pair *p)
+{
+	static const enum ibv_wr_opcode ops[] = {IBV_WR_RDMA_WRITE, IBV_WR_RDMA_READ,
+						 IBV_WR_ATOMIC_FETCH_AND_ADD};
+	int round;
+
+	for (round = 0; round < (tdev()->rxe ? 12 : 150) && !t_failures(); round++)
+		leave_once(p, round, ops[round % 3]);
+}
+
 static const struct tcase cases[] = {
 	{"pinned", c_pinned, BOTH},
 	{"on demand", c_odp, BOTH},
 	{"destroyed in flight", c_destroy, BOTH},
+	{"peer leaves a stream", c_leave, PEER},
 	{"both destroyed in flight", c_both, BOTH},
 };
 
 int main(int argc, char **argv)
 {
+	t_hook(leave);
 	return t_main(argc, argv, 1, cases, ARRAY_SIZE(cases));
 }
