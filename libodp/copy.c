@@ -367,6 +367,7 @@ static int copy_bounce(struct odp_span *dst, struct odp_span *src, size_t *len)
 
 		at.addr += (uint64_t)put;
 		ret = odp_span_io(&at, buf + put, (size_t)(got - put), true);
+		dst->when = at.when;
 		if (ret <= 0) {
 			if (!put)
 				put = ret;
