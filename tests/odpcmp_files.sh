@@ -4,7 +4,9 @@
 # What odpcmp does without a device: usage, saved answers, comparisons.
 set -u
 odpcmp=$1
-answers=$(cd "$(dirname "$0")" && pwd)/rxe/answers.json
+here=$(cd "$(dirname "$0")" && pwd)
+answers=$here/rxe/answers.json
+differences=$here/rxe/differences.json
 dir=$(mktemp -d "${TMPDIR:-/tmp}/odpcmp-test.XXXXXX")
 trap 'rm -rf "$dir"' EXIT
 failed=0
@@ -25,19 +27,27 @@ expect() {
 
 expect 0 '^Usage: odpcmp' --help
 expect 0 '^odpcmp [0-9]' --version
-expect 0 '^  truncate-grow ' --list
+expect 0 '^\* truncate-grow ' --list
+expect 0 '^  hugetlb ' --list
 expect 2 "'bogus' is none of anon," --kind=anon,bogus
 expect 2 "'' is none of" --event=
-expect 2 "'sideways' is none of read, write" --op sideways
+expect 2 "'sideways' is none of read, write, send, recv, atomic" --op sideways
 expect 2 'is no number from 1 to 255' -i 0
 expect 2 'is no number from 0 to 65535' -g 1x
+expect 2 'is no number from 1 to 64' -j 0
+expect 2 "'memfd' is none of anon:dontneed," --traffic=memfd
+expect 2 'needs a device' --traffic --from "$answers"
+expect 2 'needs --compare' --accept "$differences"
 expect 2 'Try' --no-such-option
 expect 2 "'stray' is no option" stray
 
 expect 0 '^[0-9]+ of [0-9]+ rows differ between pinned and ODP' --from "$answers"
-expect 0 '^  anon +truncate +n/a +n/a +n/a +n/a$' --from "$answers" --kind anon --event truncate
-expect 0 '^\* memfd +punch +old +not visible +new +visible$' --from "$answers" --kind memfd
-expect 0 '^256 cells .*: 0 differ$' --from "$answers" --compare "$answers"
+expect 0 '^  anon +truncate +n/a +n/a +n/a +n/a$' --from "$answers" --kind anon --event truncate \
+	--op read,write
+expect 0 '^\* memfd +punch +old +not visible +new +visible$' --from "$answers" --kind memfd \
+	--op read,write
+expect 0 '^\* memfd +punch +old, not visible +new, visible$' --from "$answers" --op atomic
+expect 0 '^3290 cells .*: 0 differ$' --from "$answers" --compare "$answers"
 
 "$odpcmp" --from "$answers" --json >"$dir/again.json" || failed=1
 diff <(grep -v '"odpcmp":' "$answers") <(grep -v '"odpcmp":' "$dir/again.json") || failed=1
@@ -45,9 +55,37 @@ sed '/"memfd", "event": "truncate", "mr": "odp", "op": "read"/s/REM_ACCESS_ERR"/
 	"$answers" >"$dir/other.json"
 expect 1 '^differs: memfd truncate odp read: REM_ACCESS_ERR here, old on rxe0$' \
 	--from "$answers" --compare "$dir/other.json"
-expect 1 '^256 cells .*: 1 differ$' --from "$answers" --compare "$dir/other.json"
+expect 1 '^3290 cells .*: 1 differ$' --from "$answers" --compare "$dir/other.json"
 expect 0 ': 0 differ$' --from "$answers" --op write --compare "$dir/other.json"
 expect 1 'no cell in common' --from "$answers" --kind anon --event punch --compare "$answers"
+
+# What may differ.
+cat >"$dir/accept.json" <<'EOF'
+[{"kind": "anon,memfd", "event": "truncate", "mr": "odp", "op": "*", "here": "REM_ACCESS_ERR",
+  "there": "old", "reason": "for a test"},
+ {"kind": "*", "event": "vfork", "mr": "*", "op": "read", "reason": "for no reason"}]
+EOF
+expect 0 ': 0 differ, 1 more as accepted$' --from "$answers" --compare "$dir/other.json" \
+	--accept "$dir/accept.json"
+expect 0 '^accepted, 1 cells: .*: for a test$' --from "$answers" --compare "$dir/other.json" \
+	--accept "$dir/accept.json"
+expect 0 '^accepted, but nothing differs so: .*: for no reason$' --from "$answers" \
+	--compare "$dir/other.json" --accept "$dir/accept.json"
+sed 's/"there": "old"/"there": "new"/' "$dir/accept.json" >"$dir/else.json"
+expect 1 ': 1 differ$' --from "$answers" --compare "$dir/other.json" --accept "$dir/else.json"
+echo '[{"kind": "anon"}]' >"$dir/half.json"
+expect 1 'entry 1 lacks' --from "$answers" --compare "$answers" --accept "$dir/half.json"
+expect 1 'not an array' --from "$answers" --compare "$answers" --accept "$answers"
+expect 1 'No such file' --from "$answers" --compare "$answers" --accept "$dir/none.json"
+
+# A page that stands alone.
+expect 0 '0 differ, 1 more' --from "$answers" --compare "$dir/other.json" \
+	--accept "$dir/accept.json" --report "$dir/page.html"
+grep -q 'for a test' "$dir/page.html" || { echo "the page lacks the reason"; failed=1; }
+! grep -qE '(src|href)=|url\(|@import|https?:' "$dir/page.html" ||
+	{ echo "the page needs something from elsewhere"; failed=1; }
+expect 1 'No such file' --from "$answers" --report "$dir/none/page.html"
+
 sed 's/"state": "ok"/"state": "failed"/' "$answers" >"$dir/failed.json"
 expect 1 'cells could not be determined' --from "$dir/failed.json"
 

@@ -7,9 +7,15 @@
 
 void answer_set(struct answer *answer, const char *text)
 {
-	snprintf(answer->text, sizeof(answer->text), "%.23s", text);
+	snprintf(answer->text, sizeof(answer->text), "%.31s", text);
 	answer->note[0] = '\0';
 	answer->state = ANSWER_GOOD;
+}
+
+void answer_na(struct answer *answer)
+{
+	answer_set(answer, "n/a");
+	answer->state = ANSWER_NA;
 }
 
 const char *errno_name(int err, char *buf, size_t len)
@@ -58,18 +64,29 @@ static const char *const wc_names[] = {
 	[IBV_WC_GENERAL_ERR] = "GENERAL_ERR",
 };
 
-/* Records the status; one that is not success is also the answer. */
-void answer_wc(struct answer *answer, int status)
+static const char *wc_name(int status, char *buf, size_t len)
 {
-	char number[16];
-	const char *name = number;
-
-	snprintf(number, sizeof(number), "WC_%d", status);
 	if (status >= 0 && (size_t)status < ARRAY_SIZE(wc_names) && wc_names[status])
-		name = wc_names[status];
-	snprintf(answer->status, sizeof(answer->status), "IBV_WC_%s", name);
-	if (status != IBV_WC_SUCCESS)
-		answer_set(answer, name);
+		return wc_names[status];
+	snprintf(buf, len, "WC_%d", status);
+	return buf;
+}
+
+/* Records the status; one that is not success is also the answer. */
+void answer_wc(struct answer *answer, int status, int here)
+{
+	char number[2][16], text[sizeof(answer->text)];
+	const char *name = wc_name(status, number[0], sizeof(number[0]));
+
+	snprintf(answer->status, sizeof(answer->status), "IBV_WC_%.30s", name);
+	if (status == IBV_WC_SUCCESS)
+		return;
+	if (here < 0)
+		snprintf(text, sizeof(text), "%.30s", name);
+	else
+		snprintf(text, sizeof(text), "%.15s/%.15s", name,
+			 wc_name(here, number[1], sizeof(number[1])));
+	answer_set(answer, text);
 }
 
 void answer_fail(struct answer *answer, const char *text, const char *fmt, ...)

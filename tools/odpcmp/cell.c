@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
 /*
- * One cell: register, let the event happen, transfer, judge. Each in a process
- * of its own with its own device context, so that a crash, a hang or a QP in
- * error takes no other cell with it.
+ * A cell: register, let the event happen, transfer, judge. The operations of a
+ * kind of memory, an event and a kind of region share a process and its device
+ * context, each with new memory, a new region and QPs that work. A crash or a
+ * hang is the answer of the operation under way; the others are asked again.
  */
 #include <errno.h>
 #include <infiniband/verbs.h>
@@ -30,109 +31,161 @@ static void step_failed(struct answer *answer, int ret)
  */
 static int warm_up(struct rdma *rdma, struct memory *m)
 {
-	int status = rdma_transfer(rdma, IBV_WR_RDMA_READ, m->addr, m->page, m->page);
+	int status = rdma_transfer(rdma, IBV_WR_RDMA_READ, m->addr + m->page, 1, m->page);
 
 	if (status < 0)
 		return status;
 	if (status != IBV_WC_SUCCESS)
 		return -EREMOTEIO;
-	return pattern_find(rdma->buf, m->page, m->page) == TAG_OLD ? 0 : -EBADMSG;
+	/* Of the second page; the buffer takes it as its first. */
+	return pattern_find(rdma_probe(rdma, 0), PROBE, 1) == TAG_OLD ? 0 : -EBADMSG;
 }
 
 static int happen(const struct event *event, struct memory *m)
 {
 	int ret = event->apply(m);
 
-	if (ret || event->flags & EVENT_NO_NEW_DATA)
+	if (ret || event->flags & (EVENT_NO_NEW_DATA | EVENT_UNTOUCHED))
 		return ret;
-	return memory_write(m, memory_window(m), m->window, TAG_NEW);
+	return memory_renew(m);
 }
 
-static void ask(const struct cell *cell, struct rdma *rdma, struct memory *m,
-		struct answer *answer)
+static void ask(const struct group *group, const struct operation *op, struct rdma *rdma,
+		struct memory *m, struct answer *answer)
 {
-	const char *call;
 	int ret;
 
-	step(answer, "connecting");
-	ret = rdma_connect(rdma, m->window, &call);
-	if (ret) {
-		step(answer, call);
-		step_failed(answer, ret);
-		return;
-	}
 	step(answer, "registering");
-	ret = rdma_register(rdma, m, cell->mr);
+	ret = rdma_register(rdma, m, group->mr, op->access);
 	if (ret) {
 		answer_refused(answer, -ret);
 		return;
 	}
 	step(answer, "reading before the event");
-	ret = warm_up(rdma, m);
+	ret = group->kind->flags & KIND_NO_ACCESS ? 0 : warm_up(rdma, m);
 	if (ret) {
+		rdma->spent = true;
 		step_failed(answer, ret);
 		return;
 	}
 	step(answer, "the event");
-	ret = happen(cell->event, m);
+	ret = happen(group->event, m);
 	if (ret) {
 		step_failed(answer, ret);
 		return;
 	}
 	step(answer, "the transfer after the event");
-	cell->op->run(rdma, m, answer);
+	op->run(rdma, m, answer);
 }
 
-static void cell_body(const void *arg, void *result)
+static void ask_with_memory(const struct group *group, const struct operation *op,
+			    struct rdma *rdma, struct answer *answer)
 {
-	const struct cell *cell = arg;
-	struct answer *answer = result;
 	struct memory m;
-	struct rdma rdma;
+	const char *call;
+	int ret;
+
+	ret = rdma_reconnect(rdma, &call);
+	if (ret) {
+		step(answer, call);
+		step_failed(answer, ret);
+		return;
+	}
+	step(answer, "setting the memory up");
+	ret = memory_create(&m, group->kind, group->opt->dir);
+	if (ret) {
+		step_failed(answer, ret);
+		return;
+	}
+	step(answer, "starting another process");
+	ret = group->event->flags & EVENT_HELPER ? helper_start(&m) : 0;
+	if (ret)
+		step_failed(answer, ret);
+	else
+		ask(group, op, rdma, &m, answer);
+	fork_child_end(&m);
+	rdma_deregister(rdma);
+	memory_destroy(&m);
+}
+
+static void ask_all(const struct group *group, struct rdma *rdma, struct group_result *result)
+{
+	size_t op;
+
+	for (op = 0; op < num_operations; op++) {
+		if (!result->asked[op] || result->answers[op].state != ANSWER_NONE)
+			continue;
+		result->current = op;
+		ask_with_memory(group, &operations[op], rdma, &result->answers[op]);
+		/* The rest is for other processes. */
+		if (group->kind->flags & KIND_ONCE)
+			break;
+	}
+}
+
+static int open_and_connect(const struct group *group, struct rdma *rdma, struct answer *answer)
+{
+	const char *call;
 	char name[64];
 	int ret;
 
 	step(answer, "opening the device");
-	ret = rdma_open(&rdma, cell->env->device, name, sizeof(name));
+	ret = rdma_open(rdma, group->env->device, name, sizeof(name));
 	if (ret) {
 		step_failed(answer, ret);
-		return;
+		return ret;
 	}
-	rdma.port = cell->env->port;
-	rdma.gid_index = cell->env->gid_index;
-
-	step(answer, "setting the memory up");
-	ret = memory_create(&m, cell->kind, cell->opt->dir);
+	rdma->port = group->env->port;
+	rdma->gid_index = group->env->gid_index;
+	ret = rdma_connect(rdma, &call);
 	if (ret) {
+		step(answer, call);
 		step_failed(answer, ret);
-	} else {
-		ask(cell, &rdma, &m, answer);
-		fork_child_end(&m);
-		rdma_close(&rdma);
-		memory_destroy(&m);
-		return;
 	}
-	rdma_close(&rdma);
+	return ret;
 }
 
-void cell_find(const struct cell *cell, struct answer *answer)
+void group_body(const void *arg, void *shared)
 {
-	char step_name[sizeof(answer->note)];
-	bool answered;
-	int ret, sig = 0;
+	uint8_t stack[STACK_ROOM];
+	const struct group *group = arg;
+	struct group_result *result = shared;
+	struct rdma rdma = {0};
 
-	ret = isolate(cell_body, cell, answer, sizeof(*answer), cell->opt->timeout, &sig);
-	if (!ret && answer->state != ANSWER_NONE)
+	place_stack_set(stack);
+	for (result->current = 0; (size_t)result->current < num_operations; result->current++)
+		if (result->asked[result->current] &&
+		    result->answers[result->current].state == ANSWER_NONE)
+			break;
+	if (!open_and_connect(group, &rdma, &result->answers[result->current]))
+		ask_all(group, &rdma, result);
+	rdma_close(&rdma);
+	result->current = -1;
+}
+
+void group_ended(const struct group *group, struct group_result *result, int ret, int sig)
+{
+	struct answer *answer;
+	char step_name[sizeof(answer->note)];
+	size_t op;
+
+	if (!ret)
 		return;
-	answered = answer->state == ANSWER_GOOD;
+	/* At the very end the last answer is the one to doubt. */
+	for (op = num_operations; result->current < 0 && op > 0; op--)
+		if (result->asked[op - 1] && result->answers[op - 1].state != ANSWER_NONE)
+			result->current = op - 1;
+	if (result->current < 0)
+		result->current = 0;
+	answer = &result->answers[result->current];
 	snprintf(step_name, sizeof(step_name), "%.100s",
-		 answered ? "cleaning up after the answer" : answer->note);
+		 answer->state == ANSWER_GOOD ? "cleaning up after the answer" : answer->note);
 	if (ret == -ETIMEDOUT)
-		answer_fail(answer, "timeout", "no end after %u s, in: %s", cell->opt->timeout,
+		answer_fail(answer, "timeout", "no end after %u s, in: %s", group->opt->timeout,
 			    step_name);
 	else if (ret == -EINTR)
 		answer_fail(answer, "crash", "SIG%s in: %s", sigabbrev_np(sig) ?: "?", step_name);
 	else
-		answer_fail(answer, "failed", "the process ended badly (%s) in: %s",
-			    strerror(-ret), step_name);
+		answer_fail(answer, "failed", "the process ended badly (%s) in: %s", strerror(-ret),
+			    step_name);
 }

@@ -5,55 +5,81 @@
 
 #include "odpcmp.h"
 
-struct tally {
-	int same;
-	int differ;
-	int missing;	/* in the file */
+enum comparison compare_cell(const struct answer *ours, const struct answer *theirs)
+{
+	if (ours->state <= ANSWER_NA)
+		return COMPARE_NOTHING;
+	if (theirs->state <= ANSWER_NA)
+		return COMPARE_MISSING;
+	return strcmp(ours->text, theirs->text) ? COMPARE_DIFFERS : COMPARE_SAME;
+}
+
+struct comparing {
+	FILE *out;
+	const struct matrix *matrix;
+	const struct matrix *theirs;
+	struct accepted *accepted;
+	size_t same;
+	size_t differ;
+	size_t accepted_cells;
+	size_t missing; /* in the file */
 };
 
-static void compare_cell(FILE *out, struct tally *tally, const struct answer *ours,
-			 const struct matrix *their_matrix, size_t kind, size_t event, size_t mr,
-			 size_t op)
+static void compare_one(struct comparing *c, struct cell_at at)
 {
-	const struct answer *theirs = matrix_cell(their_matrix, kind, event, mr, op);
+	const struct answer *ours = matrix_cell(c->matrix, at);
+	const struct answer *theirs = matrix_cell(c->theirs, at);
+	struct cell_name name = cell_name(at);
 
-	if (ours->state == ANSWER_NONE || ours->state == ANSWER_NA)
+	switch (compare_cell(ours, theirs)) {
+	case COMPARE_NOTHING:
 		return;
-	if (theirs->state == ANSWER_NONE) {
-		tally->missing++;
+	case COMPARE_MISSING:
+		c->missing++;
+		return;
+	case COMPARE_SAME:
+		c->same++;
+		return;
+	case COMPARE_DIFFERS:
+		break;
+	}
+	if (accept_reason(c->accepted, &name, ours->text, theirs->text)) {
+		c->accepted_cells++;
 		return;
 	}
-	if (!strcmp(ours->text, theirs->text)) {
-		tally->same++;
-		return;
-	}
-	tally->differ++;
-	fprintf(out, "differs: %s %s %s %s: %s here, %s on %s\n", kinds[kind].name,
-		events[event].name, mr_names[mr].name, operations[op].name, ours->text,
-		theirs->text, their_matrix->env.device);
+	c->differ++;
+	fprintf(c->out, "differs: %s %s %s %s: %s here, %s on %s\n", name.kind, name.event, name.mr,
+		name.op, ours->text, theirs->text, c->theirs->env.device);
 }
 
-static void print_tally(FILE *out, const struct tally *tally, const struct matrix *matrix,
-			const struct environment *env)
+static void print_tally(const struct comparing *c)
 {
-	fprintf(out, "%d cells of %s compared with %s (kernel %s, %s): %d differ\n",
-		tally->same + tally->differ, matrix->env.device, env->device, env->kernel,
-		env->date, tally->differ);
-	if (tally->missing)
-		fprintf(out, "%d cells are not in the file\n", tally->missing);
+	const struct environment *env = &c->theirs->env;
+
+	fprintf(c->out, "%zu cells of %s compared with %s (kernel %s, %s): %zu differ",
+		c->same + c->differ + c->accepted_cells, c->matrix->env.device, env->device,
+		env->kernel, env->date, c->differ);
+	if (c->accepted_cells)
+		fprintf(c->out, ", %zu more as accepted", c->accepted_cells);
+	fputc('\n', c->out);
+	if (c->missing)
+		fprintf(c->out, "%zu cells are not in the file\n", c->missing);
 }
 
-int compare_print(FILE *out, const struct matrix *matrix, const struct matrix *theirs)
+int compare_print(FILE *out, const struct matrix *matrix, const struct matrix *theirs,
+		  struct accepted *accepted)
 {
-	struct tally tally = { 0 };
-	size_t kind, event, mr, op;
+	struct comparing c = {
+		.out = out,
+		.matrix = matrix,
+		.theirs = theirs,
+		.accepted = accepted,
+	};
+	struct cell_at at = CELL_START;
 
-	for (kind = 0; kind < num_kinds; kind++)
-	for (event = 0; event < num_events; event++)
-	for (mr = 0; mr < NUM_MR_KINDS; mr++)
-	for (op = 0; op < num_operations; op++)
-		compare_cell(out, &tally, matrix_cell(matrix, kind, event, mr, op), theirs, kind,
-			     event, mr, op);
-	print_tally(out, &tally, matrix, &theirs->env);
-	return tally.same || tally.differ ? tally.differ : -ENOENT;
+	while (cell_next(&at))
+		compare_one(&c, at);
+	accept_print(out, accepted);
+	print_tally(&c);
+	return c.same || c.differ || c.accepted_cells ? (int)c.differ : -ENOENT;
 }

@@ -95,10 +95,14 @@ static void find_file_system(const char *dir, char *buf, size_t len)
 		unsigned long type;
 		const char *name;
 	} types[] = {
-		{ EXT4_SUPER_MAGIC, "ext4" }, { XFS_SUPER_MAGIC, "xfs" },
-		{ BTRFS_SUPER_MAGIC, "btrfs" }, { TMPFS_MAGIC, "tmpfs" },
-		{ OVERLAYFS_SUPER_MAGIC, "overlayfs" }, { FUSE_SUPER_MAGIC, "fuse" },
-		{ NFS_SUPER_MAGIC, "nfs" }, { V9FS_MAGIC, "9p" },
+		{EXT4_SUPER_MAGIC, "ext4"},
+		{XFS_SUPER_MAGIC, "xfs"},
+		{BTRFS_SUPER_MAGIC, "btrfs"},
+		{TMPFS_MAGIC, "tmpfs"},
+		{OVERLAYFS_SUPER_MAGIC, "overlayfs"},
+		{FUSE_SUPER_MAGIC, "fuse"},
+		{NFS_SUPER_MAGIC, "nfs"},
+		{V9FS_MAGIC, "9p"},
 	};
 	struct statfs fs;
 	size_t i;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
-/* The answers as JSON, one cell a line, and back. */
+/*
+ * The answers as JSON, one cell a line, and back. What makes no sense is left
+ * out: that is known without asking.
+ */
 #include <errno.h>
 #include <json.h>
 #include <string.h>
@@ -49,7 +52,8 @@ static struct json_object *answer_json(const struct answer *answer)
 
 	add_string(object, "answer", answer->text);
 	add_string(object, "state", state_names[answer->state]);
-	if (*answer->status)
+	/* Success needs no name in each of some thousand lines. */
+	if (*answer->status && strcmp(answer->status, "IBV_WC_SUCCESS"))
 		add_string(object, "status", answer->status);
 	if (*answer->error)
 		add_string(object, "errno", answer->error);
@@ -58,16 +62,17 @@ static struct json_object *answer_json(const struct answer *answer)
 	return object;
 }
 
-static void print_cell(FILE *out, const struct answer *answer, size_t kind, size_t event,
-		       size_t mr, size_t op, const char *separator)
+static void print_cell(FILE *out, const struct answer *answer, struct cell_at at,
+		       const char *separator)
 {
+	struct cell_name name = cell_name(at);
 	struct json_object *object = json_object_new_object();
 	struct json_object *fields = answer_json(answer);
 
-	add_string(object, "kind", kinds[kind].name);
-	add_string(object, "event", events[event].name);
-	add_string(object, "mr", mr_names[mr].name);
-	add_string(object, "op", operations[op].name);
+	add_string(object, "kind", name.kind);
+	add_string(object, "event", name.event);
+	add_string(object, "mr", name.mr);
+	add_string(object, "op", name.op);
 	json_object_object_foreach(fields, key, value)
 		json_object_object_add(object, key, json_object_get(value));
 	fprintf(out, "%s    %s", separator,
@@ -82,20 +87,19 @@ void json_print(FILE *out, const struct matrix *matrix)
 	struct json_object *env = environment_json(&matrix->env);
 	const char *separator = "";
 	const struct answer *answer;
-	size_t kind, event, mr, op;
+	struct cell_at at = CELL_START;
 
-	fprintf(out, "{\n  \"format\": %d,\n  \"odpcmp\": \"%s\",\n  \"environment\": %s,\n"
-		"  \"cells\": [\n", FORMAT, UODP_VERSION,
+	fprintf(out,
+		"{\n  \"format\": %d,\n  \"odpcmp\": \"%s\",\n  \"environment\": %s,\n"
+		"  \"cells\": [\n",
+		FORMAT, UODP_VERSION,
 		json_object_to_json_string_ext(env, JSON_C_TO_STRING_NOSLASHESCAPE |
 							    JSON_C_TO_STRING_SPACED));
-	for (kind = 0; kind < num_kinds; kind++)
-	for (event = 0; event < num_events; event++)
-	for (mr = 0; mr < NUM_MR_KINDS; mr++)
-	for (op = 0; op < num_operations; op++) {
-		answer = matrix_cell(matrix, kind, event, mr, op);
-		if (answer->state == ANSWER_NONE)
+	while (cell_next(&at)) {
+		answer = matrix_cell(matrix, at);
+		if (answer->state <= ANSWER_NA)
 			continue;
-		print_cell(out, answer, kind, event, mr, op, separator);
+		print_cell(out, answer, at, separator);
 		separator = ",\n";
 	}
 	fprintf(out, "\n  ]\n}\n");
@@ -129,7 +133,7 @@ static int get_int(struct json_object *object, const char *key)
 	return value ? json_object_get_int(value) : -1;
 }
 
-#define LOAD_STRING(object, key, field) \
+#define LOAD_STRING(object, key, field)                                                            \
 	snprintf(field, sizeof(field), "%s", get_string(object, key))
 
 static void load_environment(struct environment *env, struct json_object *object)
@@ -150,27 +154,28 @@ static void load_environment(struct environment *env, struct json_object *object
 	LOAD_STRING(object, "date", env->date);
 }
 
-#define FIND_NAME(table, num, wanted, index) \
-	do { \
-		for (index = 0; index < (num); index++) \
-			if (!strcmp((table)[index].name, wanted)) \
-				break; \
+#define FIND_NAME(table, num, wanted, index)                                                       \
+	do {                                                                                       \
+		for (index = 0; index < (num); index++)                                            \
+			if (!strcmp((table)[index].name, wanted))                                  \
+				break;                                                             \
 	} while (0)
 
 static struct answer *find_cell(struct matrix *matrix, struct json_object *object)
 {
-	const char *kind_name = get_string(object, "kind"), *event_name = get_string(object, "event");
+	const char *kind_name = get_string(object, "kind"),
+		   *event_name = get_string(object, "event");
 	const char *mr_name = get_string(object, "mr"), *op_name = get_string(object, "op");
-	size_t kind, event, mr, op;
+	struct cell_at at;
 
-	FIND_NAME(kinds, num_kinds, kind_name, kind);
-	FIND_NAME(events, num_events, event_name, event);
-	FIND_NAME(mr_names, (size_t)NUM_MR_KINDS, mr_name, mr);
-	FIND_NAME(operations, num_operations, op_name, op);
-	if (kind == num_kinds || event == num_events || mr == NUM_MR_KINDS ||
-	    op == num_operations)
+	FIND_NAME(kinds, num_kinds, kind_name, at.kind);
+	FIND_NAME(events, num_events, event_name, at.event);
+	FIND_NAME(mr_names, (size_t)NUM_MR_KINDS, mr_name, at.mr);
+	FIND_NAME(operations, num_operations, op_name, at.op);
+	if (at.kind == num_kinds || at.event == num_events || at.mr == NUM_MR_KINDS ||
+	    at.op == num_operations)
 		return NULL;
-	return &matrix->cells[kind][event][mr][op];
+	return matrix_cell(matrix, at);
 }
 
 static bool load_cell(struct matrix *matrix, struct json_object *object)
@@ -205,6 +210,7 @@ int json_load(struct matrix *matrix, const char *path)
 	}
 	if (env && get_int(root, "format") == FORMAT) {
 		load_environment(&matrix->env, env);
+		matrix_mark_na(matrix);
 		for (i = 0; i < num; i++)
 			known += load_cell(matrix, json_object_array_get_idx(cells, i));
 	}

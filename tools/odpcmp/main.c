@@ -3,7 +3,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "odpcmp.h"
+#include "traffic.h"
+#include "report.h"
 
 enum { EXIT_GOOD = 0, EXIT_BAD = 1, EXIT_USAGE = 2 };
 
@@ -25,17 +26,15 @@ static bool leave_out_lacking(struct options *opt)
 	return good;
 }
 
-/* From a file: what was not selected is as if never asked. */
+/* What was not selected is as if never asked. */
 static void matrix_select(struct matrix *matrix, const struct options *opt)
 {
-	size_t kind, event, mr, op;
+	struct cell_at at = CELL_START;
 
-	for (kind = 0; kind < num_kinds; kind++)
-	for (event = 0; event < num_events; event++)
-	for (mr = 0; mr < NUM_MR_KINDS; mr++)
-	for (op = 0; op < num_operations; op++)
-		if (!opt->kinds[kind] || !opt->events[event] || !opt->mrs[mr] || !opt->ops[op])
-			matrix->cells[kind][event][mr][op].state = ANSWER_NONE;
+	while (cell_next(&at))
+		if (!opt->kinds[at.kind] || !opt->events[at.event] || !opt->mrs[at.mr] ||
+		    !opt->ops[at.op])
+			matrix_cell(matrix, at)->state = ANSWER_NONE;
 }
 
 static bool matrix_get(struct matrix *matrix, struct options *opt)
@@ -46,6 +45,7 @@ static bool matrix_get(struct matrix *matrix, struct options *opt)
 		matrix_select(matrix, opt);
 		return true;
 	}
+	huge_reserve(opt->jobs);
 	if (!leave_out_lacking(opt))
 		return false;
 	environment_find(&matrix->env, opt);
@@ -54,42 +54,88 @@ static bool matrix_get(struct matrix *matrix, struct options *opt)
 		return false;
 	}
 	matrix_run(matrix, opt);
+	matrix_select(matrix, opt);
 	return true;
 }
 
-static bool compare(const struct matrix *matrix, const struct matrix *theirs, FILE *out)
+/* What a run works with; NULL: not asked for. */
+struct results {
+	struct matrix *matrix;
+	struct matrix *theirs;
+	struct accepted *accepted;
+	struct traffic *traffic;
+};
+
+static bool compare(const struct results *r, FILE *out)
 {
-	int ret = compare_print(out, matrix, theirs);
+	int ret = compare_print(out, r->matrix, r->theirs, r->accepted);
 
 	if (ret < 0)
 		fputs(PROGRAM ": the two have no cell in common\n", stderr);
 	return ret == 0;
 }
 
-static int run(struct matrix *matrix, struct matrix *theirs, struct options *opt)
+static bool traffic(const struct results *r, const struct options *opt, FILE *out)
 {
+	bool good = traffic_run(r->traffic, &r->matrix->env, opt);
+
+	traffic_print(out, r->traffic);
+	return good;
+}
+
+static bool run(const struct results *r, struct options *opt)
+{
+	/* Standard output is for JSON alone. */
+	FILE *out = opt->json ? stderr : stdout;
 	bool good;
 
-	/* Before the device is asked, which takes longer. */
-	if (opt->compare && json_load(theirs, opt->compare))
-		return EXIT_BAD;
-	if (!matrix_get(matrix, opt))
-		return EXIT_BAD;
+	if (!matrix_get(r->matrix, opt))
+		return false;
 	if (opt->json)
-		json_print(stdout, matrix);
+		json_print(stdout, r->matrix);
 	else
-		table_print(stdout, matrix, opt);
-	good = !matrix_failed(matrix);
-	if (opt->compare)
-		good &= compare(matrix, theirs, opt->json ? stderr : stdout);
-	return good ? EXIT_GOOD : EXIT_BAD;
+		table_print(stdout, r->matrix, opt);
+	good = !matrix_failed(r->matrix);
+	if (r->theirs)
+		good &= compare(r, out);
+	if (r->traffic)
+		good &= traffic(r, opt, out);
+	if (opt->report)
+		good &= report_write(opt->report, r->matrix, r->theirs, r->accepted, r->traffic);
+	return good;
+}
+
+/* The files first: the device takes longer. */
+static bool load(struct results *r, const struct options *opt)
+{
+	r->matrix = matrix_create();
+	r->theirs = opt->compare ? matrix_create() : NULL;
+	r->traffic = opt->traffic ? calloc(1, sizeof(*r->traffic)) : NULL;
+	if (!r->matrix || (opt->compare && !r->theirs) || (opt->traffic && !r->traffic)) {
+		fputs(PROGRAM ": out of memory\n", stderr);
+		return false;
+	}
+	if (opt->traffic)
+		r->traffic->event = opt->traffic;
+	if (opt->compare && json_load(r->theirs, opt->compare))
+		return false;
+	r->accepted = opt->accept ? accept_load(opt->accept) : NULL;
+	return !opt->accept || r->accepted;
+}
+
+static void unload(struct results *r)
+{
+	free(r->traffic);
+	accept_free(r->accepted);
+	matrix_destroy(r->theirs);
+	matrix_destroy(r->matrix);
 }
 
 int main(int argc, char **argv)
 {
+	struct results results = {0};
 	struct options opt;
-	struct matrix *matrix, *theirs;
-	int ret = EXIT_BAD;
+	int ret;
 
 	switch (options_parse(&opt, argc, argv)) {
 	case OPTIONS_DONE:
@@ -104,15 +150,10 @@ int main(int argc, char **argv)
 		options_list(stdout);
 		return EXIT_GOOD;
 	}
-	matrix = matrix_create();
-	theirs = matrix_create();
-	if (matrix && theirs)
-		ret = run(matrix, theirs, &opt);
-	else
-		fputs(PROGRAM ": out of memory\n", stderr);
-	matrix_destroy(theirs);
-	matrix_destroy(matrix);
+	ret = load(&results, &opt) && run(&results, &opt) ? EXIT_GOOD : EXIT_BAD;
+	unload(&results);
 	messages_forget();
+	huge_give_back();
 	if (fflush(stdout) || ferror(stdout)) {
 		perror(PROGRAM);
 		ret = EXIT_BAD;

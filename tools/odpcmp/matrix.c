@@ -18,10 +18,18 @@ void matrix_destroy(struct matrix *matrix)
 	free(matrix);
 }
 
-const struct answer *matrix_cell(const struct matrix *matrix, size_t kind, size_t event,
-				 size_t mr, size_t op)
+bool cell_next(struct cell_at *at)
 {
-	return &matrix->cells[kind][event][mr][op];
+	if (++at->op < num_operations)
+		return true;
+	at->op = 0;
+	if (++at->mr < NUM_MR_KINDS)
+		return true;
+	at->mr = 0;
+	if (++at->event < num_events)
+		return true;
+	at->event = 0;
+	return ++at->kind < num_kinds;
 }
 
 struct progress {
@@ -47,58 +55,180 @@ static void progress_end(struct progress *p)
 		fprintf(stderr, "\r%*s\r", 40, "");
 }
 
-/* Calls visit for each selected cell; NULL counts them. */
-static size_t walk(struct matrix *matrix, const struct options *opt, struct progress *progress,
-		   void (*visit)(const struct cell *cell, struct answer *answer))
-{
-	struct cell cell = { .opt = opt, .env = &matrix->env };
-	size_t kind, event, mr, op, count = 0;
+/* ---- groups of cells, each a process ---- */
 
-	for (kind = 0; kind < num_kinds; kind++)
-	for (event = 0; event < num_events; event++)
-	for (mr = 0; mr < NUM_MR_KINDS; mr++)
-	for (op = 0; op < num_operations; op++) {
-		if (!opt->kinds[kind] || !opt->events[event] || !opt->mrs[mr] || !opt->ops[op])
-			continue;
-		count++;
-		if (!visit)
-			continue;
-		cell.kind = &kinds[kind];
-		cell.event = &events[event];
-		cell.mr = mr;
-		cell.op = &operations[op];
-		visit(&cell, &matrix->cells[kind][event][mr][op]);
-		progress->done++;
-		progress_show(progress);
-	}
+struct running {
+	struct group group;
+	struct group_result result;
+	struct answer *cells;
+	size_t num; /* to be answered */
+};
+
+struct run {
+	struct matrix *matrix;
+	const struct options *opt;
+	struct isolated jobs[MAX_JOBS];
+	struct running running[MAX_JOBS];
+	size_t num_jobs;
+	struct progress progress;
+};
+
+static size_t unanswered(const struct group_result *result)
+{
+	size_t op, count = 0;
+
+	for (op = 0; op < num_operations; op++)
+		count += result->asked[op] && result->answers[op].state == ANSWER_NONE;
 	return count;
 }
 
-static void visit_cell(const struct cell *cell, struct answer *answer)
+static void report_cells(const struct running *running)
 {
-	if (!event_suits(cell->event, cell->kind)) {
-		answer_set(answer, "n/a");
-		answer->state = ANSWER_NA;
-		return;
+	const struct answer *answer;
+	size_t op;
+
+	for (op = 0; op < num_operations; op++) {
+		answer = &running->result.answers[op];
+		if (running->result.asked[op])
+			fprintf(stderr, PROGRAM ": %s %s %s %s: %s%s%s%s%s\n",
+				running->group.kind->name, running->group.event->name,
+				mr_names[running->group.mr].name, operations[op].name, answer->text,
+				*answer->status ? ", " : "", answer->status,
+				*answer->note ? ", " : "", answer->note);
 	}
-	cell_find(cell, answer);
-	if (cell->opt->verbose)
-		fprintf(stderr, PROGRAM ": %s %s %s %s: %s%s%s%s%s\n", cell->kind->name,
-			cell->event->name, mr_names[cell->mr].name, cell->op->name, answer->text,
-			*answer->status ? ", " : "", answer->status,
-			*answer->note ? ", " : "", answer->note);
+}
+
+static void group_start(struct run *run, size_t slot)
+{
+	struct running *running = &run->running[slot];
+	unsigned int timeout = run->opt->timeout * unanswered(&running->result);
+	struct answer *answers = running->result.answers;
+	size_t op;
+	int ret;
+
+	ret = isolate_start(&run->jobs[slot], group_body, &running->group, &running->result,
+			    sizeof(running->result), timeout);
+	for (op = 0; ret && op < num_operations; op++)
+		if (running->result.asked[op] && answers[op].state == ANSWER_NONE)
+			answer_fail(&answers[op], "failed", "cannot start a process: %s",
+				    strerror(-ret));
+}
+
+static void group_finish(struct run *run, size_t slot)
+{
+	struct running *running = &run->running[slot];
+
+	memcpy(running->cells, running->result.answers, num_operations * sizeof(*running->cells));
+	run->progress.done += running->num;
+	if (run->opt->verbose)
+		report_cells(running);
+	progress_show(&run->progress);
+}
+
+/* Waits for a process to end; what it left unanswered the next one is asked. */
+static void group_collect(struct run *run)
+{
+	size_t slot = isolate_wait(run->jobs, run->num_jobs);
+	struct running *running = &run->running[slot];
+	size_t before = unanswered(&running->result);
+	int ret, sig = 0;
+
+	ret = isolate_end(&run->jobs[slot], &running->result, &sig);
+	if (!ret && unanswered(&running->result) == before)
+		ret = -ECHILD;
+	group_ended(&running->group, &running->result, ret, sig);
+	if (unanswered(&running->result))
+		group_start(run, slot);
+	if (!run->jobs[slot].pid)
+		group_finish(run, slot);
+}
+
+static size_t slot_free(struct run *run)
+{
+	size_t slot;
+
+	for (;;) {
+		for (slot = 0; slot < run->num_jobs; slot++)
+			if (!run->jobs[slot].pid)
+				return slot;
+		group_collect(run);
+	}
+}
+
+static void group_ask(struct run *run, const struct group *group, struct answer *cells)
+{
+	size_t op, slot = slot_free(run);
+	struct running *running = &run->running[slot];
+
+	*running = (struct running){.group = *group, .cells = cells};
+	for (op = 0; op < num_operations; op++)
+		running->result.asked[op] = run->opt->ops[op];
+	running->num = unanswered(&running->result);
+	group_start(run, slot);
+	if (!run->jobs[slot].pid)
+		group_finish(run, slot);
+}
+
+/* ---- all of them ---- */
+
+/* Calls visit for each selected group that makes sense. */
+static void walk(struct run *run,
+		 void (*visit)(struct run *run, const struct group *group, struct answer *cells))
+{
+	struct group group = {.opt = run->opt, .env = &run->matrix->env};
+	const struct options *opt = run->opt;
+	struct cell_at at = CELL_START;
+
+	while (cell_next(&at)) {
+		if (at.op || !opt->kinds[at.kind] || !opt->events[at.event] || !opt->mrs[at.mr] ||
+		    !event_suits(&events[at.event], &kinds[at.kind]))
+			continue;
+		group.kind = &kinds[at.kind];
+		group.event = &events[at.event];
+		group.mr = at.mr;
+		visit(run, &group, matrix_cell(run->matrix, at));
+	}
+}
+
+static void group_count(struct run *run, const struct group *group, struct answer *cells)
+{
+	size_t op;
+
+	(void)group;
+	(void)cells;
+	for (op = 0; op < num_operations; op++)
+		run->progress.total += run->opt->ops[op];
+}
+
+void matrix_mark_na(struct matrix *matrix)
+{
+	struct cell_at at = CELL_START;
+
+	while (cell_next(&at))
+		if (!event_suits(&events[at.event], &kinds[at.kind]))
+			answer_na(matrix_cell(matrix, at));
 }
 
 void matrix_run(struct matrix *matrix, const struct options *opt)
 {
-	struct progress progress = {
-		.start = time(NULL),
-		.terminal = isatty(STDERR_FILENO) && !opt->verbose,
-	};
+	struct run *run = calloc(1, sizeof(*run));
+	size_t slot;
 
-	progress.total = walk(matrix, opt, &progress, NULL);
-	walk(matrix, opt, &progress, visit_cell);
-	progress_end(&progress);
+	if (!run)
+		return;
+	run->matrix = matrix;
+	run->opt = opt;
+	run->num_jobs = opt->jobs;
+	run->progress.start = time(NULL);
+	run->progress.terminal = isatty(STDERR_FILENO) && !opt->verbose;
+	walk(run, group_count);
+	walk(run, group_ask);
+	for (slot = 0; slot < run->num_jobs; slot++)
+		while (run->jobs[slot].pid)
+			group_collect(run);
+	progress_end(&run->progress);
+	matrix_mark_na(matrix);
+	free(run);
 }
 
 size_t matrix_failed(const struct matrix *matrix)

@@ -1,19 +1,12 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
-/* The memory under test, what is written into it, and how the program sees it. */
+/* The memory under test, and how the program writes and sees it. */
 #include <errno.h>
-#include <setjmp.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "odpcmp.h"
-
-enum {
-	PAGES = 4,
-	WINDOW_PAGES = 2,	/* the last ones: truncation strikes the end */
-};
 
 /*
  * A library that maps something between the event and the transfer must not
@@ -23,7 +16,7 @@ enum {
  */
 void *memory_map(unsigned int slot, size_t length, int prot, int flags, int fd)
 {
-	static const unsigned int corner_bits[] = { 36, 45 };
+	static const unsigned int corner_bits[] = {36, 45};
 	void *addr = MAP_FAILED;
 	uint64_t hint;
 	size_t i;
@@ -37,176 +30,146 @@ void *memory_map(unsigned int slot, size_t length, int prot, int flags, int fd)
 	return addr == MAP_FAILED ? mmap(NULL, length, prot, flags, fd, 0) : addr;
 }
 
+static int place_mapping(struct memory *m)
+{
+	void *addr = memory_map(0, m->length, PROT_READ | PROT_WRITE, m->kind->map_flags, m->fd);
+
+	if (addr == MAP_FAILED)
+		return -errno;
+	m->addr = addr;
+	return 0;
+}
+
+static int fill(struct memory *m)
+{
+	size_t head = PAGES - WINDOW_PAGES;
+	int ret = memory_write(m, m->addr, head, TAG_OLD);
+
+	if (ret || m->kind->flags & KIND_UNTOUCHED)
+		return ret;
+	return memory_write(m, memory_window(m), WINDOW_PAGES, TAG_OLD);
+}
+
 int memory_create(struct memory *m, const struct kind *kind, const char *dir)
 {
-	int ret;
+	int ret = 0;
 
-	*m = (struct memory){ .kind = kind, .fd = -1, .child_fd = -1 };
-	m->page = sysconf(_SC_PAGESIZE);
+	*m = (struct memory){.kind = kind, .fd = -1, .child_fd = -1, .helper_fd = -1};
+	m->page = kind->flags & KIND_HUGE ? huge_page_size() : (size_t)sysconf(_SC_PAGESIZE);
 	m->length = PAGES * m->page;
 	m->window = WINDOW_PAGES * m->page;
 	m->offset = m->length - m->window;
 
 	if (kind->open) {
-		m->fd = kind->open(dir, m->length);
-		if (m->fd < 0)
-			return m->fd;
+		ret = kind->open(dir, m->length);
+		if (ret < 0)
+			return ret;
+		m->fd = ret;
 	}
-	m->addr = memory_map(0, m->length, PROT_READ | PROT_WRITE, kind->map_flags, m->fd);
-	if (m->addr == MAP_FAILED) {
-		ret = -errno;
-		goto err_close;
-	}
-	ret = memory_write(m, m->addr, m->length, TAG_OLD);
+	ret = kind->place ? kind->place(m) : place_mapping(m);
 	if (ret)
-		goto err_unmap;
+		goto err_destroy;
+	if (!m->reg_addr) {
+		m->reg_addr = m->addr;
+		m->reg_length = m->length;
+	}
+	ret = fill(m);
+	if (!ret && kind->finish)
+		ret = kind->finish(m);
+	if (ret)
+		goto err_destroy;
 	return 0;
 
-err_unmap:
-	munmap(m->addr, m->length);
-err_close:
-	if (m->fd >= 0)
-		close(m->fd);
+err_destroy:
+	memory_destroy(m);
 	return ret;
 }
 
 void memory_destroy(struct memory *m)
 {
 	fork_child_end(m);
+	helper_end(m);
+	uffd_keeper_end(m->keeper);
 	if (m->moved)
 		munmap(m->moved, m->window);
-	munmap(m->addr, m->length);
+	if (m->block)
+		free(m->block);
+	else if (m->base)
+		munmap(m->base, m->base_length);
+	else if (m->addr && !(m->kind->flags & KIND_ONCE))
+		munmap(m->addr, m->length);
 	if (m->fd >= 0)
 		close(m->fd);
 }
 
-static uint64_t word_of(enum tag tag, size_t at, size_t page)
+static int write_page(struct memory *m, uint8_t *to, const void *buf)
 {
-	return (uint64_t)tag << 56 | (uint64_t)(at / page) << 32 | (uint32_t)(at % page);
-}
-
-void pattern_fill(void *buf, size_t len, size_t page, enum tag tag)
-{
-	uint64_t *word = buf;
-	size_t at;
-
-	for (at = 0; at < len; at += sizeof(*word))
-		*word++ = word_of(tag, at, page);
-}
-
-static enum tag word_tag(uint64_t word, size_t at, size_t page)
-{
-	enum tag tag = word >> 56;
-
-	if (!word)
-		return TAG_ZERO;
-	if (tag != TAG_OLD && tag != TAG_NEW && tag != TAG_CHILD && tag != TAG_REMOTE)
-		return TAG_ALIEN;
-	return word == word_of(tag, at, page) ? tag : TAG_ALIEN;
-}
-
-/* What all probes in buf say, which must hold one filling from its start. */
-enum tag pattern_find(const void *buf, size_t len, size_t page)
-{
-	const uint64_t *words = buf;
-	enum tag found = word_tag(*words, 0, page), tag;
-	size_t at;
-
-	for (at = 0; at < len; at += sizeof(*words)) {
-		if (at % page >= PROBE)
-			continue;
-		tag = word_tag(words[at / sizeof(*words)], at, page);
-		if (tag == TAG_ALIEN)
-			return tag;
-		if (tag != found)
-			found = TAG_MIXED;
-	}
-	return found;
-}
-
-/*
- * Accesses past the end of a file or without a mapping raise a signal. One that
- * hits another thread (a provider may have some) is not ours to swallow.
- */
-static sigjmp_buf guard;
-static __thread volatile sig_atomic_t guarded;
-
-static void guard_hit(int sig)
-{
-	if (guarded)
-		siglongjmp(guard, 1);
-	signal(sig, SIG_DFL);
-	raise(sig);
-}
-
-static int guarded_copy(void *to, const void *from, size_t len)
-{
-	struct sigaction act = { .sa_handler = guard_hit }, old_bus, old_segv;
-	int ret = -EFAULT;
-
-	sigaction(SIGBUS, &act, &old_bus);
-	sigaction(SIGSEGV, &act, &old_segv);
-	if (!sigsetjmp(guard, 1)) {
-		guarded = 1;
-		memcpy(to, from, len);
-		/* The caller's next look must be at memory, not at a register. */
-		__asm__ volatile("" ::: "memory");
-		ret = 0;
-	}
-	guarded = 0;
-	sigaction(SIGSEGV, &old_segv, NULL);
-	sigaction(SIGBUS, &old_bus, NULL);
-	return ret;
-}
-
-int cpu_read(void *buf, const void *from, size_t len)
-{
-	return guarded_copy(buf, from, len);
-}
-
-int cpu_write(void *to, const void *buf, size_t len)
-{
-	return guarded_copy(to, buf, len);
+	if (!(m->kind->flags & KIND_READ_ONLY) || m->fd < 0)
+		return cpu_write(to, buf, FILL);
+	/* What is mapped for reading is written through the file. */
+	return pwrite(m->fd, buf, FILL, to - m->addr) == FILL ? 0 : -EIO;
 }
 
 /*
  * The window's filling starts anew at its first page, so that the window, the
  * peer's buffer and the place it moved to all hold the same words.
  */
-int memory_write(struct memory *m, uint8_t *to, size_t len, enum tag tag)
+int memory_write(struct memory *m, uint8_t *to, size_t pages, enum tag tag)
 {
-	uint8_t *buf = malloc(len);
-	size_t head = to == m->addr && len > m->offset ? m->offset : 0;
-	int ret;
+	uint64_t buf[FILL / sizeof(uint64_t)];
+	size_t i;
+	int ret = 0;
 
-	if (!buf)
-		return -ENOMEM;
-	pattern_fill(buf, head, m->page, tag);
-	pattern_fill(buf + head, len - head, m->page, tag);
-	ret = cpu_write(to, buf, len);
-	free(buf);
+	for (i = 0; i < pages && !ret; i++) {
+		pattern_fill(buf, FILL, i, tag);
+		ret = write_page(m, to + i * m->page, buf);
+	}
 	return ret;
 }
 
-/* Looks at a window's worth of memory at from. */
+/* RDMA has no business behind the probe. */
+static enum tag page_find(const uint8_t *buf, size_t page)
+{
+	const uint64_t *rest = (const uint64_t *)(buf + PROBE);
+	size_t i;
+
+	for (i = 0; i < (FILL - PROBE) / sizeof(*rest); i++)
+		if (rest[i] >> 56 == TAG_REMOTE)
+			return TAG_ALIEN;
+	return pattern_find(buf, PROBE, page);
+}
+
 enum tag memory_see(const struct memory *m, const uint8_t *from)
 {
-	void *buf = malloc(m->window);
-	enum tag tag = TAG_NOTHING;
+	_Alignas(uint64_t) uint8_t buf[FILL];
+	enum tag seen = TAG_NOTHING, tag;
+	size_t i;
 
-	if (buf && !cpu_read(buf, from, m->window))
-		tag = pattern_find(buf, m->window, m->page);
-	free(buf);
-	return tag;
+	for (i = 0; i < WINDOW_PAGES; i++) {
+		tag = cpu_read(buf, from + i * m->page, FILL) ? TAG_NOTHING : page_find(buf, i);
+		seen = i ? tag_join(seen, tag) : tag;
+	}
+	return seen;
 }
 
 enum tag memory_see_file(const struct memory *m)
 {
-	void *buf = malloc(m->window);
-	enum tag tag = TAG_NOTHING;
+	_Alignas(uint64_t) uint8_t buf[FILL];
+	enum tag seen = TAG_NOTHING, tag;
+	size_t i;
 
-	if (buf && pread(m->fd, buf, m->window, m->offset) == (ssize_t)m->window)
-		tag = pattern_find(buf, m->window, m->page);
-	free(buf);
-	return tag;
+	for (i = 0; i < WINDOW_PAGES; i++) {
+		tag = TAG_NOTHING;
+		if (pread(m->fd, buf, FILL, m->offset + i * m->page) == FILL)
+			tag = page_find(buf, i);
+		seen = i ? tag_join(seen, tag) : tag;
+	}
+	return seen;
+}
+
+int memory_renew(struct memory *m)
+{
+	int ret = memory_write(m, memory_window(m), WINDOW_PAGES, TAG_NEW);
+
+	return ret == -EFAULT && m->kind->flags & KIND_READ_ONLY ? 0 : ret;
 }

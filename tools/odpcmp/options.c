@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "odpcmp.h"
+#include "traffic.h"
 
 #ifndef UODP_VERSION
 #define UODP_VERSION "unknown"
@@ -18,29 +18,40 @@ enum {
 	OPT_TIMEOUT,
 	OPT_JSON,
 	OPT_COMPARE,
+	OPT_ACCEPT,
+	OPT_ALL,
 	OPT_FROM,
+	OPT_REPORT,
+	OPT_TRAFFIC,
+	OPT_TRAFFIC_MS,
 	OPT_LIST,
 	OPT_VERSION,
 };
 
 static const struct option long_options[] = {
-	{ "ib-dev", required_argument, NULL, 'd' },
-	{ "ib-port", required_argument, NULL, 'i' },
-	{ "gid-index", required_argument, NULL, 'g' },
-	{ "kind", required_argument, NULL, OPT_KIND },
-	{ "event", required_argument, NULL, OPT_EVENT },
-	{ "mr", required_argument, NULL, OPT_MR },
-	{ "op", required_argument, NULL, OPT_OP },
-	{ "dir", required_argument, NULL, OPT_DIR },
-	{ "timeout", required_argument, NULL, OPT_TIMEOUT },
-	{ "json", no_argument, NULL, OPT_JSON },
-	{ "compare", required_argument, NULL, OPT_COMPARE },
-	{ "from", required_argument, NULL, OPT_FROM },
-	{ "list", no_argument, NULL, OPT_LIST },
-	{ "verbose", no_argument, NULL, 'v' },
-	{ "version", no_argument, NULL, OPT_VERSION },
-	{ "help", no_argument, NULL, 'h' },
-	{ 0 },
+	{"ib-dev", required_argument, NULL, 'd'},
+	{"ib-port", required_argument, NULL, 'i'},
+	{"gid-index", required_argument, NULL, 'g'},
+	{"kind", required_argument, NULL, OPT_KIND},
+	{"event", required_argument, NULL, OPT_EVENT},
+	{"mr", required_argument, NULL, OPT_MR},
+	{"op", required_argument, NULL, OPT_OP},
+	{"dir", required_argument, NULL, OPT_DIR},
+	{"timeout", required_argument, NULL, OPT_TIMEOUT},
+	{"json", no_argument, NULL, OPT_JSON},
+	{"compare", required_argument, NULL, OPT_COMPARE},
+	{"accept", required_argument, NULL, OPT_ACCEPT},
+	{"all", no_argument, NULL, OPT_ALL},
+	{"jobs", required_argument, NULL, 'j'},
+	{"from", required_argument, NULL, OPT_FROM},
+	{"report", required_argument, NULL, OPT_REPORT},
+	{"traffic", optional_argument, NULL, OPT_TRAFFIC},
+	{"traffic-ms", required_argument, NULL, OPT_TRAFFIC_MS},
+	{"list", no_argument, NULL, OPT_LIST},
+	{"verbose", no_argument, NULL, 'v'},
+	{"version", no_argument, NULL, OPT_VERSION},
+	{"help", no_argument, NULL, 'h'},
+	{0},
 };
 
 static void print_help(void)
@@ -51,16 +62,24 @@ static void print_help(void)
 	     "  -d, --ib-dev=NAME     the device (default: the first one)\n"
 	     "  -i, --ib-port=PORT    its port (default: 1)\n"
 	     "  -g, --gid-index=N     the GID (default: RoCE v2 with an IPv4 address)\n"
-	     "      --kind=LIST       kinds of memory, separated by commas (see --list)\n"
+	     "      --kind=LIST       kinds of memory, separated by commas, or all (see --list)\n"
 	     "      --event=LIST      what happens to it\n"
 	     "      --mr=LIST         pinned, odp\n"
-	     "      --op=LIST         read, write\n"
+	     "      --op=LIST         read, write, send, recv, atomic\n"
+	     "      --all             all kinds, events, regions and operations\n"
 	     "      --dir=DIR         where to make files on disk (default: /var/tmp)\n"
 	     "      --timeout=SEC     the longest that a cell may take (default: 10)\n"
+	     "  -j, --jobs=N          processes that work at once (default: 1)\n"
 	     "      --json            print JSON instead of a table\n"
 	     "      --compare=FILE    compare with the JSON of another run; differences are\n"
 	     "                        listed and give exit status 1\n"
+	     "      --accept=FILE     cells that may differ, with their reasons\n"
 	     "      --from=FILE       take the answers from the JSON of a run, ask no device\n"
+	     "      --report=FILE     write a page of HTML with the matrix and, of a device, an\n"
+	     "                        event under traffic\n"
+	     "      --traffic[=WHAT]  an event under traffic: anon:dontneed (default),\n"
+	     "                        memfd:punch, memfd:truncate-grow\n"
+	     "      --traffic-ms=MS   how long, for each kind of region (default: 2000)\n"
 	     "      --list            list kinds, events, regions and operations\n"
 	     "  -v, --verbose         one line a cell on standard error\n"
 	     "      --version         print the version\n"
@@ -89,6 +108,11 @@ static const char *op_name(size_t i)
 	return i < num_operations ? operations[i].name : NULL;
 }
 
+static const char *traffic_name(size_t i)
+{
+	return i < num_traffic_events ? traffic_events[i].name : NULL;
+}
+
 static void complain_unknown(const char *what, const char *word, const char *(*name)(size_t i))
 {
 	size_t i;
@@ -99,36 +123,64 @@ static void complain_unknown(const char *what, const char *word, const char *(*n
 	fputc('\n', stderr);
 }
 
+static bool select_name(const char *what, const char *word, const char *(*name)(size_t i),
+			bool *selected)
+{
+	bool all = !strcmp(word, "all"), found = false;
+	size_t i;
+
+	for (i = 0; name(i); i++)
+		if (all || !strcmp(name(i), word))
+			found = selected[i] = true;
+	if (!found)
+		complain_unknown(what, word, name);
+	return found;
+}
+
 /* A list given twice adds up. */
 static bool select_names(const char *what, const char *list, const char *(*name)(size_t i),
 			 bool *selected)
 {
 	char *copy = strdup(list), *rest = copy, *word;
 	bool good = copy;
-	size_t i;
 
-	while (good && (word = strsep(&rest, ","))) {
-		for (i = 0; name(i) && strcmp(name(i), word); i++)
-			;
-		good = name(i);
-		if (good)
-			selected[i] = true;
-		else
-			complain_unknown(what, word, name);
-	}
+	while (good && (word = strsep(&rest, ",")))
+		good = select_name(what, word, name, selected);
 	free(copy);
 	return good;
 }
 
-/* Nothing named means everything. True if something was. */
-static bool complete(bool *selected, size_t num)
+static bool kind_usual(size_t i)
+{
+	return kinds[i].usual;
+}
+
+static bool event_usual(size_t i)
+{
+	return events[i].usual;
+}
+
+static bool op_usual(size_t i)
+{
+	return operations[i].usual;
+}
+
+static bool always(size_t i)
+{
+	(void)i;
+	return true;
+}
+
+/* Nothing named means what is usual. True if something was. */
+static bool complete(bool *selected, size_t num, bool (*usual)(size_t i))
 {
 	size_t i;
 
 	for (i = 0; i < num; i++)
 		if (selected[i])
 			return true;
-	memset(selected, true, num * sizeof(*selected));
+	for (i = 0; i < num; i++)
+		selected[i] = usual(i);
 	return false;
 }
 
@@ -146,9 +198,17 @@ static bool parse_number(const char *what, const char *text, int min, int max, i
 	return true;
 }
 
+static bool parse_traffic(struct options *opt, const char *name)
+{
+	opt->traffic = name ? traffic_event_find(name) : &traffic_events[0];
+	if (!opt->traffic)
+		complain_unknown("traffic", name, traffic_name);
+	return opt->traffic;
+}
+
 static bool parse_option(struct options *opt, int c, const char *arg)
 {
-	int seconds;
+	int number;
 
 	switch (c) {
 	case 'd':
@@ -173,9 +233,9 @@ static bool parse_option(struct options *opt, int c, const char *arg)
 		opt->dir = arg;
 		return true;
 	case OPT_TIMEOUT:
-		if (!parse_number("timeout", arg, 1, 3600, &seconds))
+		if (!parse_number("timeout", arg, 1, 3600, &number))
 			return false;
-		opt->timeout = seconds;
+		opt->timeout = number;
 		return true;
 	case OPT_JSON:
 		opt->json = true;
@@ -183,8 +243,29 @@ static bool parse_option(struct options *opt, int c, const char *arg)
 	case OPT_COMPARE:
 		opt->compare = arg;
 		return true;
+	case OPT_ACCEPT:
+		opt->accept = arg;
+		return true;
+	case OPT_ALL:
+		opt->all = true;
+		return true;
+	case 'j':
+		if (!parse_number("jobs", arg, 1, MAX_JOBS, &number))
+			return false;
+		opt->jobs = number;
+		return true;
 	case OPT_FROM:
 		opt->from = arg;
+		return true;
+	case OPT_REPORT:
+		opt->report = arg;
+		return true;
+	case OPT_TRAFFIC:
+		return parse_traffic(opt, arg);
+	case OPT_TRAFFIC_MS:
+		if (!parse_number("traffic-ms", arg, 500, TRAFFIC_MAX_MS, &number))
+			return false;
+		opt->traffic_ms = number;
 		return true;
 	case OPT_LIST:
 		opt->list = true;
@@ -196,10 +277,18 @@ static bool parse_option(struct options *opt, int c, const char *arg)
 
 enum options_result options_parse(struct options *opt, int argc, char **argv)
 {
+	bool all;
 	int c;
 
-	*opt = (struct options){ .port = 1, .gid_index = -1, .dir = "/var/tmp", .timeout = 10 };
-	while ((c = getopt_long(argc, argv, "d:i:g:vh", long_options, NULL)) != -1) {
+	*opt = (struct options){
+		.port = 1,
+		.gid_index = -1,
+		.dir = "/var/tmp",
+		.timeout = 10,
+		.jobs = 1,
+		.traffic_ms = 2000,
+	};
+	while ((c = getopt_long(argc, argv, "d:i:g:j:vh", long_options, NULL)) != -1) {
 		if (c == 'h') {
 			print_help();
 			return OPTIONS_DONE;
@@ -215,27 +304,61 @@ enum options_result options_parse(struct options *opt, int argc, char **argv)
 		fprintf(stderr, PROGRAM ": '%s' is no option\n", argv[optind]);
 		return OPTIONS_BAD;
 	}
-	opt->kinds_named = complete(opt->kinds, num_kinds);
-	opt->events_named = complete(opt->events, num_events);
-	complete(opt->mrs, NUM_MR_KINDS);
-	complete(opt->ops, num_operations);
+	if (opt->accept && !opt->compare) {
+		fputs(PROGRAM ": --accept needs --compare\n", stderr);
+		return OPTIONS_BAD;
+	}
+	if (opt->traffic && opt->from) {
+		fputs(PROGRAM ": --traffic needs a device, --from has none\n", stderr);
+		return OPTIONS_BAD;
+	}
+	if (opt->report && !opt->from && !opt->traffic)
+		opt->traffic = &traffic_events[0];
+	/* A saved run is shown as it is. */
+	all = opt->all || opt->from;
+	opt->kinds_named = complete(opt->kinds, num_kinds, all ? always : kind_usual);
+	opt->events_named = complete(opt->events, num_events, all ? always : event_usual);
+	complete(opt->mrs, NUM_MR_KINDS, always);
+	complete(opt->ops, num_operations, all ? always : op_usual);
 	return OPTIONS_RUN;
+}
+
+static void list_names(FILE *out, const char *title, const char *name_of_option, size_t num,
+		       const char *(*name)(size_t i), const char *(*help)(size_t i),
+		       bool (*usual)(size_t i))
+{
+	size_t i;
+
+	fprintf(out, "%s (--%s)\n", title, name_of_option);
+	for (i = 0; i < num; i++)
+		fprintf(out, "%s %-20s %s\n", usual(i) ? "*" : " ", name(i), help(i));
+}
+
+static const char *kind_help(size_t i)
+{
+	return kinds[i].help;
+}
+
+static const char *event_help(size_t i)
+{
+	return events[i].help;
+}
+
+static const char *mr_help(size_t i)
+{
+	return mr_names[i].help;
+}
+
+static const char *op_help(size_t i)
+{
+	return operations[i].help;
 }
 
 void options_list(FILE *out)
 {
-	size_t i;
-
-	fputs("kinds of memory (--kind)\n", out);
-	for (i = 0; i < num_kinds; i++)
-		fprintf(out, "  %-14s %s\n", kinds[i].name, kinds[i].help);
-	fputs("events (--event)\n", out);
-	for (i = 0; i < num_events; i++)
-		fprintf(out, "  %-14s %s\n", events[i].name, events[i].help);
-	fputs("memory regions (--mr)\n", out);
-	for (i = 0; i < NUM_MR_KINDS; i++)
-		fprintf(out, "  %-14s %s\n", mr_names[i].name, mr_names[i].help);
-	fputs("operations (--op)\n", out);
-	for (i = 0; i < num_operations; i++)
-		fprintf(out, "  %-14s %s\n", operations[i].name, operations[i].help);
+	list_names(out, "kinds of memory", "kind", num_kinds, kind_name, kind_help, kind_usual);
+	list_names(out, "events", "event", num_events, event_name, event_help, event_usual);
+	list_names(out, "memory regions", "mr", NUM_MR_KINDS, mr_name, mr_help, always);
+	list_names(out, "operations", "op", num_operations, op_name, op_help, op_usual);
+	fputs("* what is asked when none of its list is named\n", out);
 }

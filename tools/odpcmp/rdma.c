@@ -20,7 +20,7 @@ int rdma_open(struct rdma *rdma, const char *device, char *name, size_t name_len
 	struct ibv_device **list;
 	int i, num, ret = -ENODEV;
 
-	*rdma = (struct rdma){ .gid_index = -1 };
+	*rdma = (struct rdma){.gid_index = -1};
 	list = ibv_get_device_list(&num);
 	if (!list)
 		return verbs_error();
@@ -104,7 +104,7 @@ static struct ibv_qp *qp_create(struct rdma *rdma)
 	struct ibv_qp_init_attr attr = {
 		.send_cq = rdma->cq,
 		.recv_cq = rdma->cq,
-		.cap = { .max_send_wr = 4, .max_recv_wr = 4, .max_send_sge = 1, .max_recv_sge = 1 },
+		.cap = {.max_send_wr = 4, .max_recv_wr = 4, .max_send_sge = 1, .max_recv_sge = 1},
 		.qp_type = IBV_QPT_RC,
 	};
 
@@ -117,11 +117,11 @@ static int qp_to_init(struct ibv_qp *qp, int port)
 		.qp_state = IBV_QPS_INIT,
 		.port_num = port,
 		.qp_access_flags = IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE |
-				   IBV_ACCESS_LOCAL_WRITE,
+				   IBV_ACCESS_REMOTE_ATOMIC | IBV_ACCESS_LOCAL_WRITE,
 	};
 
-	return ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT |
-					IBV_QP_ACCESS_FLAGS);
+	return ibv_modify_qp(qp, &attr,
+			     IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS);
 }
 
 static int qp_to_rtr(const struct rdma *rdma, struct ibv_qp *qp, uint32_t dest)
@@ -132,7 +132,7 @@ static int qp_to_rtr(const struct rdma *rdma, struct ibv_qp *qp, uint32_t dest)
 		.dest_qp_num = dest,
 		.max_dest_rd_atomic = 1,
 		.min_rnr_timer = 12,
-		.ah_attr = { .port_num = rdma->port },
+		.ah_attr = {.port_num = rdma->port},
 	};
 	int ret;
 
@@ -149,9 +149,10 @@ static int qp_to_rtr(const struct rdma *rdma, struct ibv_qp *qp, uint32_t dest)
 				  &attr.ah_attr.grh.dgid))
 			return errno ? errno : EIO;
 	}
-	return ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU |
-					IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
-					IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER);
+	return ibv_modify_qp(qp, &attr,
+			     IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN |
+				     IBV_QP_RQ_PSN | IBV_QP_MAX_DEST_RD_ATOMIC |
+				     IBV_QP_MIN_RNR_TIMER);
 }
 
 static int qp_to_rts(struct ibv_qp *qp)
@@ -164,15 +165,33 @@ static int qp_to_rts(struct ibv_qp *qp)
 		.max_rd_atomic = 1,
 	};
 
-	return ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT |
-					IBV_QP_RNR_RETRY | IBV_QP_SQ_PSN |
-					IBV_QP_MAX_QP_RD_ATOMIC);
+	return ibv_modify_qp(qp, &attr,
+			     IBV_QP_STATE | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY |
+				     IBV_QP_SQ_PSN | IBV_QP_MAX_QP_RD_ATOMIC);
 }
 
-static int connect_qps(struct rdma *rdma, const char **call)
+static void qps_destroy(struct rdma *rdma)
+{
+	if (rdma->peer)
+		ibv_destroy_qp(rdma->peer);
+	if (rdma->target)
+		ibv_destroy_qp(rdma->target);
+	rdma->peer = NULL;
+	rdma->target = NULL;
+}
+
+static int qps_create(struct rdma *rdma, const char **call)
 {
 	int ret;
 
+	errno = 0;
+	*call = "ibv_create_qp";
+	rdma->peer = qp_create(rdma);
+	if (!rdma->peer)
+		return verbs_error();
+	rdma->target = qp_create(rdma);
+	if (!rdma->target)
+		return verbs_error();
 	*call = "ibv_modify_qp(INIT)";
 	if ((ret = qp_to_init(rdma->peer, rdma->port)) ||
 	    (ret = qp_to_init(rdma->target, rdma->port)))
@@ -184,11 +203,13 @@ static int connect_qps(struct rdma *rdma, const char **call)
 	*call = "ibv_modify_qp(RTS)";
 	if ((ret = qp_to_rts(rdma->target)) || (ret = qp_to_rts(rdma->peer)))
 		return -ret;
+	rdma->spent = false;
 	return 0;
 }
 
-static int buffer_create(struct rdma *rdma, size_t len, const char **call)
+static int buffer_create(struct rdma *rdma, const char **call)
 {
+	size_t len = PAGES * PROBE;
 	void *buf = memory_map(2, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
 
 	*call = "mmap";
@@ -202,7 +223,7 @@ static int buffer_create(struct rdma *rdma, size_t len, const char **call)
 }
 
 /* What fails half way, in the named call, rdma_close() takes down. */
-int rdma_connect(struct rdma *rdma, size_t len, const char **call)
+int rdma_connect(struct rdma *rdma, const char **call)
 {
 	int ret;
 
@@ -215,36 +236,85 @@ int rdma_connect(struct rdma *rdma, size_t len, const char **call)
 	rdma->cq = ibv_create_cq(rdma->context, 16, NULL, NULL, 0);
 	if (!rdma->cq)
 		return verbs_error();
-	*call = "ibv_create_qp";
-	rdma->peer = qp_create(rdma);
-	if (!rdma->peer)
-		return verbs_error();
-	rdma->target = qp_create(rdma);
-	if (!rdma->target)
-		return verbs_error();
-	ret = buffer_create(rdma, len, call);
-	return ret ? ret : connect_qps(rdma, call);
+	ret = buffer_create(rdma, call);
+	return ret ? ret : qps_create(rdma, call);
 }
 
-/* -errno is an answer: a device need not have this kind of region. */
-int rdma_register(struct rdma *rdma, struct memory *m, enum mr_kind kind)
+int rdma_reconnect(struct rdma *rdma, const char **call)
 {
-	int access = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE |
-		     mr_names[kind].access;
+	struct ibv_wc wc;
 
+	if (!rdma->spent)
+		return 0;
+	qps_destroy(rdma);
+	while (ibv_poll_cq(rdma->cq, 1, &wc) > 0)
+		;
+	return qps_create(rdma, call);
+}
+
+static int other_register(struct rdma *rdma, struct memory *m, enum mr_kind kind)
+{
+	enum mr_kind other = kind == MR_PINNED ? MR_ODP : MR_PINNED;
+	int access = IBV_ACCESS_LOCAL_WRITE | mr_names[other].access;
+
+	rdma->other_pd = ibv_alloc_pd(rdma->context);
+	if (!rdma->other_pd)
+		return verbs_error();
+	rdma->other_mr = ibv_reg_mr(rdma->other_pd, m->reg_addr, m->reg_length, access);
+	return rdma->other_mr ? 0 : verbs_error();
+}
+
+/*
+ * rdma_rxe (Linux 7.2, ODP) takes an iova for an address. With this one it finds
+ * the right entries of its tables all the same, and none beyond their end: it
+ * counts pages in 32 bits.
+ */
+#define IOVA_OFFSET (UINT64_C(1) << 44)
+
+/* -errno is an answer: a device need not have this kind of region. */
+int rdma_register(struct rdma *rdma, struct memory *m, enum mr_kind kind, int access)
+{
+	uint8_t *addr = m->reg_addr;
+	size_t length = m->reg_length;
+	int ret;
+
+	access |= IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE;
+	if (m->kind->flags & KIND_READ_RIGHTS)
+		access = IBV_ACCESS_REMOTE_READ;
+	access |= mr_names[kind].access;
+	if (m->kind->flags & KIND_LARGE_ODP && kind == MR_ODP) {
+		addr = m->base;
+		length = m->base_length;
+	}
 	errno = 0;
-	rdma->mr = ibv_reg_mr(rdma->pd, m->addr, m->length, access);
+	if (m->kind->flags & KIND_TWICE && (ret = other_register(rdma, m, kind)))
+		return ret;
+	rdma->iova_offset = m->kind->flags & KIND_IOVA ? IOVA_OFFSET : 0;
+	if (rdma->iova_offset)
+		rdma->mr = ibv_reg_mr_iova(rdma->pd, addr, length,
+					   (uintptr_t)addr + rdma->iova_offset, access);
+	else
+		rdma->mr = ibv_reg_mr(rdma->pd, addr, length, access);
 	return rdma->mr ? 0 : verbs_error();
+}
+
+void rdma_deregister(struct rdma *rdma)
+{
+	if (rdma->mr)
+		ibv_dereg_mr(rdma->mr);
+	if (rdma->other_mr)
+		ibv_dereg_mr(rdma->other_mr);
+	if (rdma->other_pd)
+		ibv_dealloc_pd(rdma->other_pd);
+	rdma->mr = NULL;
+	rdma->other_mr = NULL;
+	rdma->other_pd = NULL;
 }
 
 void rdma_close(struct rdma *rdma)
 {
-	if (rdma->peer)
-		ibv_destroy_qp(rdma->peer);
-	if (rdma->target)
-		ibv_destroy_qp(rdma->target);
-	if (rdma->mr)
-		ibv_dereg_mr(rdma->mr);
+	qps_destroy(rdma);
+	rdma_deregister(rdma);
 	if (rdma->buf_mr)
 		ibv_dereg_mr(rdma->buf_mr);
 	if (rdma->buf)
@@ -255,56 +325,5 @@ void rdma_close(struct rdma *rdma)
 		ibv_dealloc_pd(rdma->pd);
 	if (rdma->context)
 		ibv_close_device(rdma->context);
-	*rdma = (struct rdma){ .gid_index = -1 };
-}
-
-static int wait_for_completion(struct rdma *rdma, uint64_t wr_id)
-{
-	struct ibv_wc wc;
-	unsigned int idle = 0;
-	int num;
-
-	/* The parent process ends this if the device never answers. */
-	for (;;) {
-		num = ibv_poll_cq(rdma->cq, 1, &wc);
-		if (num < 0)
-			return -EIO;
-		if (num == 1 && wc.qp_num == rdma->peer->qp_num)
-			return wc.wr_id == wr_id ? (int)wc.status : -EPROTO;
-		if (++idle > 1000)
-			usleep(50);
-	}
-}
-
-static int transfer_probe(struct rdma *rdma, int opcode, uintptr_t remote, size_t at)
-{
-	struct ibv_sge sge = {
-		.addr = (uintptr_t)rdma->buf + at,
-		.length = PROBE,
-		.lkey = rdma->buf_mr->lkey,
-	};
-	struct ibv_send_wr *bad, wr = {
-		.wr_id = at,
-		.sg_list = &sge,
-		.num_sge = 1,
-		.opcode = opcode,
-		.send_flags = IBV_SEND_SIGNALED,
-		.wr.rdma = { .remote_addr = remote + at, .rkey = rdma->mr->rkey },
-	};
-	int ret;
-
-	ret = ibv_post_send(rdma->peer, &wr, &bad);
-	if (ret)
-		return -ret;
-	return wait_for_completion(rdma, wr.wr_id);
-}
-
-int rdma_transfer(struct rdma *rdma, int opcode, const void *remote, size_t len, size_t page)
-{
-	int status = IBV_WC_SUCCESS;
-	size_t at;
-
-	for (at = 0; at < len && status == IBV_WC_SUCCESS; at += page)
-		status = transfer_probe(rdma, opcode, (uintptr_t)remote, at);
-	return status;
+	*rdma = (struct rdma){.gid_index = -1};
 }

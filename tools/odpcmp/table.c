@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
-/* The table that people read: a row a kind and event, at most 100 columns. */
+/* The table that people read: a row a kind of memory and event. */
 #include <string.h>
 
 #include "odpcmp.h"
 
-#define KIND_WIDTH 13
-#define EVENT_WIDTH 15
-#define CELL_WIDTH 16
 #define MAX_FAILURES 10
 
 static void print_environment(FILE *out, const struct environment *env)
@@ -17,57 +14,97 @@ static void print_environment(FILE *out, const struct environment *env)
 	fprintf(out, "; kernel %s, libibverbs %s\n\n", env->kernel, env->libibverbs);
 }
 
+/* ---- columns ---- */
+
+enum { GAP = 2 };
+
+/* Of the columns as they are printed; 0: nothing to print. */
+struct widths {
+	size_t kind;
+	size_t event;
+	size_t cell[NUM_MR_KINDS][MAX_OPS];
+};
+
+static void widen(size_t *width, const char *text)
+{
+	size_t len = strlen(text) + GAP;
+
+	if (*width < len)
+		*width = len;
+}
+
+static struct widths widths_find(const struct matrix *matrix)
+{
+	struct widths widths = {0};
+	struct cell_at at = CELL_START;
+	const struct answer *answer;
+
+	widen(&widths.kind, "memory");
+	widen(&widths.event, "event");
+	while (cell_next(&at)) {
+		answer = matrix_cell(matrix, at);
+		if (answer->state == ANSWER_NONE)
+			continue;
+		widen(&widths.kind, kinds[at.kind].name);
+		widen(&widths.event, events[at.event].name);
+		widen(&widths.cell[at.mr][at.op], operations[at.op].title);
+		widen(&widths.cell[at.mr][at.op], answer->text);
+	}
+	return widths;
+}
+
 /* Pads before the next word, not behind the last one. */
 struct line {
 	FILE *out;
 	int pad;
 };
 
-static void put(struct line *line, const char *text, int width)
+static void put(struct line *line, const char *text, size_t width)
 {
 	int len = strlen(text);
 
 	fprintf(line->out, "%*s%s", line->pad, "", text);
-	line->pad = width > len ? width - len : 1;
+	line->pad = (int)width > len ? (int)width - len : 1;
 }
 
-static void print_head(FILE *out, const struct options *opt)
+static void print_head(FILE *out, const struct widths *widths)
 {
-	struct line titles = { .out = out, .pad = 2 + KIND_WIDTH + EVENT_WIDTH };
-	struct line head = { .out = out, .pad = 2 };
-	size_t mr, op, columns = 0;
+	struct line titles = {.out = out, .pad = 2 + widths->kind + widths->event};
+	struct line head = {.out = out, .pad = 2};
+	size_t mr, op, width;
 
-	for (op = 0; op < num_operations; op++)
-		columns += opt->ops[op];
-	for (mr = 0; mr < NUM_MR_KINDS; mr++)
-		if (opt->mrs[mr])
-			put(&titles, mr_names[mr].title, columns * CELL_WIDTH);
+	for (mr = 0; mr < NUM_MR_KINDS; mr++) {
+		for (op = 0, width = 0; op < num_operations; op++)
+			width += widths->cell[mr][op];
+		if (width)
+			put(&titles, mr_names[mr].title, width);
+	}
 	fputc('\n', out);
-	put(&head, "memory", KIND_WIDTH);
-	put(&head, "event", EVENT_WIDTH);
+	put(&head, "memory", widths->kind);
+	put(&head, "event", widths->event);
 	for (mr = 0; mr < NUM_MR_KINDS; mr++)
 		for (op = 0; op < num_operations; op++)
-			if (opt->mrs[mr] && opt->ops[op])
-				put(&head, operations[op].title, CELL_WIDTH);
+			if (widths->cell[mr][op])
+				put(&head, operations[op].title, widths->cell[mr][op]);
 	fputc('\n', out);
 }
 
 struct row {
 	bool asked;
 	bool suits;
-	bool comparable;	/* both kinds of region were asked, and answered */
+	bool comparable; /* both kinds of region were asked, and answered */
 	bool differs;
 };
 
 static struct row row_find(const struct matrix *matrix, size_t kind, size_t event)
 {
-	struct row row = { 0 };
+	struct row row = {0};
 	const struct answer *pinned, *odp;
 	size_t op;
 
 	for (op = 0; op < num_operations; op++) {
-		pinned = matrix_cell(matrix, kind, event, MR_PINNED, op);
-		odp = matrix_cell(matrix, kind, event, MR_ODP, op);
+		pinned = matrix_cell(matrix, (struct cell_at){kind, event, MR_PINNED, op});
+		odp = matrix_cell(matrix, (struct cell_at){kind, event, MR_ODP, op});
 		row.asked |= pinned->state != ANSWER_NONE || odp->state != ANSWER_NONE;
 		row.suits |= pinned->state > ANSWER_NA || odp->state > ANSWER_NA;
 		if (pinned->state != ANSWER_GOOD || odp->state != ANSWER_GOOD)
@@ -78,20 +115,20 @@ static struct row row_find(const struct matrix *matrix, size_t kind, size_t even
 	return row;
 }
 
-static void print_row(FILE *out, const struct matrix *matrix, const struct options *opt,
+static void print_row(FILE *out, const struct matrix *matrix, const struct widths *widths,
 		      size_t kind, size_t event, bool differs)
 {
-	struct line line = { .out = out };
+	struct line line = {.out = out};
 	size_t mr, op;
 
 	put(&line, differs ? "*" : " ", 2);
-	put(&line, kinds[kind].name, KIND_WIDTH);
-	put(&line, events[event].name, EVENT_WIDTH);
+	put(&line, kinds[kind].name, widths->kind);
+	put(&line, events[event].name, widths->event);
 	for (mr = 0; mr < NUM_MR_KINDS; mr++)
 		for (op = 0; op < num_operations; op++)
-			if (opt->mrs[mr] && opt->ops[op])
-				put(&line, matrix_cell(matrix, kind, event, mr, op)->text,
-				    CELL_WIDTH);
+			if (widths->cell[mr][op])
+				put(&line, matrix->cells[kind][event][mr][op].text,
+				    widths->cell[mr][op]);
 	fputc('\n', out);
 }
 
@@ -112,13 +149,14 @@ static void print_terms(FILE *out, const struct matrix *matrix)
 		const char *term;
 		const char *meaning;
 	} terms[] = {
-		{ "old", "the data from before the event" },
-		{ "new", "what the program wrote after the event" },
-		{ "moved only", "the program sees it where mremap() moved the page" },
-		{ "file only", "the program sees it in the file, not at the address" },
-		{ "no view", "it succeeded, and the program has nothing left to see it through" },
-		{ "reg ", "ibv_reg_mr() refused, with this errno" },
-		{ "REM_ACCESS_ERR", "the peer's work completion has IBV_WC_REM_ACCESS_ERR" },
+		{"old", "the data from before the event"},
+		{"new", "what the program wrote after the event"},
+		{"moved only", "the program sees it where mremap() moved the page"},
+		{"file only", "the program sees it in the file, not at the address"},
+		{"no view", "it succeeded, and the program has nothing left to see it through"},
+		{"zeros", "the program wrote nothing after the event, and RDMA sees zeros"},
+		{"reg ", "ibv_reg_mr() refused, with this errno"},
+		{"REM_ACCESS_ERR", "the peer's work completion has IBV_WC_REM_ACCESS_ERR"},
 	};
 	bool any = false;
 	size_t i;
@@ -136,20 +174,18 @@ static void print_terms(FILE *out, const struct matrix *matrix)
 /* The first ones: when nothing works, one reason is all there is. */
 static void print_failures(FILE *out, const struct matrix *matrix)
 {
-	size_t kind, event, mr, op, shown = 0, failed = matrix_failed(matrix);
+	size_t shown = 0, failed = matrix_failed(matrix);
+	struct cell_at at = CELL_START;
 	const struct answer *answer;
+	struct cell_name name;
 
 	fprintf(out, "%zu cells could not be determined:\n", failed);
-
-	for (kind = 0; kind < num_kinds; kind++)
-	for (event = 0; event < num_events; event++)
-	for (mr = 0; mr < NUM_MR_KINDS; mr++)
-	for (op = 0; op < num_operations; op++) {
-		answer = matrix_cell(matrix, kind, event, mr, op);
+	while (cell_next(&at)) {
+		answer = matrix_cell(matrix, at);
+		name = cell_name(at);
 		if (answer->state == ANSWER_FAILED && shown++ < MAX_FAILURES)
-			fprintf(out, "%s %s %s %s: %s: %s\n", kinds[kind].name,
-				events[event].name, mr_names[mr].name, operations[op].name,
-				answer->text, answer->note);
+			fprintf(out, "%s %s %s %s: %s: %s\n", name.kind, name.event, name.mr,
+				name.op, answer->text, answer->note);
 	}
 	if (failed > MAX_FAILURES)
 		fprintf(out, "and %zu more (see --verbose)\n", failed - MAX_FAILURES);
@@ -157,7 +193,7 @@ static void print_failures(FILE *out, const struct matrix *matrix)
 
 /* The number of rows that hold both kinds of region; *differ of them differ. */
 static size_t print_rows(FILE *out, const struct matrix *matrix, const struct options *opt,
-			 size_t *differ)
+			 const struct widths *widths, size_t *differ)
 {
 	/* Rows without sense are worth showing only to whoever asked for them. */
 	bool all_rows = opt->kinds_named && opt->events_named;
@@ -172,7 +208,7 @@ static size_t print_rows(FILE *out, const struct matrix *matrix, const struct op
 			if (kind != last_kind && last_kind != num_kinds)
 				fputc('\n', out);
 			last_kind = kind;
-			print_row(out, matrix, opt, kind, event, row.differs);
+			print_row(out, matrix, widths, kind, event, row.differs);
 			rows += row.comparable;
 			*differ += row.differs;
 		}
@@ -183,11 +219,12 @@ static size_t print_rows(FILE *out, const struct matrix *matrix, const struct op
 
 void table_print(FILE *out, const struct matrix *matrix, const struct options *opt)
 {
+	struct widths widths = widths_find(matrix);
 	size_t rows, differ = 0;
 
 	print_environment(out, &matrix->env);
-	print_head(out, opt);
-	rows = print_rows(out, matrix, opt, &differ);
+	print_head(out, &widths);
+	rows = print_rows(out, matrix, opt, &widths, &differ);
 	print_terms(out, matrix);
 	if (matrix_failed(matrix))
 		print_failures(out, matrix);
