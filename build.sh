@@ -7,6 +7,7 @@ usage() {
 usage: ./build.sh           build into build/
        ./build.sh demo      build, then show pinned and on-demand regions at work
        ./build.sh test      build, also with sanitizers, and run every test
+       ./build.sh rxe       build, then compare uodp0 with rdma_rxe in a virtual machine
        ./build.sh --help
 
 What is missing is installed with apt-get when root runs this; otherwise the
@@ -14,6 +15,8 @@ command that installs it is printed.
 
 CC         the C compiler, when build/ does not exist yet (default: cc)
 UODP_WERROR=1  compiler warnings are errors
+UODP_TEST_RXE=1  ./build.sh test compares with rdma_rxe, as ./build.sh rxe does,
+           and fails if it cannot; without it, only if a kernel is in the cache
 EOF
 }
 
@@ -34,6 +37,9 @@ need() { # PACKAGE TEST...: PACKAGE is missing when TEST fails
 }
 have_header() {
 	[ -e "/usr/include/$1" ] || printf '#include <%s>\n' "$1" | "${CC:-cc}" -E -
+}
+have_static_busybox() {
+	command -v busybox && ! ldd "$(command -v busybox)"
 }
 have_pyverbs() { /usr/bin/python3 -c 'import pyverbs.device'; }
 have_make() { command -v ninja || command -v make; }
@@ -59,6 +65,21 @@ need_tests() {
 	need python3 command -v python3
 	need python3-pyverbs have_pyverbs
 	need groff-base have_groff
+}
+
+# The virtual machine with rdma_rxe. The tools of a system are in sbin.
+need_rxe() {
+	PATH=$PATH:/usr/sbin:/sbin
+	need qemu-system-x86 command -v qemu-system-x86_64
+	need busybox-static have_static_busybox
+	need cpio command -v cpio
+	need kmod command -v modprobe
+	need xz-utils command -v xz
+	need iproute2 command -v rdma
+	need e2fsprogs command -v mkfs.ext4
+	need util-linux command -v flock
+	need debian-archive-keyring [ -s /usr/share/keyrings/debian-archive-keyring.gpg ]
+	need ibverbs-utils command -v ibv_devices
 }
 
 provide() {
@@ -154,6 +175,13 @@ run_tests() {
 	ctest --test-dir build --output-on-failure --no-tests=error --parallel "$jobs"
 }
 
+judge() {
+	quiet build build
+	UODP_TEST_RXE=1
+	export UODP_TEST_RXE
+	tests/isolate.sh tests/rxe/judge.sh build/bin/odpcmp build/bin/uodprun
+}
+
 cd "$(dirname "$0")"
 case ${1:-build} in
 build)
@@ -168,9 +196,16 @@ demo)
 	provide
 	demo
 	;;
+rxe)
+	need_build
+	need_rxe
+	provide
+	judge
+	;;
 test)
 	need_build
 	need_tests
+	[ "${UODP_TEST_RXE:-0}" != 1 ] || need_rxe
 	provide
 	run_tests
 	;;

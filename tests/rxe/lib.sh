@@ -2,6 +2,7 @@
 # shellcheck shell=bash
 # Shared by the scripts of this directory; sourced, never run.
 
+PATH=$PATH:/usr/sbin:/sbin # of modprobe and mkfs, which need no root here
 RXE_SUITE=${UODP_RXE_SUITE:-trixie-backports}
 RXE_CACHE=${UODP_CACHE:-${HOME:-/var/tmp}/.cache/uodp}/rxe/$RXE_SUITE
 RXE_TREE=$RXE_CACHE/tree
