@@ -47,7 +47,9 @@ static int buf_open(struct ep *ep)
 	ep->mr = ibv_reg_mr(ep->pd, ep->buf, c->len, access);
 	if (!ep->mr)
 		return errno;
-	ep->mr_other = ibv_reg_mr(ep->pd_other, ep->buf, c->len, ALL_ACCESS);
+	/* To pin it would be to touch it. */
+	ep->mr_other = ibv_reg_mr(ep->pd_other, ep->buf, c->len,
+				  ALL_ACCESS | (c->odp && c->fresh ? IBV_ACCESS_ON_DEMAND : 0));
 	return ep->mr_other ? 0 : errno;
 }
 
