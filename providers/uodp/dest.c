@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
 /* From a QP number to the QP, in this process or another. */
 #include <errno.h>
+#include <string.h>
 
-#include "queue.h"
+#include "exec.h"
 
 static struct uodp_root *peer_root(struct odp_peer *peer)
 {
@@ -76,4 +77,53 @@ uint32_t uodp_qp_index(struct odp_peer *peer, const struct uodp_qp_shm *qp)
 	const struct uodp_qp_shm *first = uodp_qp_shm(peer, 0);
 
 	return first ? (uint32_t)(qp - first) : UODP_MAX_QP;
+}
+
+/* ---- is it there, and does it mean us? ---- */
+
+static bool state_receives(uint32_t state)
+{
+	return state == IBV_QPS_RTR || state == IBV_QPS_RTS || state == IBV_QPS_SQD ||
+	       state == IBV_QPS_SQE;
+}
+
+bool uodp_dest_receives(const struct uodp_dest *dest)
+{
+	return odp_peer_alive(dest->peer) &&
+	       /* acquire: with the state come the fields set before it */
+	       state_receives(atomic_load_explicit(&dest->qp->state, memory_order_acquire)) &&
+	       atomic_load_explicit(&dest->qp->gen, memory_order_relaxed) == dest->gen;
+}
+
+/* Packets reach a device by its address. */
+bool uodp_dest_addressed(const struct uodp_dest *dest, const uint8_t dgid[16])
+{
+	return !memcmp(dgid, dest->qp->gids[0], 16) || !memcmp(dgid, dest->qp->gids[1], 16);
+}
+
+/* Find the QP that this one is connected to, once it is there and means us. */
+static bool conn_make(struct uodp_qp *qp)
+{
+	struct uodp_dest dest;
+
+	if (uodp_dest_find(qp->proc, qp->attr.dest_qp_num, &dest) || !uodp_dest_receives(&dest))
+		return false;
+	dest.epoch = atomic_load_explicit(&dest.qp->epoch, memory_order_relaxed);
+	/* Packets with another PSN than the responder waits for are not taken. */
+	if (dest.qp->type != qp->shm->type || dest.qp->dest_qpn != qp->shm->qpn ||
+	    dest.qp->rq_psn != qp->shm->sq_psn ||
+	    !uodp_dest_addressed(&dest, qp->attr.ah_attr.grh.dgid.raw))
+		return false;
+	qp->conn = dest;
+	return true;
+}
+
+bool uodp_conn_ready(struct uodp_qp *qp)
+{
+	struct uodp_dest *conn = &qp->conn;
+
+	if (uodp_unlikely(!conn->qp) && !conn_make(qp))
+		return false;
+	return uodp_dest_receives(conn) &&
+	       atomic_load_explicit(&conn->qp->epoch, memory_order_relaxed) == conn->epoch;
 }

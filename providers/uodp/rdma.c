@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/* RDMA WRITE and READ, and atomics. */
+#include <errno.h>
+#include <string.h>
+
+#include "exec.h"
+
+#define AT_ONCE 4096u /* bytes that are copied without ceremony */
+
+/*
+ * The usual case, without iterators: one local piece, one copy. False leaves
+ * everything as it was, for the general way to find out what is the matter.
+ */
+static bool rdma_at_once(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x, bool write,
+			 int *end)
+{
+	uint32_t there = write ? ODP_ACCESS_REMOTE_WRITE : ODP_ACCESS_REMOTE_READ;
+	struct odp_span local, remote;
+	size_t n = w->length;
+	int ret;
+
+	if (w->flags & IBV_SEND_INLINE)
+		odp_span_private(&local, w->data);
+	else if (w->num_sge != 1 || !n ||
+		 odp_span_region(&local, qp->proc->self, w->sge[0].lkey, qp->pd->num,
+				 w->sge[0].addr, n, write ? 0 : ODP_ACCESS_LOCAL_WRITE))
+		return false;
+	if (!n || n > AT_ONCE ||
+	    odp_span_region(&remote, x->dest.peer, w->rkey, x->dest.qp->pd, w->raddr, n, there))
+		return false;
+	ret = odp_copy(write ? &remote : &local, write ? &local : &remote, &n);
+	/* Not to be asked again: a fault may have been made to fail this once. */
+	if (uodp_unlikely(ret == -EFAULT))
+		*end = local.err ? uodp_exec_done(x, IBV_WC_LOC_PROT_ERR)
+				 : uodp_refuse(qp, x, IBV_WC_REM_ACCESS_ERR);
+	else if (ret || n != w->length)
+		return false;
+	else
+		*end = uodp_exec_done(x, IBV_WC_SUCCESS);
+	return true;
+}
+
+int uodp_write_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x, uint64_t *budget)
+{
+	bool imm = w->opcode == IBV_WR_RDMA_WRITE_WITH_IMM, go_on;
+	enum uodp_side failed;
+	int ret;
+
+	if (x->phase == UODP_PHASE_NEW) {
+		if (!(x->dest.qp->access & ODP_ACCESS_REMOTE_WRITE))
+			return uodp_refuse(qp, x, IBV_WC_REM_INV_REQ_ERR);
+		if (imm) {
+			ret = uodp_need_recv(qp, x, 0, &go_on);
+			if (!go_on)
+				return ret;
+		} else if (uodp_likely(rdma_at_once(qp, w, x, true, &ret))) {
+			return ret;
+		}
+		uodp_iter_local(qp, w, &x->src, 0);
+		uodp_iter_remote(x, w, &x->dst, ODP_ACCESS_REMOTE_WRITE);
+		x->left = w->length;
+		x->phase = UODP_PHASE_MOVE;
+	}
+	ret = uodp_move(x, budget, &failed);
+	if (uodp_unlikely(ret)) {
+		if (ret == -EAGAIN)
+			return uodp_wait_move(qp, x, *budget, failed == UODP_DST);
+		if (failed == UODP_SRC)
+			return uodp_exec_done(x, IBV_WC_LOC_PROT_ERR);
+		return uodp_refuse(qp, x, IBV_WC_REM_ACCESS_ERR);
+	}
+	return imm ? uodp_send_finish(qp, w, x) : uodp_exec_done(x, IBV_WC_SUCCESS);
+}
+
+int uodp_read_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x, uint64_t *budget)
+{
+	enum uodp_side failed;
+	int ret;
+
+	if (x->phase == UODP_PHASE_NEW) {
+		if (!(x->dest.qp->access & ODP_ACCESS_REMOTE_READ) ||
+		    !x->dest.qp->max_dest_rd_atomic)
+			return uodp_refuse(qp, x, IBV_WC_REM_INV_REQ_ERR);
+		if (uodp_likely(rdma_at_once(qp, w, x, false, &ret)))
+			return ret;
+		uodp_iter_remote(x, w, &x->src, ODP_ACCESS_REMOTE_READ);
+		uodp_iter_local(qp, w, &x->dst, ODP_ACCESS_LOCAL_WRITE);
+		x->left = w->length;
+		x->phase = UODP_PHASE_MOVE;
+	}
+	ret = uodp_move(x, budget, &failed);
+	if (ret == -EAGAIN)
+		return uodp_wait_move(qp, x, *budget, failed == UODP_SRC);
+	if (ret)
+		return failed == UODP_DST ? uodp_exec_done(x, IBV_WC_LOC_PROT_ERR)
+					  : uodp_refuse(qp, x, IBV_WC_REM_ACCESS_ERR);
+	return uodp_exec_done(x, IBV_WC_SUCCESS);
+}
+
+static int atomic_run(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x)
+{
+	enum odp_atomic_op op =
+		w->opcode == IBV_WR_ATOMIC_CMP_AND_SWP ? ODP_CMP_SWAP : ODP_FETCH_ADD;
+	struct odp_span span;
+	uint64_t old;
+	int ret;
+
+	if (!(x->dest.qp->access & ODP_ACCESS_REMOTE_ATOMIC) || !x->dest.qp->max_dest_rd_atomic)
+		return uodp_refuse(qp, x, IBV_WC_REM_INV_REQ_ERR);
+	ret = odp_span_region(&span, x->dest.peer, w->rkey, x->dest.qp->pd, w->raddr, sizeof(old),
+			      ODP_ACCESS_REMOTE_ATOMIC);
+	if (ret)
+		return uodp_refuse(qp, x, IBV_WC_REM_ACCESS_ERR);
+	if (w->raddr & 7)
+		return uodp_refuse(qp, x, IBV_WC_REM_INV_REQ_ERR);
+	ret = odp_atomic(&span, op, w->compare_add, w->swap, &old);
+	if (ret == -EAGAIN && span.err) {
+		x->left = sizeof(old);
+		return uodp_wait_fault(qp, x);
+	}
+	if (ret == -EAGAIN)
+		return uodp_exec_wait(x, odp_now() + UODP_POLL_BUSY_NS);
+	if (ret)
+		return uodp_refuse(qp, x, IBV_WC_REM_ACCESS_ERR);
+	memcpy(x->grh, &old, sizeof(old));
+	x->phase = UODP_PHASE_MOVE;
+	return 0;
+}
+
+int uodp_atomic_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x, uint64_t *budget)
+{
+	enum uodp_side failed;
+	int ret;
+
+	/* The operation runs once; the old value may have to wait for its page. */
+	if (x->phase == UODP_PHASE_NEW) {
+		ret = atomic_run(qp, w, x);
+		if (ret || x->phase == UODP_PHASE_NEW)
+			return ret;
+		x->src = (struct uodp_iter){.data = x->grh};
+		uodp_iter_local(qp, w, &x->dst, ODP_ACCESS_LOCAL_WRITE);
+		x->left = sizeof(uint64_t);
+	}
+	ret = uodp_move(x, budget, &failed);
+	if (ret == -EAGAIN)
+		return uodp_wait_move(qp, x, *budget, false);
+	return uodp_exec_done(x, ret ? IBV_WC_LOC_PROT_ERR : IBV_WC_SUCCESS);
+}
