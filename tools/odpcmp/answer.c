@@ -99,3 +99,16 @@ void answer_fail(struct answer *answer, const char *text, const char *fmt, ...)
 	va_end(ap);
 	answer->state = ANSWER_FAILED;
 }
+
+void answer_step(struct answer *answer, const char *what)
+{
+	snprintf(answer->note, sizeof(answer->note), "%s", what);
+}
+
+void answer_step_failed(struct answer *answer, int ret)
+{
+	char name[24], what[sizeof(answer->note)];
+
+	memcpy(what, answer->note, sizeof(what));
+	answer_fail(answer, "failed", "%.100s: %s", what, errno_name(-ret, name, sizeof(name)));
+}

@@ -12,24 +12,7 @@
 
 #include "odpcmp.h"
 
-static void step(struct answer *answer, const char *what)
-{
-	snprintf(answer->note, sizeof(answer->note), "%s", what);
-}
-
-static void step_failed(struct answer *answer, int ret)
-{
-	char name[24], what[sizeof(answer->note)];
-
-	memcpy(what, answer->note, sizeof(what));
-	answer_fail(answer, "failed", "%.100s: %s", what, errno_name(-ret, name, sizeof(name)));
-}
-
-/*
- * A READ from outside the window. It proves that the connection works, and what
- * a provider sets up on first use does not fall into the hole to come.
- */
-static int warm_up(struct rdma *rdma, struct memory *m)
+int cell_warm_up(struct rdma *rdma, const struct memory *m)
 {
 	int status = rdma_transfer(rdma, IBV_WR_RDMA_READ, m->addr + m->page, 1, m->page);
 
@@ -55,26 +38,26 @@ static void ask(const struct group *group, const struct operation *op, struct rd
 {
 	int ret;
 
-	step(answer, "registering");
+	answer_step(answer, "registering");
 	ret = rdma_register(rdma, m, group->mr, op->access);
 	if (ret) {
 		answer_refused(answer, -ret);
 		return;
 	}
-	step(answer, "reading before the event");
-	ret = group->kind->flags & KIND_NO_ACCESS ? 0 : warm_up(rdma, m);
+	answer_step(answer, "reading before the event");
+	ret = group->kind->flags & KIND_NO_ACCESS ? 0 : cell_warm_up(rdma, m);
 	if (ret) {
 		rdma->spent = true;
-		step_failed(answer, ret);
+		answer_step_failed(answer, ret);
 		return;
 	}
-	step(answer, "the event");
+	answer_step(answer, "the event");
 	ret = happen(group->event, m);
 	if (ret) {
-		step_failed(answer, ret);
+		answer_step_failed(answer, ret);
 		return;
 	}
-	step(answer, "the transfer after the event");
+	answer_step(answer, "the transfer after the event");
 	op->run(rdma, m, answer);
 }
 
@@ -87,20 +70,20 @@ static void ask_with_memory(const struct group *group, const struct operation *o
 
 	ret = rdma_reconnect(rdma, &call);
 	if (ret) {
-		step(answer, call);
-		step_failed(answer, ret);
+		answer_step(answer, call);
+		answer_step_failed(answer, ret);
 		return;
 	}
-	step(answer, "setting the memory up");
+	answer_step(answer, "setting the memory up");
 	ret = memory_create(&m, group->kind, group->opt->dir);
 	if (ret) {
-		step_failed(answer, ret);
+		answer_step_failed(answer, ret);
 		return;
 	}
-	step(answer, "starting another process");
+	answer_step(answer, "starting another process");
 	ret = group->event->flags & EVENT_HELPER ? helper_start(&m) : 0;
 	if (ret)
-		step_failed(answer, ret);
+		answer_step_failed(answer, ret);
 	else
 		ask(group, op, rdma, &m, answer);
 	fork_child_end(&m);
@@ -129,18 +112,18 @@ static int open_and_connect(const struct group *group, struct rdma *rdma, struct
 	char name[64];
 	int ret;
 
-	step(answer, "opening the device");
+	answer_step(answer, "opening the device");
 	ret = rdma_open(rdma, group->env->device, name, sizeof(name));
 	if (ret) {
-		step_failed(answer, ret);
+		answer_step_failed(answer, ret);
 		return ret;
 	}
 	rdma->port = group->env->port;
 	rdma->gid_index = group->env->gid_index;
 	ret = rdma_connect(rdma, &call);
 	if (ret) {
-		step(answer, call);
-		step_failed(answer, ret);
+		answer_step(answer, call);
+		answer_step_failed(answer, ret);
 	}
 	return ret;
 }
@@ -157,7 +140,9 @@ void group_body(const void *arg, void *shared)
 		if (result->asked[result->current] &&
 		    result->answers[result->current].state == ANSWER_NONE)
 			break;
-	if (!open_and_connect(group, &rdma, &result->answers[result->current]))
+	if (group->event->flags & EVENT_OWNER_ENDS)
+		owner_ask(group, &operations[result->current], &result->answers[result->current]);
+	else if (!open_and_connect(group, &rdma, &result->answers[result->current]))
 		ask_all(group, &rdma, result);
 	rdma_close(&rdma);
 	result->current = -1;

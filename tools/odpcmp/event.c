@@ -265,6 +265,20 @@ const struct event events[] = {
 		.class = CLASS_FORKS,
 		.apply = event_spawn,
 	},
+	{
+		.name = "exit",
+		.help = "the process that registered the memory ends",
+		.class = CLASS_END,
+		.flags = EVENT_OWNER_ENDS,
+		.apply = event_owner_exits,
+	},
+	{
+		.name = "exec",
+		.help = "the process that registered it executes another program",
+		.class = CLASS_END,
+		.flags = EVENT_OWNER_ENDS,
+		.apply = event_owner_execs,
+	},
 };
 
 const size_t num_events = ARRAY_SIZE(events);

@@ -27,21 +27,18 @@ static void child_serve(struct memory *m, int fd)
 }
 
 /* Another program, which ends with its input. */
-static void child_exec(int fd)
+__attribute__((noreturn)) static void child_exec(int fd)
 {
-	char byte = 0;
-
 	dup2(fd, STDIN_FILENO);
 	dup2(fd, STDOUT_FILENO);
-	if (write(fd, &byte, 1) == 1)
-		execlp("cat", "cat", NULL);
+	execlp("cat", "cat", NULL);
 	_exit(127);
 }
 
 static void child_run(struct memory *m, int fd, enum child_does does)
 {
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (does == CHILD_EXECS)
+	if (does == CHILD_EXECS && write(fd, "", 1) == 1)
 		child_exec(fd);
 	if (does == CHILD_WRITES && memory_write(m, memory_window(m), WINDOW_PAGES, TAG_CHILD))
 		_exit(1);
@@ -186,4 +183,17 @@ void fork_child_end(struct memory *m)
 	m->child_fd = -1;
 	m->child = 0;
 	m->child_has_it = false;
+}
+
+/* ---- the owner itself, whose peer is another process ---- */
+
+int event_owner_exits(struct memory *m)
+{
+	(void)m;
+	_exit(0);
+}
+
+int event_owner_execs(struct memory *m)
+{
+	child_exec(m->child_fd);
 }

@@ -155,6 +155,11 @@ static size_t slot_free(struct run *run)
 	}
 }
 
+static bool asked(const struct run *run, const struct group *group, size_t op)
+{
+	return run->opt->ops[op] && cell_suits(group->kind, group->event, &operations[op]);
+}
+
 static void group_ask(struct run *run, const struct group *group, struct answer *cells)
 {
 	size_t op, slot = slot_free(run);
@@ -162,8 +167,10 @@ static void group_ask(struct run *run, const struct group *group, struct answer 
 
 	*running = (struct running){.group = *group, .cells = cells};
 	for (op = 0; op < num_operations; op++)
-		running->result.asked[op] = run->opt->ops[op];
+		running->result.asked[op] = asked(run, group, op);
 	running->num = unanswered(&running->result);
+	if (!running->num)
+		return;
 	group_start(run, slot);
 	if (!run->jobs[slot].pid)
 		group_finish(run, slot);
@@ -171,7 +178,7 @@ static void group_ask(struct run *run, const struct group *group, struct answer 
 
 /* ---- all of them ---- */
 
-/* Calls visit for each selected group that makes sense. */
+/* Calls visit for each selected group. */
 static void walk(struct run *run,
 		 void (*visit)(struct run *run, const struct group *group, struct answer *cells))
 {
@@ -180,8 +187,7 @@ static void walk(struct run *run,
 	struct cell_at at = CELL_START;
 
 	while (cell_next(&at)) {
-		if (at.op || !opt->kinds[at.kind] || !opt->events[at.event] || !opt->mrs[at.mr] ||
-		    !event_suits(&events[at.event], &kinds[at.kind]))
+		if (at.op || !opt->kinds[at.kind] || !opt->events[at.event] || !opt->mrs[at.mr])
 			continue;
 		group.kind = &kinds[at.kind];
 		group.event = &events[at.event];
@@ -194,10 +200,9 @@ static void group_count(struct run *run, const struct group *group, struct answe
 {
 	size_t op;
 
-	(void)group;
 	(void)cells;
 	for (op = 0; op < num_operations; op++)
-		run->progress.total += run->opt->ops[op];
+		run->progress.total += asked(run, group, op);
 }
 
 void matrix_mark_na(struct matrix *matrix)
@@ -205,7 +210,7 @@ void matrix_mark_na(struct matrix *matrix)
 	struct cell_at at = CELL_START;
 
 	while (cell_next(&at))
-		if (!event_suits(&events[at.event], &kinds[at.kind]))
+		if (!cell_suits(&kinds[at.kind], &events[at.event], &operations[at.op]))
 			answer_na(matrix_cell(matrix, at));
 }
 

@@ -52,6 +52,10 @@ void answer_wc(struct answer *answer, int status, int here);
 __attribute__((format(printf, 3, 4))) void answer_fail(struct answer *answer, const char *text,
 						       const char *fmt, ...);
 
+/* What is being done, and that it gave -errno. */
+void answer_step(struct answer *answer, const char *what);
+void answer_step_failed(struct answer *answer, int ret);
+
 const char *errno_name(int err, char *buf, size_t len);
 
 /* ---- what is written into memory, and found there (pattern.c) ---- */
@@ -229,6 +233,7 @@ enum {
 	EVENT_NO_NEW_DATA = 1 << 0, /* leaves nothing writable at the window */
 	EVENT_UNTOUCHED = 1 << 1,   /* the program writes nothing: RDMA comes first */
 	EVENT_HELPER = 1 << 2,      /* another process does it */
+	EVENT_OWNER_ENDS = 1 << 3,  /* the peer is another process, and stays */
 };
 
 struct event {
@@ -242,11 +247,6 @@ struct event {
 
 extern const struct event events[];
 extern const size_t num_events;
-
-static inline bool event_suits(const struct event *event, const struct kind *kind)
-{
-	return event->class & kind->classes;
-}
 
 /* event_file.c */
 int event_truncate(struct memory *m);
@@ -280,6 +280,8 @@ int event_fork_thread(struct memory *m);
 int event_vfork(struct memory *m);
 int event_spawn(struct memory *m);
 enum tag fork_child_sees(struct memory *m);
+int event_owner_exits(struct memory *m);
+int event_owner_execs(struct memory *m);
 void fork_child_end(struct memory *m);
 
 /* ---- region kinds and operations (operation.c) ---- */
@@ -300,11 +302,15 @@ struct operation {
 	const char *name;
 	const char *help;
 	const char *title;
-	bool usual; /* part of the table without options */
-	int access; /* rights that it needs besides reading and writing */
+	bool usual;     /* part of the table without options */
+	bool two_sided; /* the owner posts work requests, too */
+	int access;     /* rights that it needs besides reading and writing */
 	/* Prepares, runs and judges; a work completion error is an answer too. */
 	void (*run)(struct rdma *rdma, struct memory *m, struct answer *answer);
 };
+
+/* Whether the question makes sense, and no other kind answers for this one. */
+bool cell_suits(const struct kind *kind, const struct event *event, const struct operation *op);
 
 extern const struct operation operations[];
 extern const size_t num_operations;
@@ -359,6 +365,7 @@ struct rdma {
 	void *buf; /* the peer's own buffer: a probe for each page */
 	size_t len;
 	struct ibv_mr *buf_mr;
+	uint32_t rkey;
 	struct ibv_mr *mr;       /* the region under test */
 	struct ibv_pd *other_pd; /* of another region of the same pages */
 	struct ibv_mr *other_mr;
@@ -372,6 +379,9 @@ int rdma_open(struct rdma *rdma, const char *device, char *name, size_t name_len
 int rdma_find_gid(struct rdma *rdma, int port, int wanted);
 /* *call: what was called last. */
 int rdma_connect(struct rdma *rdma, const char **call);
+/* One QP of two processes: *qp, rdma->peer or rdma->target, and then to the other. */
+int rdma_connect_half(struct rdma *rdma, struct ibv_qp **qp, const char **call);
+int rdma_join(struct rdma *rdma, struct ibv_qp *qp, uint32_t dest, const char **call);
 /* New QPs if the old ones are spent. */
 int rdma_reconnect(struct rdma *rdma, const char **call);
 int rdma_register(struct rdma *rdma, struct memory *m, enum mr_kind kind, int access);
@@ -440,6 +450,13 @@ struct group_result {
 
 /* In a process of its own. */
 void group_body(const void *arg, void *result);
+/* One cell of an event that ends the owner (cell_owner.c). */
+void owner_ask(const struct group *group, const struct operation *op, struct answer *answer);
+/*
+ * A READ from outside the window. It proves that the connection works, and what
+ * a provider sets up on first use does not fall into the hole to come.
+ */
+int cell_warm_up(struct rdma *rdma, const struct memory *m);
 /* Blames the operation under way for how the process ended, see isolate_end(). */
 void group_ended(const struct group *group, struct group_result *result, int ret, int sig);
 

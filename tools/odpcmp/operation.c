@@ -290,12 +290,14 @@ const struct operation operations[] = {
 		.name = "send",
 		.help = "SEND from the region: what the peer receives",
 		.title = "SEND carries",
+		.two_sided = true,
 		.run = send_run,
 	},
 	{
 		.name = "recv",
 		.help = "SEND to a receive buffer in the region: whether the program sees it",
 		.title = "RECV is",
+		.two_sided = true,
 		.run = recv_run,
 	},
 	{
@@ -309,3 +311,10 @@ const struct operation operations[] = {
 
 const size_t num_operations = ARRAY_SIZE(operations);
 _Static_assert(ARRAY_SIZE(operations) <= MAX_OPS, "raise MAX_OPS");
+
+bool cell_suits(const struct kind *kind, const struct event *event, const struct operation *op)
+{
+	if (op->two_sided && event->flags & EVENT_OWNER_ENDS)
+		return false;
+	return event->class & kind->classes;
+}

@@ -180,31 +180,40 @@ static void qps_destroy(struct rdma *rdma)
 	rdma->target = NULL;
 }
 
+/* In state INIT. */
+static int qp_create_init(struct rdma *rdma, struct ibv_qp **qp, const char **call)
+{
+	errno = 0;
+	*call = "ibv_create_qp";
+	*qp = qp_create(rdma);
+	if (!*qp)
+		return verbs_error();
+	*call = "ibv_modify_qp(INIT)";
+	return -qp_to_init(*qp, rdma->port);
+}
+
+int rdma_join(struct rdma *rdma, struct ibv_qp *qp, uint32_t dest, const char **call)
+{
+	int ret;
+
+	*call = "ibv_modify_qp(RTR)";
+	ret = qp_to_rtr(rdma, qp, dest);
+	if (ret)
+		return -ret;
+	*call = "ibv_modify_qp(RTS)";
+	return -qp_to_rts(qp);
+}
+
 static int qps_create(struct rdma *rdma, const char **call)
 {
 	int ret;
 
-	errno = 0;
-	*call = "ibv_create_qp";
-	rdma->peer = qp_create(rdma);
-	if (!rdma->peer)
-		return verbs_error();
-	rdma->target = qp_create(rdma);
-	if (!rdma->target)
-		return verbs_error();
-	*call = "ibv_modify_qp(INIT)";
-	if ((ret = qp_to_init(rdma->peer, rdma->port)) ||
-	    (ret = qp_to_init(rdma->target, rdma->port)))
-		return -ret;
-	*call = "ibv_modify_qp(RTR)";
-	if ((ret = qp_to_rtr(rdma, rdma->peer, rdma->target->qp_num)) ||
-	    (ret = qp_to_rtr(rdma, rdma->target, rdma->peer->qp_num)))
-		return -ret;
-	*call = "ibv_modify_qp(RTS)";
-	if ((ret = qp_to_rts(rdma->target)) || (ret = qp_to_rts(rdma->peer)))
-		return -ret;
+	if ((ret = qp_create_init(rdma, &rdma->peer, call)) ||
+	    (ret = qp_create_init(rdma, &rdma->target, call)) ||
+	    (ret = rdma_join(rdma, rdma->target, rdma->peer->qp_num, call)))
+		return ret;
 	rdma->spent = false;
-	return 0;
+	return rdma_join(rdma, rdma->peer, rdma->target->qp_num, call);
 }
 
 static int buffer_create(struct rdma *rdma, const char **call)
@@ -222,11 +231,8 @@ static int buffer_create(struct rdma *rdma, const char **call)
 	return rdma->buf_mr ? 0 : verbs_error();
 }
 
-/* What fails half way, in the named call, rdma_close() takes down. */
-int rdma_connect(struct rdma *rdma, const char **call)
+static int objects_create(struct rdma *rdma, const char **call)
 {
-	int ret;
-
 	errno = 0;
 	*call = "ibv_alloc_pd";
 	rdma->pd = ibv_alloc_pd(rdma->context);
@@ -236,8 +242,22 @@ int rdma_connect(struct rdma *rdma, const char **call)
 	rdma->cq = ibv_create_cq(rdma->context, 16, NULL, NULL, 0);
 	if (!rdma->cq)
 		return verbs_error();
-	ret = buffer_create(rdma, call);
+	return buffer_create(rdma, call);
+}
+
+/* What fails half way, in the named call, rdma_close() takes down. */
+int rdma_connect(struct rdma *rdma, const char **call)
+{
+	int ret = objects_create(rdma, call);
+
 	return ret ? ret : qps_create(rdma, call);
+}
+
+int rdma_connect_half(struct rdma *rdma, struct ibv_qp **qp, const char **call)
+{
+	int ret = objects_create(rdma, call);
+
+	return ret ? ret : qp_create_init(rdma, qp, call);
 }
 
 int rdma_reconnect(struct rdma *rdma, const char **call)
@@ -295,7 +315,10 @@ int rdma_register(struct rdma *rdma, struct memory *m, enum mr_kind kind, int ac
 					   (uintptr_t)addr + rdma->iova_offset, access);
 	else
 		rdma->mr = ibv_reg_mr(rdma->pd, addr, length, access);
-	return rdma->mr ? 0 : verbs_error();
+	if (!rdma->mr)
+		return verbs_error();
+	rdma->rkey = rdma->mr->rkey;
+	return 0;
 }
 
 void rdma_deregister(struct rdma *rdma)

@@ -19,6 +19,7 @@ struct plot {
 	const struct traffic *traffic;
 	double max_ms;
 	double max; /* of the values */
+	double min; /* where the axis is logarithmic, else 0 */
 };
 
 static double plot_x(const struct plot *plot, double ms)
@@ -28,9 +29,11 @@ static double plot_x(const struct plot *plot, double ms)
 
 static double plot_y(const struct plot *plot, double value)
 {
-	if (value > plot->max)
-		value = plot->max;
-	return HEIGHT - BOTTOM - value / plot->max * (HEIGHT - TOP - BOTTOM);
+	double part = value / plot->max;
+
+	if (plot->min > 0)
+		part = value > plot->min ? log(value / plot->min) / log(plot->max / plot->min) : 0;
+	return HEIGHT - BOTTOM - fmin(part, 1) * (HEIGHT - TOP - BOTTOM);
 }
 
 /* The next of 1, 2, 5, 10, ... that divides max into five steps at most. */
@@ -41,22 +44,35 @@ static double nice_step(double max)
 	return (rest <= 1 ? 1 : rest <= 2 ? 2 : rest <= 5 ? 5 : 10) * power;
 }
 
+static void plot_line(const struct plot *plot, double value)
+{
+	double y = plot_y(plot, value);
+
+	fprintf(plot->out,
+		"<line class=grid x1=%d x2=%d y1=%.1f y2=%.1f />"
+		"<text x=%d y=%.1f text-anchor=end>%.10g</text>\n",
+		LEFT, WIDTH - RIGHT, y, y, LEFT - 8, y + 4, value);
+}
+
 static void plot_axes(struct plot *plot, const char *title)
 {
-	double step = nice_step(plot->max), value;
+	double step, value;
 	int ms;
 
-	plot->max = ceil(plot->max / step) * step;
 	fprintf(plot->out,
 		"<svg viewBox=\"0 0 %d %d\" role=img aria-label=\"%s\">\n"
 		"<text class=title x=%d y=22>%s</text>\n",
 		WIDTH, HEIGHT, title, LEFT, title);
-	for (value = 0; value <= plot->max * 1.001; value += step)
-		fprintf(plot->out,
-			"<line class=grid x1=%d x2=%d y1=%.1f y2=%.1f />"
-			"<text x=%d y=%.1f text-anchor=end>%g</text>\n",
-			LEFT, WIDTH - RIGHT, plot_y(plot, value), plot_y(plot, value), LEFT - 8,
-			plot_y(plot, value) + 4, value);
+	if (plot->min > 0) {
+		plot->max = pow(10, ceil(log10(plot->max)));
+		for (value = plot->min; value <= plot->max * 1.001; value *= 10)
+			plot_line(plot, value);
+	} else {
+		step = nice_step(plot->max);
+		plot->max = ceil(plot->max / step) * step;
+		for (value = 0; value <= plot->max * 1.001; value += step)
+			plot_line(plot, value);
+	}
 	for (ms = 0; ms <= plot->max_ms; ms += plot->max_ms > 5000 ? 1000 : 250)
 		fprintf(plot->out, "<text x=%.1f y=%d text-anchor=middle>%g s</text>\n",
 			plot_x(plot, ms), HEIGHT - 12, ms / 1e3);
@@ -232,7 +248,9 @@ void report_traffic(const struct report *r)
 	if (plot.max_ms > 0) {
 		plot_bins(&plot, "throughput, MB/s (10 ms each)", bin_rate);
 		plot_faults(&plot);
+		plot.min = 1;
 		plot_bins(&plot, "slowest transfer in 10 ms, µs", bin_slowest);
+		plot.min = 0;
 		plot_bins(&plot, "transfers that failed in 10 ms", bin_errors);
 	}
 	print_summary(r);

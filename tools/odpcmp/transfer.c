@@ -27,7 +27,7 @@ static int wait_for(struct rdma *rdma, const int *wanted, struct ends *ends)
 			return -EIO;
 		if (num == 1 && wc.qp_num == rdma->peer->qp_num)
 			ends->peer = wc.status;
-		else if (num == 1 && wc.qp_num == rdma->target->qp_num)
+		else if (num == 1 && rdma->target && wc.qp_num == rdma->target->qp_num)
 			ends->target = wc.status;
 		else if (++idle > 1000)
 			usleep(50);
@@ -83,7 +83,7 @@ static int transfer(struct rdma *rdma, int opcode, const uint8_t *remote, struct
 			.wr.rdma =
 				{
 					.remote_addr = (uintptr_t)remote + rdma->iova_offset,
-					.rkey = rdma->mr->rkey,
+					.rkey = rdma->rkey,
 				},
 		};
 	struct ends ends = {PENDING, PENDING};
@@ -177,7 +177,7 @@ static int fetch_add(struct rdma *rdma, const uint8_t *remote, size_t page)
 				{
 					.remote_addr = (uintptr_t)remote + rdma->iova_offset,
 					.compare_add = 1,
-					.rkey = rdma->mr->rkey,
+					.rkey = rdma->rkey,
 				},
 		};
 	struct ends ends = {PENDING, PENDING};
