@@ -266,7 +266,7 @@ static void c_silent(struct pair *p)
 			s.raddr = p->bi.addr;
 			s.rkey = p->bi.rkey;
 			CHECK_ERRNO(ep_send(&p->a, &s), 0);
-			check_fails(p, IBV_WC_RETRY_EXC_ERR, 5000);
+			check_fails(p, IBV_WC_RETRY_EXC_ERR, LONG_MS);
 			pair_down(p);
 		}
 	}
@@ -317,7 +317,7 @@ static void c_stranger(struct pair *p)
 	} else {
 		CHECK_ERRNO(side_recv(&p->b, &recv64), 0);
 		CHECK_ERRNO(ep_send(&p->a, &send64), 0);
-		check_fails(p, IBV_WC_RETRY_EXC_ERR, 5000);
+		check_fails(p, IBV_WC_RETRY_EXC_ERR, LONG_MS);
 	}
 	pair_down(p);
 }
@@ -350,7 +350,7 @@ static void c_wrong_path(struct pair *p)
 		CHECK_ERRNO(side_connect(&p->b, &wrong, IBV_QPS_RTS), 0);
 		CHECK_ERRNO(side_recv(&p->b, &recv64), 0);
 		CHECK_ERRNO(ep_send(&p->a, &send64), 0);
-		check_fails(p, IBV_WC_RETRY_EXC_ERR, 5000);
+		check_fails(p, IBV_WC_RETRY_EXC_ERR, LONG_MS);
 		CHECK_INT(side_state(&p->b), IBV_QPS_RTS);
 		pair_down(p);
 	}
