@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause)
 # Usage: man_pages.sh SOURCE-DIRECTORY
-# Every page renders without a warning, and every exported function of libodp
-# has its name in one.
+# Every page renders without a warning, and every exported function of libodp and
+# direct verb has its name in one.
 set -u
 cd "$1" || exit 1
 if ! command -v groff >/dev/null; then
@@ -27,10 +27,11 @@ for page in man/*.[137]; do
 		;;
 	esac
 done
-names=$(sed -n 's/^[[:space:]]*\(odp_[a-z_]*\);/\1/p' libodp/libodp.map)
+names=$(sed -n 's/^[[:space:]]*\(u*odp[dv]*_[a-z_]*\);/\1/p' libodp/libodp.map \
+	providers/uodp/libuodp.map)
 for name in $names; do
-	if ! sed -n '/^\.SH NAME/,/^\.SH LIBRARY/p' man/odp_*.3 | grep -qw "$name"; then
-		echo "libodp exports $name, which no page is about"
+	if ! sed -n '/^\.SH NAME/,/^\.SH LIBRARY/p' man/odp_*.3 man/uodpdv_*.3 | grep -qw "$name"; then
+		echo "$name is exported, and no page is about it"
 		failed=1
 	fi
 	if [ ! -e "man/$name.3" ] && ! grep -qw "$name" man/CMakeLists.txt; then

@@ -145,7 +145,7 @@ rows() { # SUBCOMMAND COUNT WHAT
 # lie STATUS LINES PROCESSES QPS MRS NAME
 lie() {
 	begin "$6"
-	for sub in "" devices processes qps cqs mrs; do
+	for sub in "" devices processes qps cqs mrs stats; do
 		expect "$1" "$2" "$6" $sub
 		expect "$1" "$2" "$6" $sub --json
 		json_keep "$6-$sub"

@@ -149,6 +149,17 @@ def check_devices(said):
     expect('device: GUID', d, len(d.get('node_guid', '')) == 19)
 
 
+def check_stats():
+    d = one(load('stats.json'), 'stats', ifname='uodp0')
+    mrs = [m for m in load('mrs.json') if m['kind'] == 'odp']
+    equal('stats', d, processes=2, mrs=10, mrs_odp=6)
+    # What regions counted that are no more is counted too.
+    at_least('stats', d, **{k: sum(m[k] for m in mrs) for k in (
+        'pages_valid', 'page_faults', 'page_faults_handled', 'page_invalidations',
+        'page_invalidations_handled', 'page_prefetch')})
+    expect('stats: faults', d, d['page_faults'] >= 2)
+
+
 def check_caps():
     missing = [c['name'] for c in caps.values() if not c['present']]
     expect('caps: exit status', missing, int(text('caps.status')) == (1 if missing else 0))
@@ -167,7 +178,7 @@ for program in both:
     check_cqs(load('cqs.json'), program)
     check_mrs(load('mrs.json'), program)
     check_process(load('processes.json'), program)
-for sub, count in (('processes', 1), ('qps', 3), ('cqs', 2), ('mrs', 5), ('devices', 1)):
+for sub, count in (('processes', 1), ('qps', 3), ('cqs', 2), ('mrs', 5), ('devices', 1), ('stats', 1)):
     first = load(sub + '.first.json')
     expect(f'{sub} --pid: rows', first, len(first) == count)
     expect(f'{sub} --pid: others', first,
@@ -175,8 +186,9 @@ for sub, count in (('processes', 1), ('qps', 3), ('cqs', 2), ('mrs', 5), ('devic
     check_text(sub)
 check_overview(both)
 check_devices(both)
+check_stats()
 check_caps()
-for sub in ('overview', 'processes', 'qps', 'cqs', 'mrs', 'devices', 'caps'):
+for sub in ('overview', 'processes', 'qps', 'cqs', 'mrs', 'devices', 'stats', 'caps'):
     wide = [l for l in text(sub + '.txt').splitlines() if len(l) > 120]
     expect(f'{sub}: wider than 120 columns', wide, not wide)
 sys.exit(failed)

@@ -26,7 +26,7 @@ fault() {
 
 # ---- nobody there ----
 
-for sub in devices processes qps cqs mrs; do
+for sub in devices processes qps cqs mrs stats; do
 	out=$("$odpctl" $sub --json --dir "$tmp/none") || fault "$sub: status $? without a directory"
 	[ "$out" = "[]" ] || fault "$sub prints $out without a directory"
 	out=$("$odpctl" $sub) || fault "$sub: status $? in an empty directory"
@@ -67,7 +67,7 @@ domain_sum() { od -An -tx8 -N 4096 "$UODP_DIR/domain" | cksum; }
 before=$(domain_sum)
 files=$(find "$UODP_DIR" | sort)
 kill -STOP "$second" # nobody may have to wait for it
-for sub in devices processes qps cqs mrs; do
+for sub in devices processes qps cqs mrs stats; do
 	timeout 20 "$odpctl" $sub >"$tmp/$sub.txt" || fault "$sub: status $?"
 	timeout 20 "$odpctl" $sub --json >"$tmp/$sub.json" || fault "$sub --json: status $?"
 	timeout 20 "$odpctl" $sub --json --pid "$first" >"$tmp/$sub.first.json" ||

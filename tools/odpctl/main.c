@@ -13,7 +13,7 @@
 #include "odpctl.h"
 
 static const char usage[] =
-	"Usage: odpctl [OPTION]... [devices | processes | qps | cqs | mrs | caps]\n"
+	"Usage: odpctl [OPTION]... [devices | processes | qps | cqs | mrs | stats | caps]\n"
 	"Show what is attached to a run directory of uodp; without a subcommand, an\n"
 	"overview.\n"
 	"\n"
@@ -22,6 +22,7 @@ static const char usage[] =
 	"  qps                queue pairs\n"
 	"  cqs                completion queues\n"
 	"  mrs                memory regions, pinned and on demand, with their faults\n"
+	"  stats              page faults and invalidations, summed up by device\n"
 	"  caps               what this host allows, and what each missing thing costs\n"
 	"\n"
 	"  -j, --json         print JSON\n"
@@ -39,7 +40,8 @@ static const struct subcommand {
 } subcommands[] = {
 	{"devices", devices_show, true}, {"processes", processes_show, true},
 	{"qps", qps_show, true},         {"cqs", cqs_show, true},
-	{"mrs", mrs_show, true},         {"caps", caps_show, false},
+	{"mrs", mrs_show, true},         {"stats", stats_show, true},
+	{"caps", caps_show, false},
 };
 
 static const struct subcommand overview = {"overview", overview_show, true};

@@ -127,7 +127,8 @@ static void row_access(struct table *t, const struct odp_mr_shm *mr)
 
 static void row_counters(struct table *t, const struct odp_mr_shm *mr)
 {
-	table_num(t, M_PAGES, mr->npages);
+	if (!(mr->flags & ODP_MR_IMPLICIT))
+		table_num(t, M_PAGES, mr->npages);
 	table_num(t, M_VALID, mr->pages_valid);
 	table_num(t, M_FAULTS, mr->page_faults);
 	table_num(t, M_FAULTS_HANDLED, mr->page_faults_handled);

@@ -112,6 +112,7 @@ void processes_show(struct ctl *ctl);
 void qps_show(struct ctl *ctl);
 void mrs_show(struct ctl *ctl);
 void cqs_show(struct ctl *ctl);
+void stats_show(struct ctl *ctl);
 void caps_show(struct ctl *ctl);
 void overview_show(struct ctl *ctl);
 
