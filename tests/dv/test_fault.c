@@ -13,8 +13,8 @@
 #include "harness.h"
 
 #define LEN 65536u
-#define SLOW_MS 60u
-#define RNR_40MS 24 /* codes of min_rnr_timer */
+#define SLOW_MS 150u
+#define RNR_163MS 28 /* codes of min_rnr_timer */
 #define RNR_1MS 14
 #define ODP (ALL_ACCESS | IBV_ACCESS_ON_DEMAND)
 
@@ -149,8 +149,8 @@ static void c_idle(struct pair *p)
 	pair_down(p);
 }
 
-static void responder(struct pair *p, enum ibv_wr_opcode op, int rnr_retry, int timer, int want,
-		      uint64_t at_least)
+static void responder(struct pair *p, enum ibv_wr_opcode op, uint32_t ms, int rnr_retry, int timer,
+		      int want, uint64_t at_least)
 {
 	struct ep_conf c = RC_CONF;
 	uint64_t begin;
@@ -162,7 +162,7 @@ static void responder(struct pair *p, enum ibv_wr_opcode op, int rnr_retry, int 
 	c.min_rnr_timer = timer;
 	REQUIRE(pair_up(p, &c, &c));
 	REQUIRE(target_open(&t, &p->b.ep));
-	slow(&t, SLOW_MS);
+	slow(&t, ms);
 	s = rdma(p, op);
 	s.raddr = (uintptr_t)t.mem;
 	s.rkey = t.mr->rkey;
@@ -180,12 +180,12 @@ static void c_responder(struct pair *p)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(rdma_ops) && !t_failures(); i++) {
 		/* For ever. */
-		responder(p, rdma_ops[i], 7, RNR_1MS, IBV_WC_SUCCESS, SLOW_MS - 1);
+		responder(p, rdma_ops[i], SLOW_MS, 7, RNR_1MS, IBV_WC_SUCCESS, SLOW_MS - 1);
 		/* The timer is waited out, though the page is there before its end. */
-		responder(p, rdma_ops[i], 2, RNR_40MS, IBV_WC_SUCCESS, 79);
+		responder(p, rdma_ops[i], 20, 1, RNR_163MS, IBV_WC_SUCCESS, 163);
 		/* Not long enough. */
-		responder(p, rdma_ops[i], 2, RNR_1MS, IBV_WC_RNR_RETRY_EXC_ERR, 1);
-		responder(p, rdma_ops[i], 0, RNR_1MS, IBV_WC_RNR_RETRY_EXC_ERR, 0);
+		responder(p, rdma_ops[i], 20000, 2, RNR_1MS, IBV_WC_RNR_RETRY_EXC_ERR, 1);
+		responder(p, rdma_ops[i], 20000, 0, RNR_1MS, IBV_WC_RNR_RETRY_EXC_ERR, 0);
 	}
 }
 
@@ -196,8 +196,8 @@ static void c_progress(struct pair *p)
 	struct target t;
 	struct twr s;
 
-	c.rnr_retry = 2;
-	c.min_rnr_timer = RNR_40MS;
+	c.rnr_retry = 1;
+	c.min_rnr_timer = RNR_163MS;
 	REQUIRE(pair_up(p, &c, &c));
 	REQUIRE(target_open(&t, &p->b.ep));
 	/* Every other page is there, so that each missing one is a fault. */
