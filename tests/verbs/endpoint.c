@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -27,6 +28,15 @@ static void conf_default(struct ep_conf *c)
 		c->cqe = 256;
 	if (!c->mtu)
 		c->mtu = tdev()->port.active_mtu;
+}
+
+uint32_t pinned_len(uint32_t len)
+{
+	struct rlimit lim;
+
+	if (!geteuid() || getrlimit(RLIMIT_MEMLOCK, &lim) || lim.rlim_cur == RLIM_INFINITY)
+		return len;
+	return len < lim.rlim_cur / 8 ? len : (uint32_t)(lim.rlim_cur / 8) & ~4095u;
 }
 
 static int buf_open(struct ep *ep)

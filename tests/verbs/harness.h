@@ -191,6 +191,9 @@ int ep_mask_init(enum ibv_qp_type type);
 int ep_mask_rtr(enum ibv_qp_type type);
 int ep_mask_rts(enum ibv_qp_type type);
 
+/* LEN, or what RLIMIT_MEMLOCK lets the two endpoints of a process pin (twice each). */
+uint32_t pinned_len(uint32_t len);
+
 /* Bytes that depend on SEED and position; and a checksum of any. */
 void fill_bytes(void *p, size_t len, uint64_t seed);
 uint64_t sum_bytes(const void *p, size_t len);

@@ -293,7 +293,7 @@ static void c_max_sge(struct pair *p)
 /* Large transfers, among them from and to memory that nobody ever touched. */
 static void large(struct pair *p, bool odp, bool fresh)
 {
-	struct ep_conf c = conf_of(IBV_QPT_RC, 8 << 20, odp);
+	struct ep_conf c = conf_of(IBV_QPT_RC, pinned_len(8 << 20), odp);
 	uint64_t zeros;
 	struct ibv_wc wc;
 	struct twr s = {.id = 1, .flags = IBV_SEND_SIGNALED};

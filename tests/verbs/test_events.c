@@ -309,6 +309,130 @@ static void c_destroy_unread(struct pair *p)
 	pair_down(p);
 }
 
+/* ---- Async events ---- */
+
+/* One event of each object that can have one: a CQ that runs over, an SRQ below
+ * its limit, a QP that takes no more of that SRQ. */
+enum { OF_CQ, OF_SRQ, OF_QP, N_OF };
+static const char *const of_name[] = {"CQ", "SRQ", "QP"};
+static const int of_type[] = {IBV_EVENT_CQ_ERR, IBV_EVENT_SRQ_LIMIT_REACHED,
+			      IBV_EVENT_QP_LAST_WQE_REACHED};
+
+static bool raise_event(struct pair *p, int of)
+{
+	struct ep_conf ca = RC_CONF, cb = RC_CONF;
+	struct ibv_srq_attr limit = {.srq_limit = 2};
+	int i, n;
+
+	cb.srq_wr = 64;
+	cb.cqe = 4;
+	ca.cap.max_send_wr = 64;
+	ca.timeout = 8;
+	if (!pair_up(p, &ca, &cb))
+		return false;
+	n = of == OF_CQ ? p->b.ep.rcq->cqe + 2 : 2;
+	for (i = 0; i < n; i++)
+		CHECK_ERRNO(side_recv(&p->b, &(struct twr){.id = 2, .len = 64}), 0);
+	if (of == OF_SRQ)
+		CHECK_ERRNO(ibv_modify_srq(p->b.ep.srq, &limit, IBV_SRQ_LIMIT), 0);
+	if (of == OF_QP)
+		CHECK_ERRNO(side_modify(&p->b, IBV_QPS_ERR), 0);
+	else
+		for (i = 0; i < n; i++)
+			CHECK_ERRNO(ep_send(&p->a, &send64), 0);
+	return true;
+}
+
+static void *destroy_all(void *arg)
+{
+	struct pair *p = arg;
+	int err = side_close(&p->b);
+
+	CHECK_ERRNO(err, 0);
+	atomic_store_explicit(&destroyed, 1, memory_order_release); /* pairs with the test's load */
+	return NULL;
+}
+
+/* Destroying what an event names waits until the event is acknowledged. */
+static void c_async_ack(struct pair *p)
+{
+	struct ibv_async_event ev;
+	pthread_t thread;
+	int of;
+
+	for (of = 0; of < N_OF && !t_failures(); of++) {
+		t_note("%s", of_name[of]);
+		if (!raise_event(p, of))
+			return;
+		do {
+			REQUIRE(ibv_get_async_event(p->b.ep.ctx, &ev) == 0);
+			if ((int)ev.event_type != of_type[of])
+				ibv_ack_async_event(&ev); /* of what came of it */
+		} while ((int)ev.event_type != of_type[of]);
+		atomic_store_explicit(&destroyed, 0, memory_order_relaxed);
+		REQUIRE(!pthread_create(&thread, NULL, destroy_all, p));
+		sleep_ms(30);
+		CHECK_INT(atomic_load_explicit(&destroyed, memory_order_acquire), 0);
+		ibv_ack_async_event(&ev);
+		pthread_join(thread, NULL);
+		CHECK_INT(atomic_load_explicit(&destroyed, memory_order_acquire), 1);
+		pair_down(p);
+	}
+}
+
+/* An event that nobody read goes with its object: it must not name what is gone. */
+static void c_async_unread(struct pair *p)
+{
+	struct ep *b = &p->b.ep;
+	int of;
+
+	for (of = 0; of < N_OF && !t_failures(); of++) {
+		t_note("%s", of_name[of]);
+		if (!raise_event(p, of))
+			return;
+		sleep_ms(tdev()->rxe ? 100 : 20); /* it is there now */
+		CHECK_ERRNO(ibv_destroy_qp(b->qp), 0);
+		b->qp = NULL;
+		CHECK_ERRNO(ibv_destroy_srq(b->srq), 0);
+		b->srq = NULL;
+		CHECK_ERRNO(ibv_destroy_cq(b->rcq), 0);
+		b->rcq = NULL;
+		CHECK_INT(ep_event(b, 20, NULL), -1);
+		pair_down(p);
+	}
+}
+
+/* A thread sleeps in ibv_get_async_event until something happens. */
+static void *async_sleeper(void *arg)
+{
+	struct ep *ep = arg;
+	struct ibv_async_event ev;
+	static int type;
+
+	type = -1;
+	if (!ibv_get_async_event(ep->ctx, &ev)) {
+		type = (int)ev.event_type;
+		ibv_ack_async_event(&ev);
+	}
+	return &type;
+}
+
+static void c_async_sleeper(struct pair *p)
+{
+	struct ep_conf ca = RC_CONF, cb = RC_CONF;
+	pthread_t thread;
+	void *type;
+
+	ca.srq_wr = 16;
+	REQUIRE(pair_up(p, &ca, &cb));
+	REQUIRE(!pthread_create(&thread, NULL, async_sleeper, &p->a));
+	sleep_ms(20);
+	CHECK_ERRNO(ep_modify(&p->a, IBV_QPS_ERR), 0);
+	pthread_join(thread, &type);
+	CHECK_INT(*(int *)type, IBV_EVENT_QP_LAST_WQE_REACHED);
+	pair_down(p);
+}
+
 static const struct tcase cases[] = {
 	{"armed or not", c_armed, BOTH},
 	{"armed after the completion", c_armed_late, BOTH},
@@ -319,6 +443,9 @@ static const struct tcase cases[] = {
 	{"non-blocking channel", c_nonblocking, BOTH},
 	{"backlog of events", c_backlog, HERE},
 	{"destroy waits for the ack", c_destroy_waits, HERE},
+	{"destroy waits for the async ack", c_async_ack, HERE},
+	{"destroy with an unread async event", c_async_unread, HERE},
+	{"a thread sleeps in ibv_get_async_event", c_async_sleeper, BOTH},
 	{"destroy with an unread event", c_destroy_unread, HERE},
 };
 

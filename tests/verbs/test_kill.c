@@ -121,7 +121,7 @@ static void victim_ends(struct pair *p)
 
 static void kill_transfer(struct pair *p, enum ibv_wr_opcode op, bool odp)
 {
-	struct ep_conf c = kill_conf(tdev()->rxe ? 1 << 18 : BIG);
+	struct ep_conf c = kill_conf(tdev()->rxe ? 1 << 18 : pinned_len(BIG));
 	struct twr s = {.op = op, .flags = IBV_SEND_SIGNALED, .len = c.len};
 	int i;
 

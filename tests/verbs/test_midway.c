@@ -24,7 +24,7 @@ static struct ep_conf big_conf(bool odp)
 	struct ep_conf c = RC_CONF;
 
 	/* more than a post carries out before it returns */
-	c.len = tdev()->rxe ? 1 << 18 : 8 << 20;
+	c.len = tdev()->rxe ? 1 << 18 : pinned_len(8 << 20);
 	c.timeout = 10;
 	c.retry_cnt = 1;
 	if (tdev()->rxe) /* slow, and it must not give up for that */

@@ -39,9 +39,9 @@ static uint32_t caps_of(enum ibv_qp_type type)
 {
 	const struct ibv_odp_caps *odp = &tdev()->odp;
 
-	return type == IBV_QPT_RC ? odp->per_transport_caps.rc_odp_caps :
-	       type == IBV_QPT_UC ? odp->per_transport_caps.uc_odp_caps :
-				    odp->per_transport_caps.ud_odp_caps;
+	return type == IBV_QPT_RC   ? odp->per_transport_caps.rc_odp_caps
+	       : type == IBV_QPT_UC ? odp->per_transport_caps.uc_odp_caps
+				    : odp->per_transport_caps.ud_odp_caps;
 }
 
 /* ---- implicit regions of both sides ---- */
@@ -63,7 +63,7 @@ static void implicit_hook(struct ep *ep, const struct hook_msg *in, struct hook_
 }
 
 struct keys {
-	struct ibv_mr *mr;  /* A's implicit one */
+	struct ibv_mr *mr; /* A's implicit one */
 	uint32_t a_lkey;
 	uint32_t b_lkey, b_rkey;
 };
@@ -103,8 +103,14 @@ static void transfer(struct pair *p, const struct op *op, const struct keys *k, 
 {
 	const bool ud = op->type == IBV_QPT_UD;
 	const bool recv = op->op == IBV_WR_SEND || op->op == IBV_WR_RDMA_WRITE_WITH_IMM;
-	struct twr s = {.id = 1, .op = op->op, .flags = IBV_SEND_SIGNALED, .off = off, .len = len,
-			.lkey = k->a_lkey, .raddr = p->bi.addr + off, .rkey = k->b_rkey};
+	struct twr s = {.id = 1,
+			.op = op->op,
+			.flags = IBV_SEND_SIGNALED,
+			.off = off,
+			.len = len,
+			.lkey = k->a_lkey,
+			.raddr = p->bi.addr + off,
+			.rkey = k->b_rkey};
 	struct twr r = {.id = 2, .lkey = k->b_lkey};
 	struct ibv_wc wc;
 
@@ -221,9 +227,16 @@ static void c_implicit(struct pair *p)
 static uint64_t atomic_once(struct pair *p, const struct keys *k, enum ibv_wr_opcode op,
 			    uint64_t off, uint64_t compare_add, uint64_t swap)
 {
-	struct twr s = {.id = 1, .op = op, .flags = IBV_SEND_SIGNALED, .off = off, .len = 8,
-			.lkey = k->a_lkey, .raddr = p->bi.addr + off, .rkey = k->b_rkey,
-			.compare_add = compare_add, .swap = swap};
+	struct twr s = {.id = 1,
+			.op = op,
+			.flags = IBV_SEND_SIGNALED,
+			.off = off,
+			.len = 8,
+			.lkey = k->a_lkey,
+			.raddr = p->bi.addr + off,
+			.rkey = k->b_rkey,
+			.compare_add = compare_add,
+			.swap = swap};
 	uint64_t old;
 	struct ibv_wc wc;
 
@@ -306,8 +319,13 @@ static void c_rules(struct pair *p)
 
 static int status_of(struct pair *p, enum ibv_wr_opcode op, const struct keys *k, uint64_t raddr)
 {
-	struct twr s = {.id = 1, .op = op, .flags = IBV_SEND_SIGNALED, .len = 64,
-			.lkey = k->a_lkey, .raddr = raddr, .rkey = k->b_rkey};
+	struct twr s = {.id = 1,
+			.op = op,
+			.flags = IBV_SEND_SIGNALED,
+			.len = 64,
+			.lkey = k->a_lkey,
+			.raddr = raddr,
+			.rkey = k->b_rkey};
 	struct ibv_wc wc;
 
 	if (!CHECK_ERRNO(ep_send(&p->a, &s), 0) ||
@@ -348,12 +366,9 @@ static void c_later(struct pair *p)
 int main(int argc, char **argv)
 {
 	static const struct tcase cases[] = {
-		{"explicit", c_explicit, BOTH},
-		{"implicit", c_implicit, BOTH},
-		{"atomics", c_atomics, BOTH},
-		{"atomics, implicit", c_atomics_implicit, BOTH},
-		{"implicit: rules", c_rules, HERE},
-		{"implicit: later memory", c_later, HERE},
+		{"explicit", c_explicit, BOTH},     {"implicit", c_implicit, BOTH},
+		{"atomics", c_atomics, BOTH},       {"atomics, implicit", c_atomics_implicit, BOTH},
+		{"implicit: rules", c_rules, HERE}, {"implicit: later memory", c_later, HERE},
 	};
 
 	t_hook(implicit_hook);
