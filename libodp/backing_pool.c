@@ -71,6 +71,7 @@ struct odp_extent *odp_extent_create(struct odp_mem *m, uint64_t len, bool guard
 	odp_mem_lock(m);
 	at = extent_place(m, len, guarded, &total);
 	if (at != ODP_POOL_SIZE) {
+		ext->guarded = guarded;
 		ext->it.start = at;
 		ext->it.last = at + total - 1;
 		odp_itree_insert(&m->extents, &ext->it);

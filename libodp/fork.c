@@ -26,6 +26,59 @@ static void ranges_dontfork(struct odp_mem *m)
 		odp_sys(SYS_madvise, n->start, n->last + 1 - n->start, MADV_DONTFORK);
 }
 
+/*
+ * What the program has grown since is not in the child either, so it must be
+ * recorded, touched or not. Pages that cannot be the pool's become private memory
+ * when they are touched (grow.c).
+ */
+static void tail_record(struct odp_mem *m, uint64_t start, uint64_t off)
+{
+	struct odp_umem *um;
+	struct odp_vma vma;
+	uint64_t next;
+	bool there;
+
+	do {
+		odp_mem_lock(m);
+		um = odp_umem_find(m, start);
+		there = !um && odp_umem_look(m, start, &vma) &&
+			vma.off + (start - vma.start) == off;
+		if (there) {
+			um = odp_umem_extend(m, vma.end - 1);
+			if (!um || um->it.start > start)
+				um = odp_umem_extend(m, start);
+		}
+		next = um ? um->it.last + 1 : start;
+		odp_mem_unlock(m);
+		if (there && !um && odp_sys_madvise(start, ODP_PAGE_SIZE, MADV_POPULATE_READ))
+			break;
+		off += next - start;
+		start = next;
+	} while (there);
+}
+
+static void tails_record(struct odp_mem *m)
+{
+	struct odp_umem *um;
+	uint64_t at = 0, off;
+
+	if (m->uffd < 0)
+		return;
+	for (;;) {
+		odp_mem_lock(m);
+		um = odp_umem_first(m, at, UINT64_MAX);
+		at = um ? um->it.last + 1 : 0;
+		off = um ? um->off + (at - um->it.start) : 0;
+		if (um && odp_umem_find(m, at))
+			off = UINT64_MAX; /* another one begins there */
+		odp_mem_unlock(m);
+		if (!um)
+			break;
+		if (off != UINT64_MAX)
+			tail_record(m, at, off);
+	}
+}
+
 static void fork_prepare(void)
 {
 	struct odp_proc *proc = odp_proc_attached();
@@ -35,6 +88,8 @@ static void fork_prepare(void)
 	if (!m)
 		return;
 	pthread_mutex_lock(&m->conv_lock);
+	odp_uffd_acted(m);
+	tails_record(m);
 	if (pipe2(m->fork_pipe, O_CLOEXEC))
 		m->fork_pipe[0] = m->fork_pipe[1] = -1;
 	odp_freeze(proc);
@@ -115,7 +170,8 @@ static void fork_child(void)
 	     n = odp_itree_next(&m->umems, n, 0, UINT64_MAX)) {
 		ret = range_copy(m, (struct odp_umem *)n);
 		if (ret)
-			odp_log(ODP_LOG_ERR, "child of fork: no copy of registered memory at %#lx: %s",
+			odp_log(ODP_LOG_ERR,
+				"child of fork: no copy of registered memory at %#lx: %s",
 				(long)n->start, strerrordesc_np(-ret));
 	}
 	child_fds_close(m);

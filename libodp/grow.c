@@ -45,24 +45,33 @@ static bool helper_busy(void)
 	return __atomic_load_n(&helper.tid, __ATOMIC_ACQUIRE);
 }
 
-/* From the page of ADDR to the end of the mapping, as long as no record begins. */
+/* From the page of ADDR to the end of the mapping, as long as no record begins
+ * and the frames are none that the mapping may have (mem_lock). */
 static void range_find(struct odp_mem *m, uint64_t addr)
 {
 	struct odp_vma vma;
 	struct odp_umem *um;
+	uint64_t end, off;
 
 	helper.start = odp_page_down(addr);
 	helper.end = helper.start + ODP_PAGE_SIZE;
 	helper.prot = PROT_READ | PROT_WRITE;
-	/* The list in /proc needs a buffer that is not ours: page by page then. */
-	if (!m->query_maps || !odp_vma_next(m, helper.start, helper.end, &vma) ||
-	    vma.kind != ODP_VMA_POOL)
+	if (!odp_umem_look(m, helper.start, &vma))
 		return;
-	pthread_mutex_lock(&m->mem_lock);
-	um = odp_umem_first(m, helper.start, vma.end);
-	helper.end = um ? um->it.start : vma.end;
-	pthread_mutex_unlock(&m->mem_lock);
 	helper.prot = vma.prot;
+	um = odp_umem_first(m, helper.start, vma.end);
+	end = um ? um->it.start : vma.end;
+	off = vma.off + (helper.end - vma.start);
+	for (; helper.end < end && !odp_extent_vacant(m, off); off += ODP_PAGE_SIZE)
+		helper.end += ODP_PAGE_SIZE;
+	/* The rest keeps a record next to it, for fork.c to find. */
+	if (helper.end < end)
+		odp_umem_extend(m, helper.end);
+}
+
+bool odp_grow_covers(uint64_t start, uint64_t end)
+{
+	return helper_busy() && start < helper.end && end > helper.start;
 }
 
 static bool helper_start(void)
@@ -70,15 +79,12 @@ static bool helper_start(void)
 	sigset_t all, old;
 	int tid;
 
-	__atomic_store_n(&helper.tid, 1, __ATOMIC_RELAXED);
 	/* No handler of the program's may run on that stack. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	tid = __clone(helper_run, helper.stack + HELPER_STACK, HELPER_FLAGS, NULL, NULL, NULL,
 		      &helper.tid);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (tid < 0)
-		__atomic_store_n(&helper.tid, 0, __ATOMIC_RELAXED);
 	return tid > 0;
 }
 
@@ -89,9 +95,13 @@ void odp_grow_replace(struct odp_mem *m, uint64_t addr)
 		return;
 	if (!helper.stack)
 		helper.stack = odp_mem_map(HELPER_STACK);
+	pthread_mutex_lock(&m->mem_lock);
 	range_find(m, addr);
+	__atomic_store_n(&helper.tid, 1, __ATOMIC_RELAXED);
+	pthread_mutex_unlock(&m->mem_lock);
 	if (helper.stack && helper_start())
 		return;
+	__atomic_store_n(&helper.tid, 0, __ATOMIC_RELAXED);
 	odp_log(ODP_LOG_ERR, "no memory for a mapping grown past the pool's guard at %#lx",
 		(long)addr);
 }

@@ -130,13 +130,34 @@ static void borders_make(struct odp_mem *m, uint64_t start, uint64_t end)
 			(long)end);
 }
 
+/* A grown part without a record is found by the mapping before it (fork.c), of
+ * which the part up to AT is going. */
+static void tail_keep(struct odp_mem *m, uint64_t at)
+{
+	if (!odp_umem_find(m, at))
+		odp_umem_extend(m, at);
+}
+
+/* Could the program grow the mapping below START back over UM? */
+static bool grows_back(struct odp_mem *m, const struct odp_umem *um, uint64_t start)
+{
+	struct odp_umem *below = start ? odp_umem_find(m, start - 1) : NULL;
+
+	return below && below->ext == um->ext &&
+	       below->off + (um->it.start - below->it.start) == um->off;
+}
+
 void odp_inv_unmap(struct odp_mem *m, uint64_t start, uint64_t end, bool fenced)
 {
 	struct odp_umem *um;
 
 	regions_invalidate(m, start, end, FORGET);
+	tail_keep(m, end);
 	borders_make(m, start, end);
 	while ((um = odp_umem_first(m, start, end))) {
+		/* It would see these offsets again, where new memory must be. */
+		if (grows_back(m, um, start))
+			frames_orphan(m, um->it.start, um->it.last + 1, um->off, fenced);
 		odp_frames_put(m, um->off, (um->it.last + 1 - um->it.start) >> ODP_PAGE_SHIFT,
 			       fenced);
 		odp_umem_remove(m, um);
@@ -149,6 +170,7 @@ void odp_inv_remap(struct odp_mem *m, uint64_t from, uint64_t to, uint64_t len, 
 
 	odp_inv_unmap(m, to, to + len, fenced);
 	regions_invalidate(m, from, from + len, FORGET);
+	tail_keep(m, from + len);
 	borders_make(m, from, from + len);
 	while ((um = odp_umem_first(m, from, from + len))) {
 		uint64_t start = to + (um->it.start - from), last = to + (um->it.last - from);

@@ -67,6 +67,7 @@ struct odp_extent {
 	struct odp_extent *next;  /* in mem->dead */
 	bool fenced;              /* dead, and no lane can hold a frame of it */
 	bool suspect;             /* some frame was released without a fence */
+	bool guarded;             /* a mapping's: may be grown into */
 };
 
 /* A converted range of the program's addresses: linear in the pool. */
@@ -177,6 +178,8 @@ int odp_uffd_open(uint64_t features);
 int odp_uffd_init(struct odp_mem *m);
 /* Wait until every event raised before now has been acted on. */
 void odp_uffd_settle(struct odp_mem *m);
+/* Is there an event that has not been read? */
+bool odp_uffd_pending(struct odp_mem *m);
 /* The same for the events of calls that have returned. */
 void odp_uffd_acted(struct odp_mem *m);
 /* Map frames that the pool holds at ADDR in the owner's address space, as far as
@@ -201,6 +204,14 @@ bool odp_pool_run(struct odp_mem *m, uint64_t off, uint64_t limit, uint64_t *end
 /* Free what a fence has made free (no lock held, not the service thread). */
 void odp_pool_reap(struct odp_mem *m);
 
+enum odp_vma_kind { ODP_VMA_ANON, ODP_VMA_POOL, ODP_VMA_OTHER };
+struct odp_vma {
+	uint64_t start, end, off;
+	uint64_t page_size; /* 0: not told by /proc/self/maps */
+	uint32_t prot;
+	enum odp_vma_kind kind;
+};
+
 /* ---- umem.c: all under mem_lock but odp_umem_reserve() ---- */
 int odp_umem_reserve(struct odp_mem *m, unsigned n);
 struct odp_umem *odp_umem_find(struct odp_mem *m, uint64_t addr);
@@ -210,21 +221,19 @@ bool odp_umem_covers(struct odp_mem *m, uint64_t start, uint64_t end);
 /* Record [start, start+len) at OFF; joined to the record before it if linear. */
 int odp_umem_add(struct odp_mem *m, uint64_t start, uint64_t len, uint64_t off,
 		 struct odp_extent *ext, uint32_t prot);
-/* The program has grown a mapping into the guard: find or make ADDR's record. */
+/* The program has grown a mapping into the guard: make ADDR's record, with the
+ * pages before it that have none; NULL if that part cannot be the pool's. */
 struct odp_umem *odp_umem_extend(struct odp_mem *m, uint64_t addr);
+/* The mapping of the pool at ADDR, as far as can be told; false if it is none. */
+bool odp_umem_look(struct odp_mem *m, uint64_t addr, struct odp_vma *vma);
+/* The extent in which the frame at OFF may be given to a mapping; NULL: none. */
+struct odp_extent *odp_extent_vacant(struct odp_mem *m, uint64_t off);
 /* Make AT the start of a record, if it lies inside one. */
 int odp_umem_split(struct odp_mem *m, uint64_t at);
 /* Forget a record (the frames' counts are the caller's matter). */
 void odp_umem_remove(struct odp_mem *m, struct odp_umem *um);
 
 /* ---- maps.c (conv_lock) ---- */
-enum odp_vma_kind { ODP_VMA_ANON, ODP_VMA_POOL, ODP_VMA_OTHER };
-struct odp_vma {
-	uint64_t start, end, off;
-	uint64_t page_size; /* 0: not told by /proc/self/maps */
-	uint32_t prot;
-	enum odp_vma_kind kind;
-};
 int odp_maps_open(struct odp_mem *m);
 /* The first mapping that ends above AT; false if it starts at END or above. */
 bool odp_vma_next(struct odp_mem *m, uint64_t at, uint64_t end, struct odp_vma *vma);

@@ -118,10 +118,16 @@ void odp_uffd_acted(struct odp_mem *m)
 	/* acquire: pairs with the release at the end of events_read(). */
 	uint64_t seq = atomic_load_explicit(&m->event_seq, memory_order_acquire);
 
-	for (unsigned turn = 0; (seq & 1) && atomic_load_explicit(&m->event_seq,
-								   memory_order_acquire) == seq;
-	     turn++)
+	for (unsigned turn = 0;
+	     (seq & 1) && atomic_load_explicit(&m->event_seq, memory_order_acquire) == seq; turn++)
 		settle_wait(turn);
+}
+
+bool odp_uffd_pending(struct odp_mem *m)
+{
+	struct uffdio_zeropage zero = {.range = {m->probe, ODP_PAGE_SIZE}};
+
+	return odp_sys_ioctl(m->uffd, UFFDIO_ZEROPAGE, &zero) == -EAGAIN;
 }
 
 /*
@@ -203,46 +209,30 @@ static void page_resolve(struct odp_mem *m, uint64_t addr, uint64_t off, uint64_
 	uffd_wake(m->uffd, addr);
 }
 
-/* Is the page at ADDR the pool's at OFF? Only asked when there is no record. */
-static bool maps_agree(struct odp_mem *m, uint64_t addr, uint64_t off)
-{
-	struct odp_vma vma;
-
-	if (!m->query_maps)
-		return true;
-	return odp_vma_next(m, addr, addr + 1, &vma) && vma.kind == ODP_VMA_POOL &&
-	       vma.off + (addr - vma.start) == off;
-}
-
 /*
- * No record of ADDR. Either the program has grown the mapping below it, into
- * its guard or past it, or the mapping was moved there and the event of that is
- * still to come: then the thread is sent to fault again.
+ * No record of ADDR. Either the program has grown the mapping below it, or the
+ * mapping was moved there and the event of that is still to come: then the thread
+ * is sent to fault again.
  */
 static void fault_unknown(struct odp_mem *m, uint64_t addr)
 {
-	struct odp_umem *um;
+	struct odp_umem *um = NULL;
+	struct odp_vma vma;
 	uint64_t off = 0;
-	bool past = false, grown = false;
+	bool pool = false;
 
-	pthread_mutex_lock(&m->mem_lock);
-	um = (struct odp_umem *)odp_itree_below(&m->umems, addr);
-	if (um) {
-		off = um->off + (addr - um->it.start);
-		past = off > um->ext->it.last;
-	}
-	pthread_mutex_unlock(&m->mem_lock);
-	if (um && maps_agree(m, addr, off)) {
-		if (past) {
-			odp_grow_replace(m, addr); /* wakes the thread */
-			return;
-		}
+	if (!odp_uffd_pending(m)) {
 		pthread_mutex_lock(&m->mem_lock);
-		grown = odp_umem_extend(m, addr);
+		pool = odp_umem_look(m, addr, &vma);
+		um = odp_umem_extend(m, addr);
+		if (um)
+			off = um->off + (addr - um->it.start);
 		pthread_mutex_unlock(&m->mem_lock);
 	}
-	if (grown)
+	if (um)
 		page_resolve(m, addr, off, ODP_PAGE_SIZE);
+	else if (pool)
+		odp_grow_replace(m, addr); /* wakes the thread */
 	else
 		uffd_wake(m->uffd, addr);
 }

@@ -3,7 +3,7 @@
  * Records of converted ranges. The service thread splits and drops them when the
  * program unmaps or moves parts; what it needs for that is put by beforehand.
  */
-#include "mem.h"
+#include "grow.h"
 
 #define SPARE_LOW 64u
 #define SPARE_CHUNK 512u /* nodes that the service thread maps when none is left */
@@ -113,19 +113,69 @@ int odp_umem_add(struct odp_mem *m, uint64_t start, uint64_t len, uint64_t off,
 	return 0;
 }
 
+/* libodp's own view of the pool. */
+static bool is_window(struct odp_mem *m, const struct odp_vma *vma)
+{
+	char *win = atomic_load_explicit(&m->proc->self->windows[vma->off >> ODP_WINDOW_SHIFT],
+					 memory_order_relaxed);
+
+	return win && (uintptr_t)win + (vma->off & ODP_WINDOW_MASK) == vma->start;
+}
+
+/* Where the kernel cannot be asked: what a mapping that grew from the record below
+ * would be. */
+bool odp_umem_look(struct odp_mem *m, uint64_t addr, struct odp_vma *vma)
+{
+	struct odp_umem *um;
+
+	if (m->query_maps)
+		return odp_vma_next(m, addr, addr + 1, vma) && vma->kind == ODP_VMA_POOL &&
+		       !is_window(m, vma);
+	um = (struct odp_umem *)odp_itree_below(&m->umems, addr);
+	if (!um)
+		return false;
+	vma->start = odp_page_down(addr);
+	vma->end = vma->start + ODP_PAGE_SIZE;
+	vma->off = um->off + (vma->start - um->it.start);
+	vma->prot = um->prot;
+	return true;
+}
+
+/* A region's spare frames are no mapping's to grow into. */
+struct odp_extent *odp_extent_vacant(struct odp_mem *m, uint64_t off)
+{
+	struct odp_extent *ext = off < ODP_POOL_SIZE ? odp_extent_find(m, off) : NULL;
+
+	return ext && ext->guarded && !m->refs[off >> ODP_PAGE_SHIFT] ? ext : NULL;
+}
+
+/*
+ * Only offsets that nobody holds: a mapping that shrank and grows again, or of
+ * which a part was moved and grows there, comes upon frames that are another
+ * address's or a pinned region's. What it must see there is new memory. The
+ * kernel is asked with the lock held: if the mapping goes now, its event comes
+ * after the record.
+ */
 struct odp_umem *odp_umem_extend(struct odp_mem *m, uint64_t addr)
 {
-	struct odp_umem *um = (struct odp_umem *)odp_itree_below(&m->umems, addr);
-	uint64_t start, len, off;
+	uint64_t start = odp_page_down(addr), end = start + ODP_PAGE_SIZE, off;
+	struct odp_extent *ext;
+	struct odp_vma vma;
 
-	if (!um || um->it.last >= addr)
+	if (!odp_umem_look(m, start, &vma))
 		return NULL;
-	start = um->it.last + 1;
-	len = odp_page_down(addr) + ODP_PAGE_SIZE - start;
-	off = um->off + (start - um->it.start);
-	if (off + len - 1 > um->ext->it.last)
+	off = vma.off + (start - vma.start);
+	ext = odp_extent_vacant(m, off);
+	if (!ext)
 		return NULL;
-	return odp_umem_add(m, start, len, off, um->ext, um->prot) ? NULL : odp_umem_find(m, addr);
+	/* The pages before it, too: those without a holder have no record either. */
+	while (start > vma.start && odp_extent_vacant(m, off - ODP_PAGE_SIZE) == ext) {
+		start -= ODP_PAGE_SIZE;
+		off -= ODP_PAGE_SIZE;
+	}
+	if (odp_grow_covers(start, end) || odp_umem_add(m, start, end - start, off, ext, vma.prot))
+		return NULL;
+	return odp_umem_find(m, addr);
 }
 
 int odp_umem_split(struct odp_mem *m, uint64_t at)
