@@ -123,7 +123,7 @@ static uint64_t arena_piece_get(struct odp_arena *a, unsigned class)
 		if (page == ARENA_NONE)
 			return 0;
 		a->pages[page].kind = ARENA_PIECED;
-		a->pages[page].order = (uint8_t)class;
+		a->pages[page].order = (uint8_t) class;
 		a->pages[page].pieces = arena_full(class);
 		arena_push(a, &a->partial[class], page);
 	}

@@ -82,8 +82,7 @@ static uint32_t leaf_make(struct implicit *t, _Atomic uint32_t *dir)
 	/* relaxed: the owner looks at it when all lanes are fenced. */
 	atomic_store_explicit(&t->busy[(dir - t->dir) >> BUSY_SHIFT], 1, memory_order_relaxed);
 	/* release: the entries were filled before. Who loses the race wastes a leaf. */
-	if (mine && !atomic_compare_exchange_strong_explicit(dir, &none, mine,
-							     memory_order_release,
+	if (mine && !atomic_compare_exchange_strong_explicit(dir, &none, mine, memory_order_release,
 							     memory_order_acquire))
 		mine = none;
 	return mine;

@@ -140,7 +140,8 @@ void odp_inject_env(struct odp_proc *proc)
 		odp_log(ODP_LOG_ERR, "UODP_FAULT_LATENCY=%s is not MICROSECONDS[:PERCENT]: ignored",
 			latency);
 	if (fail && *fail && !fail_parse(fail, &p))
-		odp_log(ODP_LOG_ERR, "UODP_FAULT_FAIL=%s is neither PERCENT nor 1/N: ignored", fail);
+		odp_log(ODP_LOG_ERR, "UODP_FAULT_FAIL=%s is neither PERCENT nor 1/N: ignored",
+			fail);
 	if ((p.latency_us || p.fail_percent || p.fail_nth) && odp_proc_fault_policy(proc, &p))
 		odp_log(ODP_LOG_ERR, "no memory for slow faults: they are as fast as they are");
 }
@@ -198,10 +199,9 @@ static bool mark_make(_Atomic uint64_t *table, uint64_t tag, uint64_t now_us, ui
 		if (old && mark_left(old, now_us) > -STALE_US)
 			continue;
 		/* relaxed: the mark is all there is to see. */
-		if (atomic_compare_exchange_strong_explicit(slot, &old,
-							    tag << 32 | (uint32_t)(now_us + latency),
-							    memory_order_relaxed,
-							    memory_order_relaxed))
+		if (atomic_compare_exchange_strong_explicit(
+			    slot, &old, tag << 32 | (uint32_t)(now_us + latency),
+			    memory_order_relaxed, memory_order_relaxed))
 			return true;
 	}
 	return false;
@@ -251,9 +251,8 @@ static uint64_t policy_get(const struct odp_peer *peer, const struct odp_mr_shm 
 	/* acquire: pairs with the release in policy_set(). */
 	uint64_t policy = atomic_load_explicit(&mr->inject, memory_order_acquire);
 
-	return policy & POLICY_SET ?
-		       policy :
-		       atomic_load_explicit(&peer->seg->inject, memory_order_acquire);
+	return policy & POLICY_SET ? policy
+				   : atomic_load_explicit(&peer->seg->inject, memory_order_acquire);
 }
 
 bool odp_inject_active(const struct odp_span *span)
@@ -267,9 +266,9 @@ int odp_inject(struct odp_peer *peer, struct odp_mr_shm *mr, uint64_t page,
 	uint64_t policy = policy_get(peer, mr);
 
 	pending->slot = NULL;
-	return odp_likely(!(policy & ~POLICY_SET)) ?
-		       0 :
-		       fault_decide(peer, mr, page, policy, pending, when);
+	return odp_likely(!(policy & ~POLICY_SET))
+		       ? 0
+		       : fault_decide(peer, mr, page, policy, pending, when);
 }
 
 void odp_inject_end(const struct odp_pending *pending)

@@ -35,23 +35,23 @@ struct odp_mem; /* mem.c: converted ranges, regions by address, the pool */
 /* A peer, in private memory (odp_priv_alloc). Never freed: callers hold plain
  * pointers; a dead one keeps its mappings, which are still readable. */
 struct odp_peer {
-	struct odp_slot *slot;      /* in the domain */
-	struct odp_seg *seg;        /* its segment, ODP_SEG_SIZE bytes */
-	uint32_t nr;                /* slot number */
+	struct odp_slot *slot; /* in the domain */
+	struct odp_seg *seg;   /* its segment, ODP_SEG_SIZE bytes */
+	uint32_t nr;           /* slot number */
 	uint32_t gen;
 	pid_t pid;
 	int pidfd;
 	int pool_fd;
-	int bell_fd;                /* write end, O_NONBLOCK */
-	int uffd;                   /* -1: could not be had */
-	int ring_fd;                /* -1: not attached yet */
+	int bell_fd; /* write end, O_NONBLOCK */
+	int uffd;    /* -1: could not be had */
+	int ring_fd; /* -1: not attached yet */
 	_Atomic bool dead;
 	bool self;
-	_Atomic uint64_t pool_size; /* of its pool's memfd when last looked at */
-	struct odp_peer *watch_next; /* on its way to, or in, the service thread */
-	struct odp_peer *grave_next; /* replaced by another process in its slot ... */
-	uint64_t replaced_at;        /* ... then; see peer_retire() */
-	_Atomic uint64_t reach;      /* how far odp_peer_ptr() has pointed */
+	_Atomic uint64_t pool_size;         /* of its pool's memfd when last looked at */
+	struct odp_peer *watch_next;        /* on its way to, or in, the service thread */
+	struct odp_peer *grave_next;        /* replaced by another process in its slot ... */
+	uint64_t replaced_at;               /* ... then; see peer_retire() */
+	_Atomic uint64_t reach;             /* how far odp_peer_ptr() has pointed */
 	void *_Atomic windows[ODP_WINDOWS]; /* pieces of its pool, mapped on use */
 };
 
@@ -60,17 +60,17 @@ struct odp_service; /* service.c */
 
 struct odp_proc {
 	struct odp_domain *domain;
-	uint32_t lock_owner;        /* what odp_lock() stores: slot + 1, gen above */
-	int domain_fd;              /* the only one on that file: see domain.c */
+	uint32_t lock_owner; /* what odp_lock() stores: slot + 1, gen above */
+	int domain_fd;       /* the only one on that file: see domain.c */
 	int dir_fd;
 	int seg_fd;
 	char dir[256];
 	struct odp_peer *self;
 	struct odp_peer *_Atomic peers[ODP_MAX_PROCS];
-	pthread_mutex_t peer_lock;  /* attaching; the next one */
+	pthread_mutex_t peer_lock; /* attaching; the next one */
 	struct odp_peer *grave;
 	_Atomic uint64_t stuck[ODP_MAX_PROCS]; /* lane.c: where fences gave up */
-	pthread_mutex_t alloc_lock; /* arena */
+	pthread_mutex_t alloc_lock;            /* arena */
 	struct odp_arena *arena;
 	struct odp_mem *mem;
 	/* service thread */

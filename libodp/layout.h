@@ -20,8 +20,8 @@
 #define ODP_PAGE_SIZE ((uint64_t)1 << ODP_PAGE_SHIFT)
 
 #define ODP_MAX_PROCS 1024u
-#define ODP_MAX_LANES 64u         /* a process: see below */
-#define ODP_LANE_SERVICE 0u       /* the service thread's own: it waits for no thread */
+#define ODP_MAX_LANES 64u                   /* a process: see below */
+#define ODP_LANE_SERVICE 0u                 /* the service thread's own: it waits for no thread */
 #define ODP_LANE_SHARED (ODP_MAX_LANES - 1) /* of all threads that find none free */
 #define ODP_MAX_REGIONS (1u << 20)
 #define ODP_QPN_BLOCKS (1u << (24 - ODP_QPN_BLOCK_SHIFT))
@@ -67,22 +67,22 @@ enum odp_slot_state { ODP_SLOT_FREE, ODP_SLOT_SETUP, ODP_SLOT_LIVE };
  * of the domain file, which the kernel drops when it dies.
  */
 struct odp_slot {
-	_Atomic uint32_t state;  /* enum odp_slot_state; LIVE is a release store */
-	_Atomic uint32_t gen;    /* grows by one at each claim */
+	_Atomic uint32_t state; /* enum odp_slot_state; LIVE is a release store */
+	_Atomic uint32_t gen;   /* grows by one at each claim */
 	int32_t pid;
-	int32_t seg_fd;          /* descriptor numbers in that process, -1: none */
+	int32_t seg_fd; /* descriptor numbers in that process, -1: none */
 	int32_t pool_fd;
-	int32_t bell_fd;         /* write end of the service thread's pipe */
+	int32_t bell_fd; /* write end of the service thread's pipe */
 	int32_t uffd_fd;
-	int32_t ring_fd;         /* io_uring with the pinned buffers */
-	uint64_t start_time;     /* field 22 of /proc/PID/stat */
+	int32_t ring_fd;     /* io_uring with the pinned buffers */
+	uint64_t start_time; /* field 22 of /proc/PID/stat */
 	char comm[16];
 	/* A ringer adds to RUNG, then writes to the bell if ASLEEP; the service thread
 	 * sets ASLEEP, then looks at RUNG (both seq_cst): one sees the other. */
 	_Atomic uint32_t bell_rung;
 	_Atomic uint32_t bell_asleep;
 	/* line 2 */
-	_Atomic uint64_t gate;   /* ODP_GATE_FROZEN bits: freezers now; above: how often thawed */
+	_Atomic uint64_t gate; /* ODP_GATE_FROZEN bits: freezers now; above: how often thawed */
 	_Atomic uint32_t lane_high; /* lanes ever used */
 	_Atomic uint32_t life;      /* a robust futex that the service thread holds: the kernel
 				     * sets FUTEX_OWNER_DIED before anybody can wait for the
@@ -104,8 +104,8 @@ static_assert(offsetof(struct odp_slot, gate) == ODP_CACHELINE, "gate has its ow
 struct odp_domain {
 	uint64_t magic;
 	uint32_t version;
-	uint32_t size_check;     /* sizeof(struct odp_domain) */
-	_Atomic uint64_t claims; /* how often a slot was claimed, for reports */
+	uint32_t size_check;       /* sizeof(struct odp_domain) */
+	_Atomic uint64_t claims;   /* how often a slot was claimed, for reports */
 	_Atomic uint32_t qpn_next; /* where the search for a free block begins */
 	uint32_t pad0;
 	uint8_t pad[4096 - 32];
@@ -142,19 +142,19 @@ typedef uint64_t odp_entry_t;
  * reuses anything else: readers check KEY inside a lane.
  */
 struct odp_mr_shm {
-	_Atomic uint32_t key;   /* 0: free */
+	_Atomic uint32_t key; /* 0: free */
 	uint32_t pd;
-	uint32_t access;        /* ODP_ACCESS_* */
-	uint8_t kind;           /* enum odp_kind */
-	uint8_t backing;        /* enum odp_backing, of most of its pages */
-	uint8_t writable;       /* the device may write */
-	uint8_t flags;          /* ODP_MR_* */
-	uint64_t addr;          /* in the owner */
+	uint32_t access;  /* ODP_ACCESS_* */
+	uint8_t kind;     /* enum odp_kind */
+	uint8_t backing;  /* enum odp_backing, of most of its pages */
+	uint8_t writable; /* the device may write */
+	uint8_t flags;    /* ODP_MR_* */
+	uint64_t addr;    /* in the owner */
 	uint64_t iova;
 	uint64_t length;
-	uint64_t xlat;          /* segment offset of npages entries */
-	uint64_t npages;        /* from addr rounded down; implicit: 0 (implicit.c) */
-	uint32_t pin_first;     /* first registered buffer in the owner's ring */
+	uint64_t xlat;      /* segment offset of npages entries */
+	uint64_t npages;    /* from addr rounded down; implicit: 0 (implicit.c) */
+	uint32_t pin_first; /* first registered buffer in the owner's ring */
 	uint32_t pin_count;
 	/* counters, relaxed: struct odp_region_stats */
 	_Atomic uint64_t page_faults;
@@ -193,15 +193,15 @@ struct odp_seg {
 	uint32_t slot;
 	uint32_t gen;
 	int32_t pid;
-	uint64_t size;             /* bytes of the whole memfd */
-	uint64_t arena;            /* offset where the arena starts */
-	_Atomic uint64_t root;     /* offset of the upper layer's root object */
-	struct odp_lock atomics;   /* serializes atomics that the CPU cannot do */
-	struct odp_lock ring;      /* serializes submissions to the pin ring */
+	uint64_t size;                 /* bytes of the whole memfd */
+	uint64_t arena;                /* offset where the arena starts */
+	_Atomic uint64_t root;         /* offset of the upper layer's root object */
+	struct odp_lock atomics;       /* serializes atomics that the CPU cannot do */
+	struct odp_lock ring;          /* serializes submissions to the pin ring */
 	_Atomic uint32_t regions_high; /* highest region index ever used + 1 */
 	uint32_t pad0;
-	struct odp_pin_ring pin;   /* written by the owner before ring_fd is set */
-	_Atomic uint64_t inject;   /* what faults suffer (inject.c), 0: nothing */
+	struct odp_pin_ring pin;       /* written by the owner before ring_fd is set */
+	_Atomic uint64_t inject;       /* what faults suffer (inject.c), 0: nothing */
 	_Atomic uint64_t inject_table; /* offset of the faults that take their time, 0: none */
 	_Atomic uint32_t inject_count;
 	uint32_t pad1;
@@ -214,9 +214,9 @@ static_assert(offsetof(struct odp_seg, mrs) == 4096, "segment layout");
 #define ODP_ARENA_OFF sizeof(struct odp_seg)
 static_assert(ODP_ARENA_OFF % ODP_PAGE_SIZE == 0, "the arena is page-aligned");
 
-#define ODP_SEG_SIZE ((uint64_t)16 << 30)  /* address space, not memory */
-#define ODP_POOL_SIZE ((uint64_t)1 << 42)  /* offsets in the pool's memfd */
-#define ODP_WINDOW_SHIFT 30                /* peers map the pool in such pieces */
+#define ODP_SEG_SIZE ((uint64_t)16 << 30) /* address space, not memory */
+#define ODP_POOL_SIZE ((uint64_t)1 << 42) /* offsets in the pool's memfd */
+#define ODP_WINDOW_SHIFT 30               /* peers map the pool in such pieces */
 #define ODP_WINDOWS (ODP_POOL_SIZE >> ODP_WINDOW_SHIFT)
 
 #endif

@@ -62,44 +62,44 @@ static inline uint64_t odp_max(uint64_t a, uint64_t b)
  * is mapped or pinned any more and no lane can still hold one.
  */
 struct odp_extent {
-	struct odp_inode it;      /* pool offsets, guard included */
-	uint64_t live;            /* frames with a count, + 1 for a region's spares */
-	struct odp_extent *next;  /* in mem->dead */
-	bool fenced;              /* dead, and no lane can hold a frame of it */
-	bool suspect;             /* some frame was released without a fence */
-	bool guarded;             /* a mapping's: may be grown into */
+	struct odp_inode it;     /* pool offsets, guard included */
+	uint64_t live;           /* frames with a count, + 1 for a region's spares */
+	struct odp_extent *next; /* in mem->dead */
+	bool fenced;             /* dead, and no lane can hold a frame of it */
+	bool suspect;            /* some frame was released without a fence */
+	bool guarded;            /* a mapping's: may be grown into */
 };
 
 /* A converted range of the program's addresses: linear in the pool. */
 struct odp_umem {
-	struct odp_inode it;      /* addresses */
-	uint64_t off;             /* pool offset of it.start */
+	struct odp_inode it; /* addresses */
+	uint64_t off;        /* pool offset of it.start */
 	struct odp_extent *ext;
 	uint32_t prot;
-	struct odp_umem *next;    /* in mem->spare */
+	struct odp_umem *next; /* in mem->spare */
 };
 
 struct odp_region {
-	struct odp_inode it;      /* page-rounded addresses */
+	struct odp_inode it; /* page-rounded addresses */
 	struct odp_mem *mem;
 	struct odp_mr_shm *mr;
 	_Atomic odp_entry_t *xlat; /* NULL: implicit */
 	size_t xlat_size;
 	uint64_t npages;
 	struct odp_extent *spares; /* pinned in the pool: a frame per page for orphans */
-	uint64_t locked;          /* bytes counted against RLIMIT_MEMLOCK */
+	uint64_t locked;           /* bytes counted against RLIMIT_MEMLOCK */
 	uint32_t key;
 	enum odp_kind kind;
 	bool in_tree;
-	struct odp_region *next;  /* in mem->zombies */
+	struct odp_region *next; /* in mem->zombies */
 };
 
 #define ODP_PIN_SLOTS 16384u
-#define ODP_PIN_SHIFT 30          /* a registered buffer holds at most this much */
+#define ODP_PIN_SHIFT 30 /* a registered buffer holds at most this much */
 
 /* The pin ring of a process, as mapped here. */
 struct odp_pin_view {
-	_Atomic uint32_t gen;     /* of the peer it belongs to, + 1; 0: none */
+	_Atomic uint32_t gen; /* of the peer it belongs to, + 1; 0: none */
 	int ring_fd;
 	char *ring;
 	size_t ring_len;
@@ -114,38 +114,38 @@ struct odp_mem {
 	struct odp_proc *proc;
 	int pool_fd;
 	uint64_t pool_dev, pool_ino;
-	int uffd;                 /* -1: no events, nothing is converted */
+	int uffd; /* -1: no events, nothing is converted */
 	int conv_uffd;
 	int pagemap_fd;
 	int maps_fd;
-	bool query_maps;          /* the kernel answers PROCMAP_QUERY */
-	enum odp_backing backing; /* $UODP_BACKING */
-	uint64_t probe;           /* a registered, present page: see odp_uffd_settle() */
+	bool query_maps;            /* the kernel answers PROCMAP_QUERY */
+	enum odp_backing backing;   /* $UODP_BACKING */
+	uint64_t probe;             /* a registered, present page: see odp_uffd_settle() */
 	_Atomic uint64_t event_seq; /* odd between the read of an event and its end */
 
 	pthread_mutex_t conv_lock;
-	char *maps_buf;           /* conv_lock */
+	char *maps_buf; /* conv_lock */
 
 	pthread_mutex_t mem_lock; /* all of the next block */
 	struct odp_itree umems;
 	struct odp_itree regions;
 	struct odp_itree extents;
-	uint32_t *refs;           /* by frame: 1 mapped, + 1 a pinned region */
-	struct odp_umem *spare;   /* for splits, which must not allocate */
+	uint32_t *refs;         /* by frame: 1 mapped, + 1 a pinned region */
+	struct odp_umem *spare; /* for splits, which must not allocate */
 	unsigned nspare;
-	struct odp_extent *dead;  /* await a fence and a thread that may free */
+	struct odp_extent *dead;    /* await a fence and a thread that may free */
 	struct odp_region *zombies; /* destroyed, but a stopped peer may be inside */
-	uint64_t pool_next;       /* where the search for free offsets begins */
-	uint32_t *free_keys;      /* indexes in the order in which they were freed */
+	uint64_t pool_next;         /* where the search for free offsets begins */
+	uint32_t *free_keys;        /* indexes in the order in which they were freed */
 	uint32_t free_head, free_count;
-	uint8_t *variants;        /* last 8-bit variant of each index */
+	uint8_t *variants; /* last 8-bit variant of each index */
 	uint32_t key_high;
 
-	_Atomic uint64_t locked;  /* bytes pinned */
+	_Atomic uint64_t locked; /* bytes pinned */
 
 	/* pinned buffers */
 	pthread_mutex_t pin_slots;
-	uint64_t *pin_used;       /* bit map, pin_slots */
+	uint64_t *pin_used; /* bit map, pin_slots */
 	pthread_mutex_t pin_pipe;
 	int pipe_rd, pipe_wr;
 	bool pin_ok;
@@ -189,9 +189,9 @@ void odp_uffd_map(int uffd, uint64_t addr, uint64_t len);
 /* ---- backing_pool.c ---- */
 /* Offsets for LEN bytes; guarded: with room for the mapping to grow. */
 struct odp_extent *odp_extent_create(struct odp_mem *m, uint64_t len, bool guarded);
-void odp_extent_hold(struct odp_extent *ext);          /* mem_lock */
+void odp_extent_hold(struct odp_extent *ext);                                 /* mem_lock */
 void odp_extent_drop(struct odp_mem *m, struct odp_extent *ext, bool fenced); /* mem_lock */
-struct odp_extent *odp_extent_find(struct odp_mem *m, uint64_t off);  /* mem_lock */
+struct odp_extent *odp_extent_find(struct odp_mem *m, uint64_t off);          /* mem_lock */
 /* Count the N frames at OFF of EXT once more, once less (mem_lock). */
 void odp_frames_get(struct odp_mem *m, struct odp_extent *ext, uint64_t off, uint64_t n);
 void odp_frames_put(struct odp_mem *m, uint64_t off, uint64_t n, bool fenced);

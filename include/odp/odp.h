@@ -176,14 +176,14 @@ enum odp_backing { ODP_BACKING_AUTO, ODP_BACKING_POOL, ODP_BACKING_VA, ODP_BACKI
 
 struct odp_region_attr {
 	void *addr;
-	size_t length;       /* bytes, > 0 */
-	uint64_t iova;       /* the address that work requests use for ADDR */
-	uint32_t pd;         /* protection domain number, checked on access */
-	uint32_t access;     /* ODP_ACCESS_* */
+	size_t length;   /* bytes, > 0 */
+	uint64_t iova;   /* the address that work requests use for ADDR */
+	uint32_t pd;     /* protection domain number, checked on access */
+	uint32_t access; /* ODP_ACCESS_* */
 	enum odp_kind kind;
 	enum odp_backing backing;
-	bool huge;           /* on demand: of huge pages only (IBV_ACCESS_HUGETLB) */
-	uint32_t tag;        /* the caller's, for odp_stats_sum() */
+	bool huge;    /* on demand: of huge pages only (IBV_ACCESS_HUGETLB) */
+	uint32_t tag; /* the caller's, for odp_stats_sum() */
 };
 
 /*
@@ -242,7 +242,7 @@ int odp_invalidate(struct odp_proc *proc, void *addr, size_t length);
  */
 int odp_protect(struct odp_proc *proc, void *addr, size_t length, int prot);
 
-struct odp_region_stats { /* names as `rdma statistic show mr` */
+struct odp_region_stats {                    /* names as `rdma statistic show mr` */
 	uint64_t page_faults;                /* pages a transfer found missing */
 	uint64_t page_faults_handled;        /* of these, resolved */
 	uint64_t page_invalidations;         /* pages an invalidation covered */
@@ -279,12 +279,12 @@ int odp_proc_fault_policy(struct odp_proc *proc, const struct odp_fault_policy *
  * or odp_span_private(); odp_copy() advances it.
  */
 struct odp_span {
-	struct odp_peer *peer;      /* NULL: private memory at ADDR */
+	struct odp_peer *peer; /* NULL: private memory at ADDR */
 	struct odp_mr_shm *mr;
-	uint64_t addr;              /* iova, or the private address */
+	uint64_t addr; /* iova, or the private address */
 	uint32_t key;
-	int err;                    /* set when odp_copy() failed on this side */
-	uint64_t when;              /* with -EAGAIN in ERR: odp_now() when the fault ends */
+	int err;       /* set when odp_copy() failed on this side */
+	uint64_t when; /* with -EAGAIN in ERR: odp_now() when the fault ends */
 };
 
 /*
@@ -337,8 +337,8 @@ enum odp_atomic_op { ODP_FETCH_ADD, ODP_CMP_SWAP };
  * *OLD, values in host order. Atomic against the CPU on pool memory; against
  * other odp_atomic() calls on all memory. Errors as odp_copy().
  */
-int odp_atomic(struct odp_span *span, enum odp_atomic_op op, uint64_t compare_add,
-	       uint64_t swap, uint64_t *old);
+int odp_atomic(struct odp_span *span, enum odp_atomic_op op, uint64_t compare_add, uint64_t swap,
+	       uint64_t *old);
 
 /* ---- Messages (log.c) ---- */
 
@@ -350,10 +350,10 @@ void odp_log(enum odp_log_level level, const char *fmt, ...) __attribute__((form
 /* ---- What this host can do (caps.c) ---- */
 
 struct odp_cap {
-	const char *name;   /* "userfaultfd", "io_uring", "pidfd_getfd", "ptrace" ... */
+	const char *name; /* "userfaultfd", "io_uring", "pidfd_getfd", "ptrace" ... */
 	bool present;
-	char detail[96];    /* what was found, or the errno of the probe */
-	const char *cost;   /* what is lost without it */
+	char detail[96];  /* what was found, or the errno of the probe */
+	const char *cost; /* what is lost without it */
 };
 /* Probe the host; fills up to N entries, returns how many there are. */
 int odp_caps(struct odp_cap *caps, int n);

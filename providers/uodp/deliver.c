@@ -31,11 +31,11 @@ static int take(struct uodp_exec *x, const struct uodp_rwqe *wqe, uint32_t max_s
 	if (n > UODP_MAX_SGE || n > max_sge)
 		return -EINVAL;
 	memcpy(x->recv_sge, wqe->sge, n * sizeof(wqe->sge[0]));
-	x->dst = (struct uodp_iter){ .peer = x->dest.peer,
-				     .sge = x->recv_sge,
-				     .num_sge = n,
-				     .pd = x->dest.qp->pd,
-				     .access = ODP_ACCESS_LOCAL_WRITE };
+	x->dst = (struct uodp_iter){.peer = x->dest.peer,
+				    .sge = x->recv_sge,
+				    .num_sge = n,
+				    .pd = x->dest.qp->pd,
+				    .access = ODP_ACCESS_LOCAL_WRITE};
 	return 0;
 }
 
@@ -68,8 +68,7 @@ static int take_srq(struct uodp_qp *qp, struct uodp_exec *x)
 	}
 	odp_unlock(&srq->rq.lock);
 	if (limit)
-		uodp_event_raise(qp->proc, x->dest.peer, IBV_EVENT_SRQ_LIMIT_REACHED,
-				 rqp->srq - 1);
+		uodp_event_raise(qp->proc, x->dest.peer, IBV_EVENT_SRQ_LIMIT_REACHED, rqp->srq - 1);
 	return ret;
 }
 
@@ -94,8 +93,7 @@ int uodp_deliver_begin(struct uodp_qp *qp, struct uodp_exec *x, uint32_t length)
 	return ret;
 }
 
-int uodp_deliver_end(struct uodp_qp *qp, struct uodp_exec *x, struct uodp_cqe *cqe,
-		     bool solicited)
+int uodp_deliver_end(struct uodp_qp *qp, struct uodp_exec *x, struct uodp_cqe *cqe, bool solicited)
 {
 	struct uodp_qp_shm *rqp = x->dest.qp;
 	int ret = -ENOTCONN;
@@ -118,10 +116,10 @@ int uodp_deliver_end(struct uodp_qp *qp, struct uodp_exec *x, struct uodp_cqe *c
 static void flush_one(struct uodp_proc *proc, struct odp_peer *peer, struct uodp_qp_shm *qp,
 		      uint64_t wr_id)
 {
-	struct uodp_cqe cqe = { .wr_id = wr_id,
-				.status = IBV_WC_WR_FLUSH_ERR,
-				.opcode = IBV_WC_RECV,
-				.qp_num = qp->qpn };
+	struct uodp_cqe cqe = {.wr_id = wr_id,
+			       .status = IBV_WC_WR_FLUSH_ERR,
+			       .opcode = IBV_WC_RECV,
+			       .qp_num = qp->qpn};
 
 	uodp_cq_push(proc, peer, qp->recv_cq, &cqe, true);
 }
@@ -144,8 +142,7 @@ void uodp_resp_flush(struct uodp_proc *proc, struct odp_peer *peer, struct uodp_
 	}
 }
 
-void uodp_deliver_error(struct uodp_qp *qp, const struct uodp_dest *dest,
-			enum ibv_event_type event)
+void uodp_deliver_error(struct uodp_qp *qp, const struct uodp_dest *dest, enum ibv_event_type event)
 {
 	struct uodp_qp_shm *rqp = dest->qp;
 	bool moved = false;
@@ -168,7 +165,7 @@ void uodp_deliver_error(struct uodp_qp *qp, const struct uodp_dest *dest,
  */
 void uodp_grh_fill(const struct uodp_qp *qp, const struct uodp_swqe *w, char grh[40])
 {
-	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
+	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
 	const struct uodp_device *dev = to_uodp_device(qp->vqp.qp.context->device);
 	uint8_t *p = (uint8_t *)grh;
 	uint32_t sum = 0, vtf;

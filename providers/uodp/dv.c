@@ -159,8 +159,8 @@ int uodpdv_invalidate_range(struct ibv_mr *ibmr, uint64_t iova, size_t length)
 	if (!(mr->vmr.access & IBV_ACCESS_ON_DEMAND) || !length || iova < mr->iova ||
 	    off > ibmr->length || length > ibmr->length - off)
 		return EINVAL;
-	return -odp_invalidate(to_uodp_context(ibmr->context)->proc->odp,
-			       (char *)ibmr->addr + off, length);
+	return -odp_invalidate(to_uodp_context(ibmr->context)->proc->odp, (char *)ibmr->addr + off,
+			       length);
 }
 
 int uodpdv_invalidate_mr(struct ibv_mr *mr)
@@ -187,9 +187,9 @@ int uodpdv_set_fault(struct ibv_mr *mr, const struct uodpdv_fault_attr *attr, ui
 		return EOPNOTSUPP;
 	if (a.latency_percent > 100 || a.fail_percent > 100 || a.fail_nth > UINT16_MAX)
 		return EINVAL;
-	policy = (struct odp_fault_policy){ .latency_us = a.latency_us,
-					    .latency_percent = (uint8_t)a.latency_percent,
-					    .fail_percent = (uint8_t)a.fail_percent,
-					    .fail_nth = (uint16_t)a.fail_nth };
+	policy = (struct odp_fault_policy){.latency_us = a.latency_us,
+					   .latency_percent = (uint8_t)a.latency_percent,
+					   .fail_percent = (uint8_t)a.fail_percent,
+					   .fail_nth = (uint16_t)a.fail_nth};
 	return -odp_region_fault_policy(region_of(mr), &policy);
 }

@@ -49,7 +49,7 @@ static int channel_open(struct odp_peer *peer, int fd, uint32_t id)
 void uodp_channel_notify(struct uodp_proc *proc, struct odp_peer *peer, int fd, uint32_t id,
 			 uint64_t handle)
 {
-	struct ib_uverbs_comp_event_desc desc = { .cq_handle = handle };
+	struct ib_uverbs_comp_event_desc desc = {.cq_handle = handle};
 	ssize_t n;
 
 	if (fd < 0)
@@ -89,7 +89,7 @@ void uodp_event_raise(struct uodp_proc *proc, struct odp_peer *peer, enum ibv_ev
 	if (prod - atomic_load_explicit(&root->event_cons, memory_order_acquire) <
 	    UODP_EVENT_RING) {
 		root->events[prod % UODP_EVENT_RING] =
-			(struct uodp_event){ .type = type, .index = index };
+			(struct uodp_event){.type = type, .index = index};
 		/* release: pairs with the acquire in uodp_events_drain() */
 		atomic_store_explicit(&root->event_prod, prod + 1, memory_order_release);
 	}
@@ -99,7 +99,7 @@ void uodp_event_raise(struct uodp_proc *proc, struct odp_peer *peer, enum ibv_ev
 
 static void deliver(int fd, uint64_t handle, uint32_t type)
 {
-	struct ib_uverbs_async_event_desc desc = { .element = handle, .event_type = type };
+	struct ib_uverbs_async_event_desc desc = {.element = handle, .event_type = type};
 
 	/* The pipe holds 4096 events; one more is dropped, as a kernel without
 	 * memory drops it. */

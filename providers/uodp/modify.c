@@ -21,66 +21,61 @@ struct rule {
 };
 
 static const struct rule rules[STATES][STATES] = {
-	[IBV_QPS_RESET][IBV_QPS_INIT] = {
-		true,
-		.need = { [TYPE_RC] = RESET_TO_INIT | IBV_QP_ACCESS_FLAGS,
-			  [TYPE_UC] = RESET_TO_INIT | IBV_QP_ACCESS_FLAGS,
-			  [TYPE_UD] = RESET_TO_INIT | IBV_QP_QKEY } },
-	[IBV_QPS_INIT][IBV_QPS_INIT] = {
-		true,
-		.allow = { [TYPE_RC] = RESET_TO_INIT | IBV_QP_ACCESS_FLAGS,
-			   [TYPE_UC] = RESET_TO_INIT | IBV_QP_ACCESS_FLAGS,
-			   [TYPE_UD] = RESET_TO_INIT | IBV_QP_QKEY } },
-	[IBV_QPS_INIT][IBV_QPS_RTR] = {
-		true,
-		.need = { [TYPE_RC] = IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN |
-				      IBV_QP_RQ_PSN | IBV_QP_MAX_DEST_RD_ATOMIC |
-				      IBV_QP_MIN_RNR_TIMER,
-			  [TYPE_UC] = IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN |
-				      IBV_QP_RQ_PSN },
-		.allow = { [TYPE_RC] = CONNECTED_OPT | IBV_QP_PKEY_INDEX,
-			   [TYPE_UC] = CONNECTED_OPT | IBV_QP_PKEY_INDEX,
-			   [TYPE_UD] = IBV_QP_PKEY_INDEX | IBV_QP_QKEY } },
-	[IBV_QPS_RTR][IBV_QPS_RTS] = {
-		true,
-		.need = { [TYPE_RC] = IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY |
+	[IBV_QPS_RESET][IBV_QPS_INIT] = {true,
+					 .need = {[TYPE_RC] = RESET_TO_INIT | IBV_QP_ACCESS_FLAGS,
+						  [TYPE_UC] = RESET_TO_INIT | IBV_QP_ACCESS_FLAGS,
+						  [TYPE_UD] = RESET_TO_INIT | IBV_QP_QKEY}},
+	[IBV_QPS_INIT][IBV_QPS_INIT] = {true,
+					.allow = {[TYPE_RC] = RESET_TO_INIT | IBV_QP_ACCESS_FLAGS,
+						  [TYPE_UC] = RESET_TO_INIT | IBV_QP_ACCESS_FLAGS,
+						  [TYPE_UD] = RESET_TO_INIT | IBV_QP_QKEY}},
+	[IBV_QPS_INIT][IBV_QPS_RTR] = {true,
+				       .need = {[TYPE_RC] = IBV_QP_AV | IBV_QP_PATH_MTU |
+							    IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
+							    IBV_QP_MAX_DEST_RD_ATOMIC |
+							    IBV_QP_MIN_RNR_TIMER,
+						[TYPE_UC] = IBV_QP_AV | IBV_QP_PATH_MTU |
+							    IBV_QP_DEST_QPN | IBV_QP_RQ_PSN},
+				       .allow = {[TYPE_RC] = CONNECTED_OPT | IBV_QP_PKEY_INDEX,
+						 [TYPE_UC] = CONNECTED_OPT | IBV_QP_PKEY_INDEX,
+						 [TYPE_UD] = IBV_QP_PKEY_INDEX | IBV_QP_QKEY}},
+	[IBV_QPS_RTR][IBV_QPS_RTS] =
+		{true,
+		 .need = {[TYPE_RC] = IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY |
 				      IBV_QP_SQ_PSN | IBV_QP_MAX_QP_RD_ATOMIC,
 			  [TYPE_UC] = IBV_QP_SQ_PSN,
-			  [TYPE_UD] = IBV_QP_SQ_PSN },
-		.allow = { [TYPE_RC] = CONNECTED_OPT | IBV_QP_CUR_STATE | IBV_QP_MIN_RNR_TIMER |
+			  [TYPE_UD] = IBV_QP_SQ_PSN},
+		 .allow = {[TYPE_RC] = CONNECTED_OPT | IBV_QP_CUR_STATE | IBV_QP_MIN_RNR_TIMER |
 				       IBV_QP_PATH_MIG_STATE,
 			   [TYPE_UC] = CONNECTED_OPT | IBV_QP_CUR_STATE | IBV_QP_PATH_MIG_STATE,
-			   [TYPE_UD] = IBV_QP_CUR_STATE | IBV_QP_QKEY } },
-	[IBV_QPS_RTS][IBV_QPS_RTS] = {
-		true,
-		.allow = { [TYPE_RC] = CONNECTED_OPT | IBV_QP_CUR_STATE | IBV_QP_MIN_RNR_TIMER |
-				       IBV_QP_PATH_MIG_STATE,
-			   [TYPE_UC] = CONNECTED_OPT | IBV_QP_CUR_STATE | IBV_QP_PATH_MIG_STATE,
-			   [TYPE_UD] = IBV_QP_CUR_STATE | IBV_QP_QKEY } },
-	[IBV_QPS_RTS][IBV_QPS_SQD] = {
-		true,
-		.allow = { IBV_QP_EN_SQD_ASYNC_NOTIFY, IBV_QP_EN_SQD_ASYNC_NOTIFY,
-			   IBV_QP_EN_SQD_ASYNC_NOTIFY } },
-	[IBV_QPS_SQD][IBV_QPS_RTS] = {
-		true,
-		.allow = { [TYPE_RC] = CONNECTED_OPT | IBV_QP_CUR_STATE | IBV_QP_MIN_RNR_TIMER |
-				       IBV_QP_PATH_MIG_STATE,
-			   [TYPE_UC] = CONNECTED_OPT | IBV_QP_CUR_STATE | IBV_QP_PATH_MIG_STATE,
-			   [TYPE_UD] = IBV_QP_CUR_STATE | IBV_QP_QKEY } },
-	[IBV_QPS_SQD][IBV_QPS_SQD] = {
-		true,
-		.allow = { [TYPE_RC] = CONNECTED_OPT | IBV_QP_PORT | IBV_QP_AV | IBV_QP_TIMEOUT |
-				       IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY |
-				       IBV_QP_MAX_QP_RD_ATOMIC | IBV_QP_MAX_DEST_RD_ATOMIC |
-				       IBV_QP_PKEY_INDEX | IBV_QP_MIN_RNR_TIMER |
-				       IBV_QP_PATH_MIG_STATE,
-			   [TYPE_UC] = CONNECTED_OPT | IBV_QP_AV | IBV_QP_PKEY_INDEX |
-				       IBV_QP_PATH_MIG_STATE,
-			   [TYPE_UD] = IBV_QP_PKEY_INDEX | IBV_QP_QKEY } },
-	[IBV_QPS_SQE][IBV_QPS_RTS] = {
-		true,
-		.allow = { [TYPE_UC] = IBV_QP_CUR_STATE | IBV_QP_ACCESS_FLAGS,
-			   [TYPE_UD] = IBV_QP_CUR_STATE | IBV_QP_QKEY } },
+			   [TYPE_UD] = IBV_QP_CUR_STATE | IBV_QP_QKEY}},
+	[IBV_QPS_RTS][IBV_QPS_RTS] = {true, .allow = {[TYPE_RC] = CONNECTED_OPT | IBV_QP_CUR_STATE |
+								  IBV_QP_MIN_RNR_TIMER |
+								  IBV_QP_PATH_MIG_STATE,
+						      [TYPE_UC] = CONNECTED_OPT | IBV_QP_CUR_STATE |
+								  IBV_QP_PATH_MIG_STATE,
+						      [TYPE_UD] = IBV_QP_CUR_STATE | IBV_QP_QKEY}},
+	[IBV_QPS_RTS][IBV_QPS_SQD] = {true, .allow = {IBV_QP_EN_SQD_ASYNC_NOTIFY,
+						      IBV_QP_EN_SQD_ASYNC_NOTIFY,
+						      IBV_QP_EN_SQD_ASYNC_NOTIFY}},
+	[IBV_QPS_SQD][IBV_QPS_RTS] = {true, .allow = {[TYPE_RC] = CONNECTED_OPT | IBV_QP_CUR_STATE |
+								  IBV_QP_MIN_RNR_TIMER |
+								  IBV_QP_PATH_MIG_STATE,
+						      [TYPE_UC] = CONNECTED_OPT | IBV_QP_CUR_STATE |
+								  IBV_QP_PATH_MIG_STATE,
+						      [TYPE_UD] = IBV_QP_CUR_STATE | IBV_QP_QKEY}},
+	[IBV_QPS_SQD][IBV_QPS_SQD] =
+		{true, .allow = {[TYPE_RC] = CONNECTED_OPT | IBV_QP_PORT |
+					     IBV_QP_AV | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT |
+					     IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC |
+					     IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_PKEY_INDEX |
+					     IBV_QP_MIN_RNR_TIMER | IBV_QP_PATH_MIG_STATE,
+				 [TYPE_UC] = CONNECTED_OPT | IBV_QP_AV | IBV_QP_PKEY_INDEX |
+					     IBV_QP_PATH_MIG_STATE,
+				 [TYPE_UD] = IBV_QP_PKEY_INDEX | IBV_QP_QKEY}},
+	[IBV_QPS_SQE][IBV_QPS_RTS] = {true,
+				      .allow = {[TYPE_UC] = IBV_QP_CUR_STATE | IBV_QP_ACCESS_FLAGS,
+						[TYPE_UD] = IBV_QP_CUR_STATE | IBV_QP_QKEY}},
 };
 
 static enum type type_of(const struct uodp_qp *qp)
@@ -95,8 +90,8 @@ static enum type type_of(const struct uodp_qp *qp)
 	}
 }
 
-static int check_transition(const struct uodp_qp *qp, enum ibv_qp_state cur,
-			    enum ibv_qp_state next, int mask)
+static int check_transition(const struct uodp_qp *qp, enum ibv_qp_state cur, enum ibv_qp_state next,
+			    int mask)
 {
 	const struct rule *r = &rules[cur][next];
 	enum type t = type_of(qp);
@@ -122,8 +117,7 @@ static int check_values(const struct ibv_qp_attr *a, int mask)
 	if ((mask & IBV_QP_PORT && a->port_num != UODP_PORT) ||
 	    (mask & IBV_QP_PKEY_INDEX && a->pkey_index) ||
 	    (mask & IBV_QP_AV && check_av(&a->ah_attr)) ||
-	    (mask & IBV_QP_PATH_MTU &&
-	     (a->path_mtu < IBV_MTU_256 || a->path_mtu > IBV_MTU_4096)) ||
+	    (mask & IBV_QP_PATH_MTU && (a->path_mtu < IBV_MTU_256 || a->path_mtu > IBV_MTU_4096)) ||
 	    (mask & IBV_QP_DEST_QPN && a->dest_qp_num >> 24) ||
 	    (mask & IBV_QP_MAX_QP_RD_ATOMIC && a->max_rd_atomic > UODP_MAX_RD_ATOMIC) ||
 	    (mask & IBV_QP_MAX_DEST_RD_ATOMIC && a->max_dest_rd_atomic > UODP_MAX_RD_ATOMIC) ||
@@ -171,8 +165,8 @@ static void publish(struct uodp_qp *qp)
 	struct uodp_qp_shm *shm = qp->shm;
 	const struct ibv_qp_attr *a = &qp->attr;
 
-	shm->access = a->qp_access_flags & (ODP_ACCESS_REMOTE_WRITE | ODP_ACCESS_REMOTE_READ |
-					    ODP_ACCESS_REMOTE_ATOMIC);
+	shm->access = a->qp_access_flags &
+		      (ODP_ACCESS_REMOTE_WRITE | ODP_ACCESS_REMOTE_READ | ODP_ACCESS_REMOTE_ATOMIC);
 	shm->qkey = a->qkey;
 	shm->dest_qpn = a->dest_qp_num;
 	shm->rq_psn = a->rq_psn;

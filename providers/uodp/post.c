@@ -11,8 +11,7 @@
 #define RC_OPS                                                                                     \
 	(UC_OPS | BIT(IBV_WR_RDMA_READ) | BIT(IBV_WR_ATOMIC_CMP_AND_SWP) |                         \
 	 BIT(IBV_WR_ATOMIC_FETCH_AND_ADD) | BIT(IBV_WR_SEND_WITH_INV))
-#define INLINE_OPS                                                                                 \
-	(UC_OPS | BIT(IBV_WR_SEND_WITH_INV))
+#define INLINE_OPS (UC_OPS | BIT(IBV_WR_SEND_WITH_INV))
 
 static bool op_allowed(const struct uodp_qp *qp, unsigned op)
 {

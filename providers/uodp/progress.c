@@ -46,8 +46,8 @@ void uodp_pending_set(struct uodp_qp *qp)
 
 	if (!qp->waiting) {
 		qp->waiting = true;
-		atomic_fetch_or_explicit(&proc->pending[qp->index / 64],
-					 1ull << (qp->index % 64), memory_order_seq_cst);
+		atomic_fetch_or_explicit(&proc->pending[qp->index / 64], 1ull << (qp->index % 64),
+					 memory_order_seq_cst);
 		atomic_fetch_add_explicit(&proc->npending, 1, memory_order_relaxed);
 	}
 	if (qp->x.deadline < atomic_load_explicit(&proc->service_next, memory_order_seq_cst) &&
@@ -85,7 +85,8 @@ static uint64_t run_one(struct uodp_qp *qp, uint64_t now, bool service)
 
 uint64_t uodp_progress(struct uodp_proc *proc, bool service)
 {
-	uint32_t words = (atomic_load_explicit(&proc->root->qp_high, memory_order_relaxed) + 63) / 64;
+	uint32_t words =
+		(atomic_load_explicit(&proc->root->qp_high, memory_order_relaxed) + 63) / 64;
 	uint64_t next = UINT64_MAX, when, now = service ? odp_now() : 0, bits;
 
 	if (service)
@@ -93,7 +94,8 @@ uint64_t uodp_progress(struct uodp_proc *proc, bool service)
 	for (uint32_t i = 0; i < words; i++) {
 		bits = atomic_load_explicit(&proc->pending[i], memory_order_seq_cst);
 		for (; bits; bits &= bits - 1) {
-			struct uodp_qp *qp = uodp_qp_pin(proc, i * 64 + (uint32_t)__builtin_ctzll(bits));
+			struct uodp_qp *qp =
+				uodp_qp_pin(proc, i * 64 + (uint32_t)__builtin_ctzll(bits));
 
 			if (!qp)
 				continue;

@@ -229,7 +229,7 @@ struct ibv_qp *uodp_create_qp_ex(struct ibv_context *ctx, struct ibv_qp_init_att
 
 struct ibv_qp *uodp_create_qp(struct ibv_pd *pd, struct ibv_qp_init_attr *attr)
 {
-	struct ibv_qp_init_attr_ex ex = { .comp_mask = IBV_QP_INIT_ATTR_PD, .pd = pd };
+	struct ibv_qp_init_attr_ex ex = {.comp_mask = IBV_QP_INIT_ATTR_PD, .pd = pd};
 	struct ibv_qp *qp;
 
 	/* The plain attributes come first, their last padding is not ours. */
@@ -300,12 +300,12 @@ int uodp_query_qp(struct ibv_qp *ibqp, struct ibv_qp_attr *attr, int mask,
 	attr->sq_draining = attr->qp_state == IBV_QPS_SQD && qp->x.phase != UODP_PHASE_NEW;
 	attr->path_mig_state = IBV_MIG_MIGRATED;
 	uodp_spin_unlock(&qp->sq_lock);
-	*init = (struct ibv_qp_init_attr){ .qp_context = ibqp->qp_context,
-					   .send_cq = ibqp->send_cq,
-					   .recv_cq = ibqp->recv_cq,
-					   .srq = ibqp->srq,
-					   .cap = qp->cap,
-					   .qp_type = ibqp->qp_type,
-					   .sq_sig_all = qp->sq_sig_all };
+	*init = (struct ibv_qp_init_attr){.qp_context = ibqp->qp_context,
+					  .send_cq = ibqp->send_cq,
+					  .recv_cq = ibqp->recv_cq,
+					  .srq = ibqp->srq,
+					  .cap = qp->cap,
+					  .qp_type = ibqp->qp_type,
+					  .sq_sig_all = qp->sq_sig_all};
 	return 0;
 }

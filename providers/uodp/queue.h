@@ -53,8 +53,8 @@ struct uodp_cq {
 	uint32_t mask;
 	uint64_t ring_off;
 	int async_wr;
-	struct uodp_spin lock;         /* consumers; ring, mask */
-	_Atomic uint32_t users;        /* QPs: destroy gives EBUSY */
+	struct uodp_spin lock;          /* consumers; ring, mask */
+	_Atomic uint32_t users;         /* QPs: destroy gives EBUSY */
 	_Atomic uint32_t comp_reported; /* events that the program has read */
 	_Atomic uint32_t async_reported;
 };
@@ -65,7 +65,7 @@ struct uodp_rq {
 	char *ring;
 	uint64_t ring_off;
 	size_t ring_size;
-	struct uodp_spin lock;         /* producers */
+	struct uodp_spin lock; /* producers */
 };
 
 struct uodp_srq {
@@ -83,18 +83,18 @@ struct uodp_srq {
 /* A posted send, private to the owner. SGEs or inline data follow. */
 struct uodp_swqe {
 	uint64_t wr_id;
-	uint64_t raddr;      /* RDMA, atomics */
+	uint64_t raddr; /* RDMA, atomics */
 	uint64_t compare_add;
 	uint64_t swap;
 	uint32_t rkey;
-	uint32_t imm;        /* network order; the rkey of a send with invalidate */
-	uint32_t length;     /* bytes of payload */
-	uint32_t flags;      /* enum ibv_send_flags */
+	uint32_t imm;    /* network order; the rkey of a send with invalidate */
+	uint32_t length; /* bytes of payload */
+	uint32_t flags;  /* enum ibv_send_flags */
 	uint32_t num_sge;
 	uint32_t remote_qpn; /* UD */
 	uint32_t remote_qkey;
-	uint8_t opcode;      /* enum ibv_wr_opcode */
-	uint8_t sgid_index;  /* UD */
+	uint8_t opcode;     /* enum ibv_wr_opcode */
+	uint8_t sgid_index; /* UD */
 	uint8_t hop_limit, traffic_class;
 	uint32_t flow_label;
 	uint8_t dgid[16];
@@ -109,8 +109,8 @@ struct uodp_dest {
 	struct odp_peer *peer;
 	struct uodp_qp_shm *qp;
 	uint32_t qpn;
-	uint32_t gen;        /* of qp, odd while in use */
-	uint32_t epoch;      /* of its connection */
+	uint32_t gen;   /* of qp, odd while in use */
+	uint32_t epoch; /* of its connection */
 };
 
 /* Walks a list of SGEs that belong to one process and protection domain. */
@@ -120,16 +120,16 @@ struct uodp_iter {
 	char *data;
 	uint32_t num_sge;
 	uint32_t idx;
-	uint32_t off;        /* within sge[idx], or within DATA */
+	uint32_t off; /* within sge[idx], or within DATA */
 	uint32_t pd;
-	uint32_t access;     /* right that the use needs */
+	uint32_t access; /* right that the use needs */
 };
 
 enum uodp_phase {
-	UODP_PHASE_NEW,      /* not begun */
-	UODP_PHASE_RECV,     /* needs a receive at the responder */
-	UODP_PHASE_MOVE,     /* copying */
-	UODP_PHASE_FINISH,   /* data is there; completions are due */
+	UODP_PHASE_NEW,    /* not begun */
+	UODP_PHASE_RECV,   /* needs a receive at the responder */
+	UODP_PHASE_MOVE,   /* copying */
+	UODP_PHASE_FINISH, /* data is there; completions are due */
 };
 
 /* The work request at the head of the send queue. */
@@ -137,21 +137,21 @@ struct uodp_exec {
 	enum uodp_phase phase;
 	struct uodp_dest dest;
 	struct uodp_iter src, dst;
-	uint64_t left;       /* bytes still to move */
-	uint64_t deadline;   /* ns, when to look again while it waits */
-	uint64_t give_up;    /* ns, when the transport timer runs out; 0: not running */
-	uint64_t rnr_until;  /* ns, end of the current RNR wait; 0: none */
+	uint64_t left;      /* bytes still to move */
+	uint64_t deadline;  /* ns, when to look again while it waits */
+	uint64_t give_up;   /* ns, when the transport timer runs out; 0: not running */
+	uint64_t rnr_until; /* ns, end of the current RNR wait; 0: none */
 	uint32_t rnr_left;
-	bool rnr_fault;      /* the responder found a page missing: rnr_until is waited out */
-	uint64_t rnr_at;     /* LEFT at its last such NAK, 0: none yet */
+	bool rnr_fault;       /* the responder found a page missing: rnr_until is waited out */
+	uint64_t rnr_at;      /* LEFT at its last such NAK, 0: none yet */
 	uint64_t fault_until; /* ns, when the page that MOVE waits for is there; 0: no such */
 	enum ibv_wc_status status;
-	struct uodp_sge remote; /* the one SGE of an RDMA operation */
+	struct uodp_sge remote;                 /* the one SGE of an RDMA operation */
 	struct uodp_sge recv_sge[UODP_MAX_SGE]; /* of the receive taken */
 	uint64_t recv_wr_id;
 	uint32_t recv_length;
-	uint32_t grh_left;   /* bytes of GRH still to move */
-	char grh[40];        /* a datagram's GRH; an atomic's old value */
+	uint32_t grh_left; /* bytes of GRH still to move */
+	char grh[40];      /* a datagram's GRH; an atomic's old value */
 };
 
 struct uodp_qp {
@@ -164,23 +164,23 @@ struct uodp_qp {
 	struct uodp_rq rq;
 	int async_wr;
 	uint32_t index;
-	uint32_t refs;                 /* by progress, under proc->pin_lock */
+	uint32_t refs; /* by progress, under proc->pin_lock */
 	_Atomic uint32_t async_reported;
 
 	/* requester; SQ_LOCK covers all down to WR */
 	struct uodp_spin sq_lock;
 	bool sq_sig_all;
-	bool sqd_notify;               /* raise SQ_DRAINED when empty */
-	bool begun;                    /* the head's timers are set up */
-	bool waiting;                  /* our bit in proc->pending is set */
+	bool sqd_notify; /* raise SQ_DRAINED when empty */
+	bool begun;      /* the head's timers are set up */
+	bool waiting;    /* our bit in proc->pending is set */
 	char *sq;
 	size_t sq_size;
 	uint32_t sq_stride, sq_mask;
-	uint32_t sq_head, sq_tail;     /* posted, executed */
+	uint32_t sq_head, sq_tail; /* posted, executed */
 	struct ibv_qp_cap cap;
 	struct uodp_dest conn;
 	struct uodp_exec x;
-	struct ibv_qp_attr attr;       /* what modify_qp has set */
+	struct ibv_qp_attr attr; /* what modify_qp has set */
 
 	/* ibv_wr_*: a batch between wr_start and wr_complete (sq_lock held) */
 	struct {
@@ -283,8 +283,7 @@ uint32_t uodp_qp_index(struct odp_peer *peer, const struct uodp_qp_shm *qp);
 int uodp_deliver_begin(struct uodp_qp *qp, struct uodp_exec *x, uint32_t length);
 /* Complete it with CQE (whose wr_id is filled in here). -ENOTCONN: the QP left
  * its state meanwhile, the message is lost. */
-int uodp_deliver_end(struct uodp_qp *qp, struct uodp_exec *x, struct uodp_cqe *cqe,
-		     bool solicited);
+int uodp_deliver_end(struct uodp_qp *qp, struct uodp_exec *x, struct uodp_cqe *cqe, bool solicited);
 /* The responder found an error: its QP goes to ERR, with EVENT. */
 void uodp_deliver_error(struct uodp_qp *qp, const struct uodp_dest *dest,
 			enum ibv_event_type event);

@@ -27,15 +27,15 @@
 /* A completion; what ibv_poll_cq() turns into struct ibv_wc. */
 struct uodp_cqe {
 	uint64_t wr_id;
-	uint32_t status;     /* enum ibv_wc_status */
-	uint32_t opcode;     /* enum ibv_wc_opcode */
+	uint32_t status; /* enum ibv_wc_status */
+	uint32_t opcode; /* enum ibv_wc_opcode */
 	uint32_t byte_len;
-	uint32_t imm;        /* network order, or the invalidated rkey */
+	uint32_t imm; /* network order, or the invalidated rkey */
 	uint32_t qp_num;
 	uint32_t src_qp;
 	uint32_t wc_flags;
 	uint32_t vendor_err;
-	uint64_t timestamp;  /* CLOCK_MONOTONIC ns */
+	uint64_t timestamp; /* CLOCK_MONOTONIC ns */
 	uint8_t pad[16];
 };
 static_assert(sizeof(struct uodp_cqe) == 64, "one line a completion");
@@ -48,8 +48,8 @@ enum uodp_arm { UODP_ARM_NONE, UODP_ARM_SOLICITED, UODP_ARM_NEXT };
  */
 struct uodp_cq_shm {
 	struct odp_lock lock;
-	_Atomic uint32_t gen;      /* odd while in use */
-	uint64_t ring;             /* offset of (mask + 1) CQEs */
+	_Atomic uint32_t gen; /* odd while in use */
+	uint64_t ring;        /* offset of (mask + 1) CQEs */
 	uint32_t mask;
 	uint32_t cqe;              /* usable entries */
 	int32_t channel_fd;        /* write end of the channel's pipe in the owner, -1 */
@@ -77,7 +77,7 @@ struct uodp_sge {
 struct uodp_rwqe {
 	uint64_t wr_id;
 	uint32_t num_sge;
-	uint32_t length;     /* sum over the SGEs */
+	uint32_t length; /* sum over the SGEs */
 	struct uodp_sge sge[];
 };
 
@@ -95,14 +95,14 @@ struct uodp_rq_shm {
 	uint32_t pad0;
 	_Atomic uint32_t prod;
 	_Atomic uint32_t cons;
-	uint32_t limit;      /* SRQ: event when fewer are left; 0: disarmed */
+	uint32_t limit; /* SRQ: event when fewer are left; 0: disarmed */
 	uint32_t pad1[5];
 };
 static_assert(sizeof(struct uodp_rq_shm) == 64, "one line an RQ");
 
 struct uodp_srq_shm {
 	struct uodp_rq_shm rq;
-	_Atomic uint32_t gen;      /* odd while in use */
+	_Atomic uint32_t gen; /* odd while in use */
 	uint32_t pd;
 	uint64_t user_handle;
 	uint64_t pad[6];
@@ -115,20 +115,20 @@ static_assert(sizeof(struct uodp_srq_shm) == 128, "two lines an SRQ");
  */
 struct uodp_qp_shm {
 	struct odp_lock lock;
-	_Atomic uint32_t gen;      /* odd while in use */
-	_Atomic uint32_t state;    /* enum ibv_qp_state */
+	_Atomic uint32_t gen;   /* odd while in use */
+	_Atomic uint32_t state; /* enum ibv_qp_state */
 	uint32_t qpn;
-	uint32_t type;             /* enum ibv_qp_type */
+	uint32_t type; /* enum ibv_qp_type */
 	uint32_t pd;
-	uint32_t dest_qpn;         /* RC, UC: who may send here */
-	uint32_t access;           /* ODP_ACCESS_REMOTE_*, from qp_access_flags */
-	uint32_t qkey;             /* UD */
+	uint32_t dest_qpn; /* RC, UC: who may send here */
+	uint32_t access;   /* ODP_ACCESS_REMOTE_*, from qp_access_flags */
+	uint32_t qkey;     /* UD */
 	uint32_t rq_psn;
 	uint32_t sq_psn;
-	uint32_t min_rnr_timer;    /* IBTA code 0..31 */
-	uint32_t recv_cq;          /* index in the owner's table */
-	uint32_t srq;              /* index + 1, 0: own receive queue */
-	uint32_t path_mtu;         /* bytes */
+	uint32_t min_rnr_timer; /* IBTA code 0..31 */
+	uint32_t recv_cq;       /* index in the owner's table */
+	uint32_t srq;           /* index + 1, 0: own receive queue */
+	uint32_t path_mtu;      /* bytes */
 	uint32_t max_dest_rd_atomic;
 	/* line 2 */
 	struct uodp_rq_shm rq;
@@ -136,10 +136,10 @@ struct uodp_qp_shm {
 	_Atomic uint32_t recv_busy; /* an SRQ receive was taken and not completed */
 	uint32_t last_wqe_reached;
 	uint64_t recv_wr_id;
-	uint64_t user_handle;      /* struct ibv_qp * in the owner */
-	uint32_t device;           /* index of the device in the owner's list */
-	_Atomic uint32_t epoch;    /* grows when it enters RTR: a new connection */
-	uint8_t gids[2][16];       /* of the device's port, to check the sender's path */
+	uint64_t user_handle;   /* struct ibv_qp * in the owner */
+	uint32_t device;        /* index of the device in the owner's list */
+	_Atomic uint32_t epoch; /* grows when it enters RTR: a new connection */
+	uint8_t gids[2][16];    /* of the device's port, to check the sender's path */
 	/* line 4: counters, relaxed, for odpctl */
 	_Atomic uint64_t tx_msgs, tx_bytes, rx_msgs, rx_bytes, faults, rnr;
 	uint64_t pad2[2];
@@ -148,9 +148,9 @@ static_assert(sizeof(struct uodp_qp_shm) == 256, "four lines a QP");
 
 /* An async event on its way to the owner's service thread. */
 struct uodp_event {
-	uint32_t type;       /* enum ibv_event_type */
-	uint32_t index;      /* of the QP, CQ or SRQ */
-	uint32_t gen;        /* the object's at the time */
+	uint32_t type;  /* enum ibv_event_type */
+	uint32_t index; /* of the QP, CQ or SRQ */
+	uint32_t gen;   /* the object's at the time */
 	uint32_t pad;
 };
 
@@ -170,8 +170,8 @@ struct uodp_root {
 	uint64_t magic;
 	uint32_t version;
 	uint32_t num_devices;
-	char devices[16][64];      /* names, for odpctl */
-	uint64_t qps, cqs, srqs;   /* offsets of the tables below */
+	char devices[16][64];                        /* names, for odpctl */
+	uint64_t qps, cqs, srqs;                     /* offsets of the tables below */
 	_Atomic uint32_t qp_high, cq_high, srq_high; /* highest index used + 1 */
 	uint32_t pad0;
 	struct uodp_odp_sums ended[16]; /* by device */

@@ -18,11 +18,10 @@
 
 #define uodp_likely(x) __builtin_expect(!!(x), 1)
 #define uodp_unlikely(x) __builtin_expect(!!(x), 0)
-#define uodp_container_of(ptr, type, member) \
-	((type *)((char *)(ptr)-offsetof(type, member)))
+#define uodp_container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 
 #define UODP_MAX_DEVICES 16
-#define UODP_NUM_GIDS 2       /* 0: link-local, 1: IPv4-mapped; both RoCE v2 */
+#define UODP_NUM_GIDS 2 /* 0: link-local, 1: IPv4-mapped; both RoCE v2 */
 #define UODP_PORT 1
 #define UODP_PORT_CAPS (IBV_PORT_CM_SUP | IBV_PORT_IP_BASED_GIDS)
 #define UODP_MTU 4096u
@@ -34,7 +33,7 @@
 struct uodp_table;
 
 struct uodp_device {
-	struct verbs_device vdev; /* first */
+	struct verbs_device vdev;   /* first */
 	struct verbs_device opener; /* opened in its place: it has no sysfs, so no device file */
 	struct verbs_sysfs_dev sysfs;
 	unsigned index;
@@ -46,46 +45,46 @@ struct uodp_device {
 struct uodp_proc {
 	struct odp_proc *odp;
 	struct odp_peer *self;
-	struct uodp_root *root;       /* ours, in our segment */
+	struct uodp_root *root; /* ours, in our segment */
 	struct uodp_qp_shm *qps_shm;
 	struct uodp_cq_shm *cqs_shm;
 	struct uodp_srq_shm *srqs_shm;
-	pthread_mutex_t lock;         /* contexts, next_pd */
+	pthread_mutex_t lock; /* contexts, next_pd */
 	struct uodp_table *qps, *cqs, *srqs;
-	uint16_t *ord_block;          /* QPN block of each 256 QPs of the table */
+	uint16_t *ord_block;           /* QPN block of each 256 QPs of the table */
 	struct uodp_context *contexts; /* open ones, linked by .next */
 	uint32_t next_pd;
 	/* QPs whose send queue waits, a bit each (progress.c) */
 	_Atomic uint64_t pending[UODP_MAX_QP / 64];
 	_Atomic uint32_t npending;
 	_Atomic uint64_t service_next; /* ns, when the service thread looks again */
-	pthread_t service;            /* that thread, once it has run */
+	pthread_t service;             /* that thread, once it has run */
 	_Atomic uint32_t service_known;
-	pthread_mutex_t pin_lock;     /* the tables and live[]; held for look-ups only */
-	struct uodp_qp **live;        /* by index: QPs that may be referred to */
+	pthread_mutex_t pin_lock; /* the tables and live[]; held for look-ups only */
+	struct uodp_qp **live;    /* by index: QPs that may be referred to */
 };
 
 struct uodp_context {
 	struct verbs_context vctx;
 	struct uodp_proc *proc;
 	struct uodp_device *dev;
-	int async_wr;                 /* write end of async_fd's pipe */
-	struct uodp_pd *pds;          /* under proc->lock */
+	int async_wr;        /* write end of async_fd's pipe */
+	struct uodp_pd *pds; /* under proc->lock */
 	struct uodp_context *next;
 };
 
 struct uodp_pd {
 	struct ibv_pd ibpd;
-	uint32_t num;                 /* unique in the process, never 0 */
-	_Atomic uint32_t users;       /* MRs, QPs, SRQs, AHs: dealloc gives EBUSY */
-	struct uodp_pd *next, **at;   /* in the context's list */
+	uint32_t num;               /* unique in the process, never 0 */
+	_Atomic uint32_t users;     /* MRs, QPs, SRQs, AHs: dealloc gives EBUSY */
+	struct uodp_pd *next, **at; /* in the context's list */
 };
 
 struct uodp_mr {
 	struct verbs_mr vmr;
 	struct odp_region *region;
 	uint64_t iova;
-	enum odp_backing backing;     /* as asked for */
+	enum odp_backing backing; /* as asked for */
 };
 
 struct uodp_ah {
@@ -190,8 +189,7 @@ int uodp_query_device_ex(struct ibv_context *ctx, const struct ibv_query_device_
 int uodp_query_port(struct ibv_context *ctx, uint8_t port, struct ibv_port_attr *attr);
 struct ibv_pd *uodp_alloc_pd(struct ibv_context *ctx);
 int uodp_dealloc_pd(struct ibv_pd *pd);
-struct ibv_mr *uodp_reg_mr(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova,
-			   int access);
+struct ibv_mr *uodp_reg_mr(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova, int access);
 /* The same with a choice of where the memory is kept. */
 struct ibv_mr *uodp_reg_mr_backed(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova,
 				  int access, enum odp_backing backing);

@@ -10,8 +10,7 @@
 #include "queue.h"
 
 #define UD_SEND_OPS (IBV_QP_EX_WITH_SEND | IBV_QP_EX_WITH_SEND_WITH_IMM)
-#define UC_SEND_OPS                                                                                \
-	(UD_SEND_OPS | IBV_QP_EX_WITH_RDMA_WRITE | IBV_QP_EX_WITH_RDMA_WRITE_WITH_IMM)
+#define UC_SEND_OPS (UD_SEND_OPS | IBV_QP_EX_WITH_RDMA_WRITE | IBV_QP_EX_WITH_RDMA_WRITE_WITH_IMM)
 #define RC_SEND_OPS                                                                                \
 	(UC_SEND_OPS | IBV_QP_EX_WITH_RDMA_READ | IBV_QP_EX_WITH_ATOMIC_CMP_AND_SWP |              \
 	 IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD | IBV_QP_EX_WITH_SEND_WITH_INV)
@@ -129,8 +128,7 @@ static void wr_atomic_cmp_swp(struct ibv_qp_ex *qpx, uint32_t rkey, uint64_t rad
 	atomic(qpx, IBV_WR_ATOMIC_CMP_AND_SWP, rkey, raddr, compare, swap);
 }
 
-static void wr_atomic_fetch_add(struct ibv_qp_ex *qpx, uint32_t rkey, uint64_t raddr,
-				uint64_t add)
+static void wr_atomic_fetch_add(struct ibv_qp_ex *qpx, uint32_t rkey, uint64_t raddr, uint64_t add)
 {
 	atomic(qpx, IBV_WR_ATOMIC_FETCH_AND_ADD, rkey, raddr, add, 0);
 }
@@ -180,7 +178,7 @@ static void wr_set_sge_list(struct ibv_qp_ex *qpx, size_t n, const struct ibv_sg
 
 static void wr_set_sge(struct ibv_qp_ex *qpx, uint32_t lkey, uint64_t addr, uint32_t length)
 {
-	struct ibv_sge sg = { .addr = addr, .length = length, .lkey = lkey };
+	struct ibv_sge sg = {.addr = addr, .length = length, .lkey = lkey};
 
 	wr_set_sge_list(qpx, 1, &sg);
 }
@@ -208,7 +206,7 @@ static void wr_set_inline_data_list(struct ibv_qp_ex *qpx, size_t n,
 
 static void wr_set_inline_data(struct ibv_qp_ex *qpx, void *addr, size_t length)
 {
-	struct ibv_data_buf buf = { .addr = addr, .length = length };
+	struct ibv_data_buf buf = {.addr = addr, .length = length};
 
 	wr_set_inline_data_list(qpx, 1, &buf);
 }
@@ -259,7 +257,9 @@ static void wr_abort(struct ibv_qp_ex *qpx)
 int uodp_wr_api_init(struct uodp_qp *qp, uint64_t ops)
 {
 	enum ibv_qp_type t = qp->vqp.qp.qp_type;
-	uint64_t allowed = t == IBV_QPT_RC ? RC_SEND_OPS : t == IBV_QPT_UC ? UC_SEND_OPS : UD_SEND_OPS;
+	uint64_t allowed = t == IBV_QPT_RC   ? RC_SEND_OPS
+			   : t == IBV_QPT_UC ? UC_SEND_OPS
+					     : UD_SEND_OPS;
 	struct ibv_qp_ex *qpx = &qp->vqp.qp_ex;
 
 	if (ops & ~allowed)

@@ -41,8 +41,12 @@ static struct ibv_mr *reg(struct ep *ep, void *addr, int access, enum uodpdv_bac
 static int rdma(struct pair *p, enum ibv_wr_opcode op, struct ibv_mr *mr, const void *addr,
 		uint32_t len)
 {
-	struct twr s = {.id = 1, .op = op, .flags = IBV_SEND_SIGNALED, .len = len,
-			.raddr = (uintptr_t)addr, .rkey = mr->rkey};
+	struct twr s = {.id = 1,
+			.op = op,
+			.flags = IBV_SEND_SIGNALED,
+			.len = len,
+			.raddr = (uintptr_t)addr,
+			.rkey = mr->rkey};
 	struct ibv_wc wc;
 
 	if (!CHECK_ERRNO(ep_send(&p->a, &s), 0) ||

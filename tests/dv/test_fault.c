@@ -73,8 +73,12 @@ static const enum ibv_wr_opcode rdma_ops[] = {
 
 static struct twr rdma(const struct pair *p, enum ibv_wr_opcode op)
 {
-	return (struct twr){.id = 1, .op = op, .flags = IBV_SEND_SIGNALED, .len = 8,
-			    .raddr = p->bi.addr, .rkey = p->bi.rkey};
+	return (struct twr){.id = 1,
+			    .op = op,
+			    .flags = IBV_SEND_SIGNALED,
+			    .len = 8,
+			    .raddr = p->bi.addr,
+			    .rkey = p->bi.rkey};
 }
 
 /* Post, and wait for success: the milliseconds that it took. */

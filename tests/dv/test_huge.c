@@ -70,8 +70,8 @@ static uint8_t *huge(void)
 		mem = map_huge();
 	}
 	if (!mem)
-		t_skip("no huge pages: %s", geteuid() ? "only root can reserve them" :
-							"the kernel has none to reserve");
+		t_skip("no huge pages: %s",
+		       geteuid() ? "only root can reserve them" : "the kernel has none to reserve");
 	return mem;
 }
 
@@ -79,8 +79,12 @@ static uint8_t *huge(void)
 
 static int rdma(struct pair *p, enum ibv_wr_opcode op, struct ibv_mr *mr, void *addr)
 {
-	struct twr s = {.id = 1, .op = op, .flags = IBV_SEND_SIGNALED, .len = 8192,
-			.raddr = (uintptr_t)addr, .rkey = mr->rkey};
+	struct twr s = {.id = 1,
+			.op = op,
+			.flags = IBV_SEND_SIGNALED,
+			.len = 8192,
+			.raddr = (uintptr_t)addr,
+			.rkey = mr->rkey};
 	struct ibv_wc wc;
 
 	if (!CHECK_ERRNO(ep_send(&p->a, &s), 0) ||
@@ -119,7 +123,8 @@ static void c_pinned(struct pair *p)
 		if (!mem)
 			return;
 		REQUIRE(pair_up(p, &c, &c));
-		mr = ibv_reg_mr(p->b.ep.pd, mem, HUGE, ALL_ACCESS | (flag ? IBV_ACCESS_HUGETLB : 0));
+		mr = ibv_reg_mr(p->b.ep.pd, mem, HUGE,
+				ALL_ACCESS | (flag ? IBV_ACCESS_HUGETLB : 0));
 		REQUIRE(mr);
 		both_ways(p, mr, mem);
 		CHECK_ERRNO(uodpdv_query_mr(mr, &a, sizeof(a)), 0);
@@ -197,7 +202,8 @@ static void c_small_later(struct pair *p)
 	struct uodpdv_odp_stats s;
 	struct ibv_mr *mr;
 	struct ibv_sge sge;
-	uint8_t *mem = mmap(NULL, SMALL, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint8_t *mem =
+		mmap(NULL, SMALL, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	REQUIRE(mem != MAP_FAILED);
 	REQUIRE(pair_up(p, &c, &c));

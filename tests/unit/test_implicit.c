@@ -48,8 +48,8 @@ static int try(struct odp_region_attr a)
 
 static void test_rules(void)
 {
-	struct odp_region_attr a = { .length = SIZE_MAX, .pd = PD, .access = ALL,
-				     .kind = ODP_ON_DEMAND };
+	struct odp_region_attr a = {
+		.length = SIZE_MAX, .pd = PD, .access = ALL, .kind = ODP_ON_DEMAND};
 
 	CU_ASSERT_EQUAL(try(a), 0);
 	a.iova = 4096;
@@ -268,16 +268,16 @@ static void test_peer(void)
 int main(int argc, char **argv)
 {
 	static CU_TestInfo tests[] = {
-		{ "what may be implicit", test_rules },
-		{ "cost", test_cost },
-		{ "kinds of memory", test_kinds },
-		{ "where nothing is", test_nowhere },
-		{ "with other regions", test_with_others },
-		{ "statistics and advice", test_statistics },
-		{ "another process", test_peer },
+		{"what may be implicit", test_rules},
+		{"cost", test_cost},
+		{"kinds of memory", test_kinds},
+		{"where nothing is", test_nowhere},
+		{"with other regions", test_with_others},
+		{"statistics and advice", test_statistics},
+		{"another process", test_peer},
 		CU_TEST_INFO_NULL,
 	};
-	static const struct child_role roles[] = { { "reader", role_reader }, { NULL, NULL } };
+	static const struct child_role roles[] = {{"reader", role_reader}, {NULL, NULL}};
 
 	child_main(argc, argv, roles);
 	return kit_suite("implicit", tests);

@@ -23,7 +23,7 @@ const char *__tsan_default_options(void)
 	return "die_after_fork=0";
 }
 
-static const enum odp_backing backings[] = { ODP_BACKING_AUTO, ODP_BACKING_VA };
+static const enum odp_backing backings[] = {ODP_BACKING_AUTO, ODP_BACKING_VA};
 
 /* One call: what it returned, and the span of the region. */
 static int once(struct odp_region *r, char *at, bool write, struct odp_span *span)
@@ -31,9 +31,9 @@ static int once(struct odp_region *r, char *at, bool write, struct odp_span *spa
 	char byte = 'x';
 	struct odp_span mine;
 	size_t n = 1;
-	int ret = odp_span_region(span, odp_proc_self(kit_proc), odp_region_key(r), PD,
-				  (uintptr_t)at, 1,
-				  write ? ODP_ACCESS_REMOTE_WRITE : ODP_ACCESS_REMOTE_READ);
+	int ret =
+		odp_span_region(span, odp_proc_self(kit_proc), odp_region_key(r), PD, (uintptr_t)at,
+				1, write ? ODP_ACCESS_REMOTE_WRITE : ODP_ACCESS_REMOTE_READ);
 
 	odp_span_private(&mine, &byte);
 	if (ret)
@@ -61,7 +61,7 @@ static void latency(enum odp_backing backing, bool write)
 	struct odp_span span;
 	uint64_t begin, when;
 
-	policy(r, (struct odp_fault_policy){ .latency_us = 30000 });
+	policy(r, (struct odp_fault_policy){.latency_us = 30000});
 	begin = odp_now();
 	CU_ASSERT_EQUAL(once(r, mem, write, &span), -EAGAIN);
 	CU_ASSERT_EQUAL(span.err, -EAGAIN);
@@ -101,7 +101,7 @@ static void test_latency_advice(void)
 	struct odp_region *r = kit_reg(mem, LEN, ODP_ON_DEMAND, ODP_BACKING_AUTO);
 	struct odp_span span;
 
-	policy(r, (struct odp_fault_policy){ .latency_us = 1000000, .fail_nth = 1 });
+	policy(r, (struct odp_fault_policy){.latency_us = 1000000, .fail_nth = 1});
 	CU_ASSERT_EQUAL(odp_region_advise(r, ODP_PREFETCH_WRITE, (uintptr_t)mem, LEN / 2), 0);
 	CU_ASSERT_EQUAL(once(r, mem + LEN / 2 - 1, true, &span), 0);
 	CU_ASSERT_EQUAL(stats_of(r).page_prefetch, PAGES / 2);
@@ -122,7 +122,7 @@ static void test_sides(void)
 	struct odp_span a, b;
 	size_t n = 100;
 
-	policy(slow, (struct odp_fault_policy){ .latency_us = 20000 });
+	policy(slow, (struct odp_fault_policy){.latency_us = 20000});
 	odp_span_region(&a, self, odp_region_key(slow), PD, (uintptr_t)mem, n,
 			ODP_ACCESS_LOCAL_WRITE);
 	odp_span_region(&b, self, odp_region_key(fast), PD, (uintptr_t)there, n, 0);
@@ -150,7 +150,7 @@ static void test_atomic(void)
 		uint64_t old = 1;
 		int ret;
 
-		policy(r, (struct odp_fault_policy){ .latency_us = 20000 });
+		policy(r, (struct odp_fault_policy){.latency_us = 20000});
 		odp_span_region(&span, odp_proc_self(kit_proc), odp_region_key(r), PD,
 				(uintptr_t)mem, 8, ODP_ACCESS_REMOTE_ATOMIC);
 		CU_ASSERT_EQUAL(odp_atomic(&span, ODP_FETCH_ADD, 5, 0, &old), -EAGAIN);
@@ -173,7 +173,7 @@ static void nth(enum odp_backing backing)
 	struct odp_span span;
 	unsigned failed = 0;
 
-	policy(r, (struct odp_fault_policy){ .fail_nth = 4 });
+	policy(r, (struct odp_fault_policy){.fail_nth = 4});
 	for (unsigned i = 0; i < PAGES; i++) {
 		int ret = once(r, mem + i * PAGE, i & 1, &span);
 
@@ -207,7 +207,7 @@ static void test_nth_long(void)
 
 		memset(buf, 'b', LEN);
 		CU_ASSERT_EQUAL(kit_write(r, mem + 8 * PAGE, buf, PAGE), 0);
-		policy(r, (struct odp_fault_policy){ .fail_nth = 2 });
+		policy(r, (struct odp_fault_policy){.fail_nth = 2});
 		/* A fault before the page that is there, and one behind it. */
 		CU_ASSERT_EQUAL(kit_write(r, mem, buf, 8 * PAGE), 0);
 		CU_ASSERT_EQUAL(kit_write(r, mem, buf, LEN), -EFAULT);
@@ -230,7 +230,7 @@ static void test_percent(void)
 	struct odp_span span;
 
 	policy(r, (struct odp_fault_policy){
-			  .fail_percent = 25, .latency_us = 1000000, .latency_percent = 50 });
+			  .fail_percent = 25, .latency_us = 1000000, .latency_percent = 50});
 	for (unsigned i = 0; i < 1024; i++) {
 		int ret = once(r, mem + i * PAGE, true, &span);
 
@@ -248,12 +248,12 @@ static void test_bad(void)
 {
 	char *mem = kit_private(LEN, NULL);
 	struct odp_region *r = kit_reg(mem, LEN, ODP_ON_DEMAND, ODP_BACKING_AUTO);
-	struct odp_fault_policy p = { .fail_percent = 101 };
+	struct odp_fault_policy p = {.fail_percent = 101};
 
 	CU_ASSERT_EQUAL(odp_region_fault_policy(r, &p), -EINVAL);
-	p = (struct odp_fault_policy){ .latency_percent = 101, .latency_us = 1 };
+	p = (struct odp_fault_policy){.latency_percent = 101, .latency_us = 1};
 	CU_ASSERT_EQUAL(odp_region_fault_policy(r, &p), -EINVAL);
-	p = (struct odp_fault_policy){ .latency_us = 1000000001 };
+	p = (struct odp_fault_policy){.latency_us = 1000000001};
 	CU_ASSERT_EQUAL(odp_proc_fault_policy(kit_proc, &p), -EINVAL);
 	odp_region_destroy(r);
 	munmap(mem, LEN);
@@ -299,7 +299,7 @@ static int with_env(const char *latency_env, const char *fail_env)
 
 static void test_environment(void)
 {
-	static const char *const bad[] = { "-1", "101", "1/0", "2/3", "1/", "5%%", "nth" };
+	static const char *const bad[] = {"-1", "101", "1/0", "2/3", "1/", "5%%", "nth"};
 
 	CU_ASSERT_EQUAL(with_env("", ""), 0);
 	CU_ASSERT_EQUAL(with_env("5000000", ""), EAGAIN);
@@ -319,15 +319,15 @@ static void test_environment(void)
 int main(void)
 {
 	static CU_TestInfo tests[] = {
-		{ "a fault that takes its time", test_latency },
-		{ "advice is faster, a CPU too", test_latency_advice },
-		{ "the side that faults", test_sides },
-		{ "atomics", test_atomic },
-		{ "every Nth fails", test_nth },
-		{ "in the middle of a copy", test_nth_long },
-		{ "percentages", test_percent },
-		{ "bad policies", test_bad },
-		{ "environment", test_environment },
+		{"a fault that takes its time", test_latency},
+		{"advice is faster, a CPU too", test_latency_advice},
+		{"the side that faults", test_sides},
+		{"atomics", test_atomic},
+		{"every Nth fails", test_nth},
+		{"in the middle of a copy", test_nth_long},
+		{"percentages", test_percent},
+		{"bad policies", test_bad},
+		{"environment", test_environment},
 		CU_TEST_INFO_NULL,
 	};
 

@@ -37,7 +37,7 @@ static int suite_close(void)
 
 static int push(struct ibv_cq *cq, uint64_t wr_id, uint32_t qpn, bool solicited)
 {
-	struct uodp_cqe cqe = { .wr_id = wr_id, .qp_num = qpn, .status = IBV_WC_SUCCESS };
+	struct uodp_cqe cqe = {.wr_id = wr_id, .qp_num = qpn, .status = IBV_WC_SUCCESS};
 
 	return uodp_cq_push(proc, proc->self, to_uodp_cq(cq)->index, &cqe, solicited);
 }
@@ -73,7 +73,7 @@ static void cq_wraps(void)
 static void cq_overflows_once(void)
 {
 	struct ibv_cq *cq = ibv_create_cq(ctx, 3, NULL, NULL, 0);
-	struct pollfd pfd = { .fd = ctx->async_fd, .events = POLLIN };
+	struct pollfd pfd = {.fd = ctx->async_fd, .events = POLLIN};
 	struct ibv_async_event ev;
 
 	CU_ASSERT_PTR_NOT_NULL_FATAL(cq);
@@ -125,7 +125,7 @@ static void cq_resizes_with_content(void)
 
 static bool event_waits(struct ibv_comp_channel *ch)
 {
-	struct pollfd pfd = { .fd = ch->fd, .events = POLLIN };
+	struct pollfd pfd = {.fd = ch->fd, .events = POLLIN};
 
 	return poll(&pfd, 1, 0) == 1;
 }
@@ -190,10 +190,10 @@ static void cq_destroy_purges_events(void)
 
 static void rq_wraps_and_fills(void)
 {
-	struct uodp_rq_shm shm = { .mask = 0 };
-	struct uodp_rq rq = { .ring_off = 0 };
-	struct ibv_sge sge[2] = { { 0x1000, 10, 7 }, { 0x2000, 20, 8 } };
-	struct ibv_recv_wr wr = { .sg_list = sge, .num_sge = 2 };
+	struct uodp_rq_shm shm = {.mask = 0};
+	struct uodp_rq rq = {.ring_off = 0};
+	struct ibv_sge sge[2] = {{0x1000, 10, 7}, {0x2000, 20, 8}};
+	struct ibv_recv_wr wr = {.sg_list = sge, .num_sge = 2};
 	const struct uodp_rwqe *wqe;
 
 	CU_ASSERT_EQUAL_FATAL(uodp_rq_init(proc, &rq, &shm, 5, 2), 0);
@@ -224,10 +224,10 @@ static void rq_wraps_and_fills(void)
 
 static void table_hands_out_in_turn(void)
 {
-	void *slots[3] = { NULL };
+	void *slots[3] = {NULL};
 	_Atomic uint32_t high = 0;
-	struct ibv_context *owners[3] = { NULL };
-	struct uodp_table table = { .slots = slots, .owners = owners, .size = 3, .high = &high };
+	struct ibv_context *owners[3] = {NULL};
+	struct uodp_table table = {.slots = slots, .owners = owners, .size = 3, .high = &high};
 	int obj;
 
 	for (int i = 0; i < 3; i++)
@@ -247,18 +247,18 @@ static void table_hands_out_in_turn(void)
 int main(void)
 {
 	CU_TestInfo tests[] = {
-		{ "a CQ wraps around", cq_wraps },
-		{ "a CQ overflows with one event", cq_overflows_once },
-		{ "a CQ is cleaned of one QP's completions", cq_cleans_one_qp },
-		{ "a CQ is resized with what it holds", cq_resizes_with_content },
-		{ "a CQ is armed for all or for solicited completions", cq_arms },
-		{ "destroying a CQ removes its events alone", cq_destroy_purges_events },
-		{ "a receive queue wraps, fills, and is not trusted", rq_wraps_and_fills },
-		{ "indexes are handed out in turn", table_hands_out_in_turn },
+		{"a CQ wraps around", cq_wraps},
+		{"a CQ overflows with one event", cq_overflows_once},
+		{"a CQ is cleaned of one QP's completions", cq_cleans_one_qp},
+		{"a CQ is resized with what it holds", cq_resizes_with_content},
+		{"a CQ is armed for all or for solicited completions", cq_arms},
+		{"destroying a CQ removes its events alone", cq_destroy_purges_events},
+		{"a receive queue wraps, fills, and is not trusted", rq_wraps_and_fills},
+		{"indexes are handed out in turn", table_hands_out_in_turn},
 		CU_TEST_INFO_NULL,
 	};
 	CU_SuiteInfo suites[] = {
-		{ "queues", suite_open, suite_close, NULL, NULL, tests },
+		{"queues", suite_open, suite_close, NULL, NULL, tests},
 		CU_SUITE_INFO_NULL,
 	};
 	unsigned failed;
