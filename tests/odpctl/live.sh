@@ -9,7 +9,7 @@ odpctl=$1 uodprun=$2 holder=$3
 command -v python3 >/dev/null || { echo "skipped: no python3"; exit 77; }
 
 tmp=$(mktemp -d) || exit 1
-first= second=
+first='' second=''
 finish() {
 	[ -z "$first" ] || kill -9 "$first" 2>/dev/null
 	[ -z "$second" ] || kill -9 "$second" 2>/dev/null
