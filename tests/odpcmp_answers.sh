@@ -8,5 +8,5 @@
 # rxe/differences.json accepts.
 here=$(cd "$(dirname "$0")" && pwd)
 [ $# -gt 0 ] || { echo "usage: $0 [WRAPPER...] ODPCMP [ODPCMP-OPTION]..." >&2; exit 2; }
-exec "$@" -d uodp0 --all --jobs 4 --compare "$here/rxe/answers.json" \
+exec "$@" -d uodp0 --all --jobs 4 --timeout 60 --compare "$here/rxe/answers.json" \
 	--accept "$here/rxe/differences.json"

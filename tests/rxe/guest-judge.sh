@@ -51,5 +51,5 @@ same_under_uodprun() {
 check "uodprun lists rxe0 and uodp0" both_listed
 check "UODP_ONLY=1 hides rxe0" only_uodp_listed
 check "rxe0 answers the same under uodprun" same_under_uodprun
-"$odpcmp" -d rxe0 --all --jobs="$jobs" --json || failed=1
+"$odpcmp" -d rxe0 --all --jobs="$jobs" --timeout=60 --json || failed=1
 exit $failed

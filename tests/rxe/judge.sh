@@ -34,6 +34,7 @@ fi
 dir=$(mktemp -d "${TMPDIR:-/tmp}/uodp-judge.XXXXXX")
 trap 'rm -rf "$dir"' EXIT
 
+export UODP_RXE_TIMEOUT=${UODP_RXE_TIMEOUT:-540}
 status=0
 "$here/run-in-vm.sh" "$here/guest-judge.sh" -j 6 "$odpcmp" "$uodprun" >"$dir/rxe0.json" ||
 	status=$?
@@ -54,7 +55,7 @@ elif ! "$odpcmp" --from="$dir/rxe0.json" --compare="$here/answers.json" >"$dir/l
 	grep -E '^differs|^[0-9]+ cells' "$dir/log" || true
 fi
 
-"$uodprun" "$odpcmp" -d uodp0 --all --jobs=4 --compare="$dir/rxe0.json" \
+"$uodprun" "$odpcmp" -d uodp0 --all --jobs=4 --timeout=60 --compare="$dir/rxe0.json" \
 	--accept="$here/differences.json" "${report[@]}" >"$dir/table" || status=1
 [ "$status" -eq 0 ] || grep -A 12 'could not be determined' "$dir/table" || true
 grep -E '^(differs|accepted|[0-9]+ cells)' "$dir/table" || true

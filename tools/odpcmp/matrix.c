@@ -214,6 +214,15 @@ void matrix_mark_na(struct matrix *matrix)
 			answer_na(matrix_cell(matrix, at));
 }
 
+/* libibverbs loads its drivers once, not once in each of some hundred processes. */
+static void load_drivers(void)
+{
+	struct ibv_device **list = ibv_get_device_list(NULL);
+
+	if (list)
+		ibv_free_device_list(list);
+}
+
 void matrix_run(struct matrix *matrix, const struct options *opt)
 {
 	struct run *run = calloc(1, sizeof(*run));
@@ -226,6 +235,7 @@ void matrix_run(struct matrix *matrix, const struct options *opt)
 	run->num_jobs = opt->jobs;
 	run->progress.start = time(NULL);
 	run->progress.terminal = isatty(STDERR_FILENO) && !opt->verbose;
+	load_drivers();
 	walk(run, group_count);
 	walk(run, group_ask);
 	for (slot = 0; slot < run->num_jobs; slot++)

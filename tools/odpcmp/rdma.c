@@ -159,8 +159,9 @@ static int qp_to_rts(struct ibv_qp *qp)
 {
 	struct ibv_qp_attr attr = {
 		.qp_state = IBV_QPS_RTS,
-		.timeout = 14,
-		.retry_cnt = 7,
+		/* A second in all; of a gone peer rdma_rxe never tires with 7. */
+		.timeout = 15,
+		.retry_cnt = 6,
 		.rnr_retry = 7,
 		.max_rd_atomic = 1,
 	};

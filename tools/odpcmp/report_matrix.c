@@ -14,12 +14,34 @@ static bool is_among(const char *text, const char *const *list)
 	return false;
 }
 
-static const char *answer_class(const struct answer *answer)
+/*
+ * Old data is stale if what RDMA writes there does not reach the program either;
+ * else the program has simply written nothing since.
+ */
+static bool is_stale(const struct matrix *matrix, struct cell_at at)
 {
-	static const char *const follow[] = {"new",          "zeros",          "child's", "visible",
-					     "new, visible", "zeros, visible", NULL};
+	static const char *const apart[] = {"not visible", "moved only", "file only", "no view",
+					    NULL};
+	const struct answer *answer;
+	bool asked = false;
+
+	for (at.op = 0; at.op < num_operations; at.op++) {
+		answer = matrix_cell(matrix, at);
+		asked |= answer->state == ANSWER_GOOD && strcmp(operations[at.op].name, "read");
+		if (answer->state == ANSWER_GOOD && is_among(answer->text, apart))
+			return true;
+	}
+	return !asked;
+}
+
+static const char *answer_class(const struct matrix *matrix, struct cell_at at)
+{
+	static const char *const follow[] = {
+		"new",          "zeros",        "child's",        "visible",
+		"new, visible", "old, visible", "zeros, visible", NULL};
 	static const char *const odd[] = {"mixed",        "alien",           "leaks to child",
 					  "not in child", "partly in child", NULL};
+	const struct answer *answer = matrix_cell(matrix, at);
 
 	switch (answer->state) {
 	case ANSWER_NONE:
@@ -36,7 +58,9 @@ static const char *answer_class(const struct answer *answer)
 		return "error";
 	if (is_among(answer->text, follow))
 		return "follow";
-	return is_among(answer->text, odd) || strstr(answer->text, "mixed") ? "odd" : "stale";
+	if (is_among(answer->text, odd) || strstr(answer->text, "mixed"))
+		return "odd";
+	return strcmp(answer->text, "old") || is_stale(matrix, at) ? "stale" : "follow";
 }
 
 void report_legend(const struct report *r)
@@ -148,6 +172,16 @@ const char *report_reason(const struct report *r, struct cell_at at)
 			     matrix_cell(r->theirs, at)->text);
 }
 
+/* Two statuses may stand on two lines. */
+static void print_breakable(FILE *out, const char *text)
+{
+	const char *slash = strchr(text, '/');
+
+	if (slash)
+		fprintf(out, "%.*s/<wbr>", (int)(slash - text), text);
+	report_text(out, slash ? slash + 1 : text);
+}
+
 static void print_cell(const struct report *r, struct cell_at at)
 {
 	const struct answer *answer = matrix_cell(r->matrix, at), *theirs = NULL;
@@ -156,7 +190,7 @@ static void print_cell(const struct report *r, struct cell_at at)
 		theirs = matrix_cell(r->theirs, at);
 	if (theirs && compare_cell(answer, theirs) != COMPARE_DIFFERS)
 		theirs = NULL;
-	fprintf(r->out, "<td class=\"%s%s\"", answer_class(answer),
+	fprintf(r->out, "<td class=\"%s%s\"", answer_class(r->matrix, at),
 		!theirs                ? ""
 		: report_reason(r, at) ? " accepted"
 				       : " unlike");
@@ -173,7 +207,7 @@ static void print_cell(const struct report *r, struct cell_at at)
 	}
 	fputc('>', r->out);
 	if (answer->state > ANSWER_NA)
-		report_text(r->out, answer->text);
+		print_breakable(r->out, answer->text);
 }
 
 static void print_row(const struct report *r, bool asked[NUM_MR_KINDS][MAX_OPS], size_t kind,
