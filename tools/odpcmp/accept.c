@@ -14,7 +14,10 @@
 struct accepted {
 	struct json_object *list;
 	size_t num;
-	size_t *used; /* how often each entry was the reason */
+	struct use {
+		bool asked;   /* cells that it names were compared */
+		size_t cells; /* that it was the reason of */
+	} * uses;
 };
 
 static const char *field(struct json_object *entry, const char *key)
@@ -61,8 +64,8 @@ struct accepted *accept_load(const char *path)
 			path, i + 1);
 		goto err_free;
 	}
-	accepted->used = calloc(accepted->num + 1, sizeof(*accepted->used));
-	if (accepted->used)
+	accepted->uses = calloc(accepted->num + 1, sizeof(*accepted->uses));
+	if (accepted->uses)
 		return accepted;
 
 err_free:
@@ -75,7 +78,7 @@ void accept_free(struct accepted *accepted)
 	if (!accepted)
 		return;
 	json_object_put(accepted->list);
-	free(accepted->used);
+	free(accepted->uses);
 	free(accepted);
 }
 
@@ -98,6 +101,22 @@ static bool agrees(const char *wanted, const char *text)
 	return !wanted || !strcmp(wanted, text);
 }
 
+static bool names(struct json_object *entry, const struct cell_name *cell)
+{
+	return lists(field(entry, "kind"), cell->kind) &&
+	       lists(field(entry, "event"), cell->event) && lists(field(entry, "mr"), cell->mr) &&
+	       lists(field(entry, "op"), cell->op);
+}
+
+void accept_asked(struct accepted *accepted, const struct cell_name *cell)
+{
+	size_t i;
+
+	for (i = 0; accepted && i < accepted->num; i++)
+		accepted->uses[i].asked |=
+			names(json_object_array_get_idx(accepted->list, i), cell);
+}
+
 const char *accept_reason(struct accepted *accepted, const struct cell_name *cell, const char *here,
 			  const char *there)
 {
@@ -106,12 +125,10 @@ const char *accept_reason(struct accepted *accepted, const struct cell_name *cel
 
 	for (i = 0; accepted && i < accepted->num; i++) {
 		entry = json_object_array_get_idx(accepted->list, i);
-		if (!lists(field(entry, "kind"), cell->kind) ||
-		    !lists(field(entry, "event"), cell->event) ||
-		    !lists(field(entry, "mr"), cell->mr) || !lists(field(entry, "op"), cell->op) ||
-		    !agrees(field(entry, "here"), here) || !agrees(field(entry, "there"), there))
+		if (!names(entry, cell) || !agrees(field(entry, "here"), here) ||
+		    !agrees(field(entry, "there"), there))
 			continue;
-		accepted->used[i]++;
+		accepted->uses[i].cells++;
 		return field(entry, "reason");
 	}
 	return NULL;
@@ -120,12 +137,16 @@ const char *accept_reason(struct accepted *accepted, const struct cell_name *cel
 void accept_print(FILE *out, const struct accepted *accepted)
 {
 	struct json_object *entry;
+	const struct use *use;
 	size_t i;
 
 	for (i = 0; accepted && i < accepted->num; i++) {
 		entry = json_object_array_get_idx(accepted->list, i);
-		if (accepted->used[i])
-			fprintf(out, "accepted, %zu cells", accepted->used[i]);
+		use = &accepted->uses[i];
+		if (!use->asked)
+			continue;
+		if (use->cells)
+			fprintf(out, "accepted, %zu cells", use->cells);
 		else
 			fputs("accepted, but nothing differs so", out);
 		fprintf(out, ": %s %s %s %s: %s\n", field(entry, "kind"), field(entry, "event"),

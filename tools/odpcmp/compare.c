@@ -31,6 +31,8 @@ static void compare_one(struct comparing *c, struct cell_at at)
 	const struct answer *theirs = matrix_cell(c->theirs, at);
 	struct cell_name name = cell_name(at);
 
+	if (compare_cell(ours, theirs) >= COMPARE_SAME)
+		accept_asked(c->accepted, &name);
 	switch (compare_cell(ours, theirs)) {
 	case COMPARE_NOTHING:
 		return;

@@ -548,7 +548,9 @@ void accept_free(struct accepted *accepted);
 /* The reason why this cell may answer so here and so there, or NULL. */
 const char *accept_reason(struct accepted *accepted, const struct cell_name *cell, const char *here,
 			  const char *there);
-/* All reasons, and how many cells had them. */
+/* A cell that is compared. */
+void accept_asked(struct accepted *accepted, const struct cell_name *cell);
+/* The reasons that had their chance, and how many cells had them. */
 void accept_print(FILE *out, const struct accepted *accepted);
 
 /* ---- output ---- */
