@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
 /* Huge pages: pinned and on demand, and IBV_ACCESS_HUGETLB over pages of any size. */
+#include <fcntl.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -40,14 +42,36 @@ static bool pages_set(long n)
 	return !fclose(f) && ok;
 }
 
+/* Other tests reserve and release at the same time. */
+static int pages_lock(void)
+{
+	int fd = open("/proc/sys/vm", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd >= 0)
+		flock(fd, LOCK_EX);
+	return fd;
+}
+
 static long reserved;
+
+static void pages_reserve(void)
+{
+	int lock = pages_lock();
+	long now = pages_get();
+
+	if (now >= 0 && pages_set(now + WANT))
+		reserved = pages_get() - now;
+	close(lock);
+}
 
 static void pages_release(void)
 {
+	int lock = pages_lock();
 	long now = pages_get();
 
 	if (reserved && now >= reserved)
 		pages_set(now - reserved);
+	close(lock);
 }
 
 static uint8_t *map_huge(void)
@@ -62,10 +86,9 @@ static uint8_t *map_huge(void)
 static uint8_t *huge(void)
 {
 	uint8_t *mem = map_huge();
-	long now = pages_get();
 
-	if (!mem && !reserved && now >= 0 && pages_set(now + WANT)) {
-		reserved = pages_get() - now;
+	if (!mem && !reserved) {
+		pages_reserve();
 		atexit(pages_release);
 		mem = map_huge();
 	}
