@@ -30,6 +30,7 @@ ODP_EXPORT int odp_span_region(struct odp_span *span, struct odp_peer *peer, uin
 	span->addr = iova;
 	span->key = key;
 	span->err = 0;
+	span->guard = NULL;
 	span->when = 0;
 	if (!length)
 		return 0;

@@ -46,6 +46,13 @@ static inline uint64_t mr_pos(const struct odp_mr_shm *mr, uint64_t iova)
 	return iova - mr->iova + (mr->addr & ODP_PAGE_MASK);
 }
 
+/* seq_cst, inside the lane: pairs with odp_quiesce() of who changed it. */
+static inline bool span_canceled(const struct odp_span *span)
+{
+	return odp_unlikely(span->guard &&
+			    __atomic_load_n(span->guard, __ATOMIC_SEQ_CST) != span->guard_value);
+}
+
 /* N bytes within one valid page of the pool, or NULL: the common case. */
 static inline char *span_fast(const struct odp_span *span, size_t n, odp_entry_t need)
 {
@@ -57,7 +64,8 @@ static inline char *span_fast(const struct odp_span *span, size_t n, odp_entry_t
 	if (!span->peer)
 		return (char *)(uintptr_t)span->addr;
 	/* acquire: pairs with the store of KEY; what follows belongs to it. */
-	if (!mr || atomic_load_explicit(&mr->key, memory_order_acquire) != span->key)
+	if (!mr || atomic_load_explicit(&mr->key, memory_order_acquire) != span->key ||
+	    span_canceled(span))
 		return NULL;
 	pos = mr_pos(mr, span->addr);
 	xlat = mr->xlat + (pos >> ODP_PAGE_SHIFT) * sizeof(odp_entry_t);
@@ -144,6 +152,8 @@ static int run_find(struct odp_span *span, uint64_t max, bool write, struct run 
 	}
 	if (!mr || atomic_load_explicit(&mr->key, memory_order_acquire) != span->key)
 		return -EKEYREVOKED;
+	if (span_canceled(span))
+		return -ECANCELED;
 	pos = mr_pos(mr, span->addr);
 	in = pos & ODP_PAGE_MASK;
 	run->page = pos >> ODP_PAGE_SHIFT;
@@ -220,6 +230,8 @@ static int run_enter(struct odp_lane *lane, const struct odp_span *span, const s
 	p = odp_xlat_entry(span->peer, span->mr, run->page);
 	if (atomic_load_explicit(&span->mr->key, memory_order_seq_cst) != span->key)
 		ret = -EKEYREVOKED;
+	else if (span_canceled(span))
+		ret = -ECANCELED;
 	else if (p && (atomic_load_explicit(p, memory_order_acquire) & ODP_E_WHERE) == run->where)
 		return 0;
 	odp_lane_va_leave(lane);

@@ -14,7 +14,7 @@
 
 #include <odp/odp.h>
 
-#define ODP_LAYOUT_VERSION 1u
+#define ODP_LAYOUT_VERSION 2u
 
 #define ODP_PAGE_SHIFT 12
 #define ODP_PAGE_SIZE ((uint64_t)1 << ODP_PAGE_SHIFT)

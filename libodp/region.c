@@ -358,3 +358,10 @@ ODP_EXPORT int odp_region_modify(struct odp_region *r, uint32_t pd, uint32_t acc
 	r->mr->writable = !!(access & ODP_ACCESS_LOCAL_WRITE);
 	return 0;
 }
+
+ODP_EXPORT void odp_quiesce(struct odp_proc *proc)
+{
+	odp_freeze(proc);
+	odp_fence(proc, true);
+	odp_thaw(proc);
+}

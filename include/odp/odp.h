@@ -242,6 +242,13 @@ int odp_invalidate(struct odp_proc *proc, void *addr, size_t length);
  */
 int odp_protect(struct odp_proc *proc, void *addr, size_t length, int prot);
 
+/*
+ * Is the page at ADDR in the pool? Then it is a shared mapping for system calls
+ * that tell these from private ones. Returns for how many of LENGTH bytes the
+ * answer in MOVED holds.
+ */
+size_t odp_range_moved(struct odp_proc *proc, const void *addr, size_t length, bool *moved);
+
 struct odp_region_stats {                    /* names as `rdma statistic show mr` */
 	uint64_t page_faults;                /* pages a transfer found missing */
 	uint64_t page_faults_handled;        /* of these, resolved */
@@ -285,6 +292,10 @@ struct odp_span {
 	uint32_t key;
 	int err;       /* set when odp_copy() failed on this side */
 	uint64_t when; /* with -EAGAIN in ERR: odp_now() when the fault ends */
+	/* Transfers happen only while *GUARD is GUARD_VALUE; NULL: always. Its owner,
+	 * the peer, changes it and calls odp_quiesce(): none happens after that. */
+	const uint32_t *guard;
+	uint32_t guard_value;
 };
 
 /*
@@ -330,6 +341,13 @@ int odp_copy(struct odp_span *dst, struct odp_span *src, size_t *len);
  * -ENOENT: no such key; -EPERM: other PD.
  */
 int odp_key_invalidate(struct odp_peer *peer, uint32_t key, uint32_t pd);
+
+/*
+ * Wait until every transfer to or from this process's memory that has begun is
+ * over, but at most a second for one of a stopped process. Not from the service
+ * thread.
+ */
+void odp_quiesce(struct odp_proc *proc);
 
 enum odp_atomic_op { ODP_FETCH_ADD, ODP_CMP_SWAP };
 /*

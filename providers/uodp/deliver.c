@@ -17,6 +17,7 @@ static bool can_receive(const struct uodp_dest *dest)
 	uint32_t state = atomic_load_explicit(&dest->qp->state, memory_order_relaxed);
 
 	return atomic_load_explicit(&dest->qp->gen, memory_order_relaxed) == dest->gen &&
+	       atomic_load_explicit(&dest->qp->epoch, memory_order_relaxed) == dest->epoch &&
 	       (state == IBV_QPS_RTR || state == IBV_QPS_RTS || state == IBV_QPS_SQD ||
 		state == IBV_QPS_SQE);
 }
@@ -35,7 +36,8 @@ static int take(struct uodp_exec *x, const struct uodp_rwqe *wqe, uint32_t max_s
 				    .sge = x->recv_sge,
 				    .num_sge = n,
 				    .pd = x->dest.qp->pd,
-				    .access = ODP_ACCESS_LOCAL_WRITE};
+				    .access = ODP_ACCESS_LOCAL_WRITE,
+				    .to = &x->dest};
 	return 0;
 }
 

@@ -69,6 +69,7 @@ int uodp_dest_find(struct uodp_proc *proc, uint32_t qpn, struct uodp_dest *dest)
 	dest->qp = qp;
 	dest->qpn = qpn;
 	dest->gen = gen;
+	dest->epoch = atomic_load_explicit(&qp->epoch, memory_order_relaxed);
 	return 0;
 }
 
@@ -92,7 +93,8 @@ bool uodp_dest_receives(const struct uodp_dest *dest)
 	return odp_peer_alive(dest->peer) &&
 	       /* acquire: with the state come the fields set before it */
 	       state_receives(atomic_load_explicit(&dest->qp->state, memory_order_acquire)) &&
-	       atomic_load_explicit(&dest->qp->gen, memory_order_relaxed) == dest->gen;
+	       atomic_load_explicit(&dest->qp->gen, memory_order_relaxed) == dest->gen &&
+	       atomic_load_explicit(&dest->qp->epoch, memory_order_relaxed) == dest->epoch;
 }
 
 /* Packets reach a device by its address. */
@@ -108,10 +110,9 @@ static bool conn_make(struct uodp_qp *qp)
 
 	if (uodp_dest_find(qp->proc, qp->attr.dest_qp_num, &dest) || !uodp_dest_receives(&dest))
 		return false;
-	dest.epoch = atomic_load_explicit(&dest.qp->epoch, memory_order_relaxed);
 	/* Packets with another PSN than the responder waits for are not taken. */
-	if (dest.qp->type != qp->shm->type || dest.qp->dest_qpn != qp->shm->qpn ||
-	    dest.qp->rq_psn != qp->shm->sq_psn ||
+	if (dest.qp->type != qp->shm->type || uodp_attr(&dest.qp->dest_qpn) != qp->shm->qpn ||
+	    uodp_attr(&dest.qp->rq_psn) != uodp_attr(&qp->shm->sq_psn) ||
 	    !uodp_dest_addressed(&dest, qp->attr.ah_attr.grh.dgid.raw))
 		return false;
 	qp->conn = dest;
@@ -124,6 +125,5 @@ bool uodp_conn_ready(struct uodp_qp *qp)
 
 	if (uodp_unlikely(!conn->qp) && !conn_make(qp))
 		return false;
-	return uodp_dest_receives(conn) &&
-	       atomic_load_explicit(&conn->qp->epoch, memory_order_relaxed) == conn->epoch;
+	return uodp_dest_receives(conn);
 }

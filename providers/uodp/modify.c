@@ -165,14 +165,15 @@ static void publish(struct uodp_qp *qp)
 	struct uodp_qp_shm *shm = qp->shm;
 	const struct ibv_qp_attr *a = &qp->attr;
 
-	shm->access = a->qp_access_flags &
-		      (ODP_ACCESS_REMOTE_WRITE | ODP_ACCESS_REMOTE_READ | ODP_ACCESS_REMOTE_ATOMIC);
-	shm->qkey = a->qkey;
-	shm->dest_qpn = a->dest_qp_num;
-	shm->rq_psn = a->rq_psn;
-	shm->sq_psn = a->sq_psn;
-	shm->min_rnr_timer = a->min_rnr_timer;
-	shm->max_dest_rd_atomic = a->max_dest_rd_atomic;
+	uodp_attr_set(&shm->access,
+		      a->qp_access_flags & (ODP_ACCESS_REMOTE_WRITE | ODP_ACCESS_REMOTE_READ |
+					    ODP_ACCESS_REMOTE_ATOMIC));
+	uodp_attr_set(&shm->qkey, a->qkey);
+	uodp_attr_set(&shm->dest_qpn, a->dest_qp_num);
+	uodp_attr_set(&shm->rq_psn, a->rq_psn);
+	uodp_attr_set(&shm->sq_psn, a->sq_psn);
+	uodp_attr_set(&shm->min_rnr_timer, a->min_rnr_timer);
+	uodp_attr_set(&shm->max_dest_rd_atomic, a->max_dest_rd_atomic);
 	if (a->path_mtu)
 		shm->path_mtu = 128u << a->path_mtu;
 }
@@ -198,31 +199,55 @@ static void reset(struct uodp_qp *qp)
 	publish(qp);
 }
 
-/* sq_lock held. */
+/*
+ * No message is taken any more, and what was under way is over when this returns:
+ * the program may use the memory for something else. QUIESCE is for program
+ * threads; on the service thread at most the slice that is being copied goes on.
+ */
+static void leave(struct uodp_qp *qp, enum ibv_qp_state next, bool quiesce)
+{
+	struct uodp_qp_shm *shm = qp->shm;
+
+	odp_lock(qp->proc->odp, &shm->lock);
+	/* seq_cst: before the fence's loads of the lanes; pairs with odp_copy(). */
+	atomic_fetch_add_explicit(&shm->epoch, 1, memory_order_seq_cst);
+	/* release: who still sees older attributes sees that they do not count */
+	atomic_store_explicit(&shm->state, next, memory_order_release);
+	odp_unlock(&shm->lock);
+	if (quiesce)
+		odp_quiesce(qp->proc->odp);
+	odp_lock(qp->proc->odp, &shm->lock);
+	if (next == IBV_QPS_RESET)
+		reset(qp);
+	else
+		uodp_resp_flush(qp->proc, qp->proc->self, shm);
+	odp_unlock(&shm->lock);
+}
+
 static void enter(struct uodp_qp *qp, enum ibv_qp_state cur, enum ibv_qp_state next)
 {
 	struct uodp_qp_shm *shm = qp->shm;
 
 	odp_lock(qp->proc->odp, &shm->lock);
-	if (next == IBV_QPS_RESET)
-		reset(qp);
-	else
-		publish(qp);
+	publish(qp);
 	if (next == IBV_QPS_RTR && cur != IBV_QPS_RTR) {
 		memset(&qp->conn, 0, sizeof(qp->conn));
 		atomic_fetch_add_explicit(&shm->epoch, 1, memory_order_relaxed);
 	}
 	/* release: who sees the state sees the attributes */
 	atomic_store_explicit(&shm->state, next, memory_order_release);
-	if (next == IBV_QPS_ERR)
-		uodp_resp_flush(qp->proc, qp->proc->self, shm);
 	odp_unlock(&shm->lock);
 }
 
 void uodp_qp_error(struct uodp_qp *qp)
 {
 	if (atomic_load_explicit(&qp->shm->state, memory_order_relaxed) != IBV_QPS_ERR)
-		enter(qp, IBV_QPS_RTS, IBV_QPS_ERR);
+		leave(qp, IBV_QPS_ERR, false);
+}
+
+void uodp_qp_withdraw(struct uodp_qp *qp)
+{
+	leave(qp, IBV_QPS_RESET, true);
 }
 
 /* Attach to the other end's process now, in a program thread: the service
@@ -254,7 +279,10 @@ static int modify(struct uodp_qp *qp, struct ibv_qp_attr *a, int mask)
 	take_values(qp, a, mask);
 	if (cur == IBV_QPS_RTS && next == IBV_QPS_SQD)
 		qp->sqd_notify = mask & IBV_QP_EN_SQD_ASYNC_NOTIFY && a->en_sqd_async_notify;
-	enter(qp, cur, next);
+	if (next == IBV_QPS_RESET || next == IBV_QPS_ERR)
+		leave(qp, next, true);
+	else
+		enter(qp, cur, next);
 	if (next == IBV_QPS_RTR)
 		meet_peer(qp);
 	uodp_sq_run(qp); /* flushes in ERR, goes on in RTS, drains in SQD */

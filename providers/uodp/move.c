@@ -11,6 +11,7 @@
 static int iter_span(struct uodp_iter *it, struct odp_span *span, size_t *avail)
 {
 	const struct uodp_sge *sge;
+	int ret;
 
 	if (!it->peer) {
 		odp_span_private(span, it->data + it->off);
@@ -25,8 +26,11 @@ static int iter_span(struct uodp_iter *it, struct odp_span *span, size_t *avail)
 	sge = &it->sge[it->idx];
 	if (sge->length - it->off < *avail)
 		*avail = sge->length - it->off;
-	return odp_span_region(span, it->peer, sge->lkey, it->pd, sge->addr + it->off,
-			       sge->length - it->off, it->access);
+	ret = odp_span_region(span, it->peer, sge->lkey, it->pd, sge->addr + it->off,
+			      sge->length - it->off, it->access);
+	if (it->to)
+		uodp_span_guard(span, it->to);
+	return ret;
 }
 
 static int copy_some(struct odp_span *dst, struct odp_span *src, size_t *n)
@@ -88,6 +92,7 @@ void uodp_iter_local(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_iter *
 	it->off = 0;
 	it->pd = qp->pd->num;
 	it->access = access;
+	it->to = NULL;
 }
 
 void uodp_iter_remote(struct uodp_exec *x, struct uodp_swqe *w, struct uodp_iter *it,
@@ -103,4 +108,5 @@ void uodp_iter_remote(struct uodp_exec *x, struct uodp_swqe *w, struct uodp_iter
 	it->off = 0;
 	it->pd = x->dest.qp->pd;
 	it->access = access;
+	it->to = &x->dest;
 }

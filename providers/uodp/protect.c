@@ -5,6 +5,9 @@
  * the call returns the device has the new rights, as on hardware. A process
  * that has opened no device of ours notices nothing.
  *
+ * madvise() has its events, but memory that has moved to the pool is a shared
+ * mapping, and would be refused what it was granted before.
+ *
  * libodp's own calls go to the kernel directly.
  */
 #include <dlfcn.h>
@@ -15,7 +18,10 @@
 
 #include "uodp.h"
 
+#define PAGE_MASK ((uintptr_t)4095)
+
 static struct {
+	int (*madvise)(void *addr, size_t len, int advice);
 	int (*mprotect)(void *addr, size_t len, int prot);
 	int (*pkey_mprotect)(void *addr, size_t len, int prot, int pkey);
 } next;
@@ -23,6 +29,7 @@ static struct {
 /* Calls that come before this one go to the kernel, which is the same. */
 __attribute__((constructor)) static void protect_init(void)
 {
+	next.madvise = dlsym(RTLD_NEXT, "madvise");
 	next.mprotect = dlsym(RTLD_NEXT, "mprotect");
 	next.pkey_mprotect = dlsym(RTLD_NEXT, "pkey_mprotect");
 }
@@ -57,5 +64,42 @@ int pkey_mprotect(void *addr, size_t len, int prot, int pkey)
 
 	if (!ret)
 	protected(addr, len, prot);
+	return ret;
+}
+
+static int madvise_next(void *addr, size_t len, int advice)
+{
+	return next.madvise ? next.madvise(addr, len, advice) :
+			      (int)syscall(SYS_madvise, addr, len, advice);
+}
+
+/* Memory in the pool is kept, which MADV_FREE leaves open; the rest is advised. */
+static int free_parts(struct odp_proc *proc, char *addr, size_t len)
+{
+	while (len) {
+		bool moved;
+		size_t n = odp_range_moved(proc, addr, len, &moved);
+
+		if (!moved && madvise_next(addr, n, MADV_FREE))
+			return -1;
+		addr += n;
+		len -= n;
+	}
+	return 0;
+}
+
+/* The kernel frees private memory only, and what was registered is not that. */
+int madvise(void *addr, size_t len, int advice)
+{
+	struct odp_proc *proc = odp_proc_attached();
+	int err = errno, ret = madvise_next(addr, len, advice);
+	size_t pages = (len + PAGE_MASK) & ~PAGE_MASK;
+
+	if (!ret || !proc || advice != MADV_FREE || errno != EINVAL ||
+	    ((uintptr_t)addr & PAGE_MASK) || pages < len)
+		return ret;
+	ret = free_parts(proc, addr, pages);
+	if (!ret)
+		errno = err;
 	return ret;
 }

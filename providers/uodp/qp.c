@@ -110,9 +110,9 @@ static void shm_init(struct uodp_qp *qp)
 	shm->qpn = qp->vqp.qp.qp_num;
 	shm->type = qp->vqp.qp.qp_type;
 	shm->pd = qp->pd->num;
-	shm->dest_qpn = 0;
-	shm->access = 0;
-	shm->qkey = 0;
+	uodp_attr_set(&shm->dest_qpn, 0);
+	uodp_attr_set(&shm->access, 0);
+	uodp_attr_set(&shm->qkey, 0);
 	shm->recv_cq = qp->recv_cq->index;
 	shm->srq = qp->srq ? qp->srq->index + 1 : 0;
 	shm->path_mtu = UODP_MTU;
@@ -246,8 +246,10 @@ static void withdraw(struct uodp_qp *qp)
 	struct uodp_proc *proc = qp->proc;
 	bool busy;
 
+	uodp_spin_lock(&qp->sq_lock);
+	uodp_qp_withdraw(qp);
+	uodp_spin_unlock(&qp->sq_lock);
 	odp_lock(proc->odp, &qp->shm->lock);
-	atomic_store_explicit(&qp->shm->state, IBV_QPS_RESET, memory_order_relaxed);
 	atomic_fetch_add_explicit(&qp->shm->gen, 1, memory_order_release);
 	odp_unlock(&qp->shm->lock);
 

@@ -122,7 +122,8 @@ struct uodp_iter {
 	uint32_t idx;
 	uint32_t off; /* within sge[idx], or within DATA */
 	uint32_t pd;
-	uint32_t access; /* right that the use needs */
+	uint32_t access;            /* right that the use needs */
+	const struct uodp_dest *to; /* whose QP it is; NULL: our own side */
 };
 
 enum uodp_phase {
@@ -236,6 +237,23 @@ void *uodp_table_find(struct uodp_proc *proc, struct uodp_table *table,
 		      const struct ibv_context *ctx);
 void uodp_table_release(struct uodp_proc *proc, struct uodp_table *table, uint32_t index);
 
+/* An attribute that others read while its owner may change it; see shm.h. */
+static inline uint32_t uodp_attr(const _Atomic uint32_t *attr)
+{
+	return atomic_load_explicit(attr, memory_order_relaxed);
+}
+static inline void uodp_attr_set(_Atomic uint32_t *attr, uint32_t value)
+{
+	atomic_store_explicit(attr, value, memory_order_relaxed);
+}
+
+/* The span is used only while DEST's connection lasts. */
+static inline void uodp_span_guard(struct odp_span *span, const struct uodp_dest *dest)
+{
+	span->guard = (const uint32_t *)&dest->qp->epoch;
+	span->guard_value = dest->epoch;
+}
+
 /* Add to a counter that only the holder of a lock writes. */
 static inline void uodp_count(_Atomic uint64_t *counter, uint64_t n)
 {
@@ -324,6 +342,9 @@ void uodp_wait_acks(pthread_mutex_t *mutex, pthread_cond_t *cond, const uint32_t
 /* ---- modify.c ---- */
 /* Move QP to ERR and flush it, as a failing work request does (sq_lock held). */
 void uodp_qp_error(struct uodp_qp *qp);
+/* As a move to RESET, for ever: no transfer is under way when it returns
+ * (sq_lock held). */
+void uodp_qp_withdraw(struct uodp_qp *qp);
 
 /* ---- wr_api.c ---- */
 int uodp_wr_api_init(struct uodp_qp *qp, uint64_t send_ops);

@@ -28,6 +28,7 @@ static bool rdma_at_once(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_ex
 	if (!n || n > AT_ONCE ||
 	    odp_span_region(&remote, x->dest.peer, w->rkey, x->dest.qp->pd, w->raddr, n, there))
 		return false;
+	uodp_span_guard(&remote, &x->dest);
 	ret = odp_copy(write ? &remote : &local, write ? &local : &remote, &n);
 	/* Not to be asked again: a fault may have been made to fail this once. */
 	if (uodp_unlikely(ret == -EFAULT))
@@ -47,7 +48,7 @@ int uodp_write_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x
 	int ret;
 
 	if (x->phase == UODP_PHASE_NEW) {
-		if (!(x->dest.qp->access & ODP_ACCESS_REMOTE_WRITE))
+		if (!(uodp_attr(&x->dest.qp->access) & ODP_ACCESS_REMOTE_WRITE))
 			return uodp_refuse(qp, x, IBV_WC_REM_INV_REQ_ERR);
 		if (imm) {
 			ret = uodp_need_recv(qp, x, 0, &go_on);
@@ -78,8 +79,8 @@ int uodp_read_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x,
 	int ret;
 
 	if (x->phase == UODP_PHASE_NEW) {
-		if (!(x->dest.qp->access & ODP_ACCESS_REMOTE_READ) ||
-		    !x->dest.qp->max_dest_rd_atomic)
+		if (!(uodp_attr(&x->dest.qp->access) & ODP_ACCESS_REMOTE_READ) ||
+		    !uodp_attr(&x->dest.qp->max_dest_rd_atomic))
 			return uodp_refuse(qp, x, IBV_WC_REM_INV_REQ_ERR);
 		if (uodp_likely(rdma_at_once(qp, w, x, false, &ret)))
 			return ret;
@@ -105,10 +106,12 @@ static int atomic_run(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec 
 	uint64_t old;
 	int ret;
 
-	if (!(x->dest.qp->access & ODP_ACCESS_REMOTE_ATOMIC) || !x->dest.qp->max_dest_rd_atomic)
+	if (!(uodp_attr(&x->dest.qp->access) & ODP_ACCESS_REMOTE_ATOMIC) ||
+	    !uodp_attr(&x->dest.qp->max_dest_rd_atomic))
 		return uodp_refuse(qp, x, IBV_WC_REM_INV_REQ_ERR);
 	ret = odp_span_region(&span, x->dest.peer, w->rkey, x->dest.qp->pd, w->raddr, sizeof(old),
 			      ODP_ACCESS_REMOTE_ATOMIC);
+	uodp_span_guard(&span, &x->dest);
 	if (ret)
 		return uodp_refuse(qp, x, IBV_WC_REM_ACCESS_ERR);
 	if (w->raddr & 7)

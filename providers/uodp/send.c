@@ -113,8 +113,8 @@ static bool ud_dest(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x
 		return false;
 	qp->conn = *dest;
 	if (qkey & 0x80000000u) /* IBTA 10.2.5: the sender's own */
-		qkey = qp->shm->qkey;
-	return dest->qp->type == IBV_QPT_UD && dest->qp->qkey == qkey &&
+		qkey = uodp_attr(&qp->shm->qkey);
+	return dest->qp->type == IBV_QPT_UD && uodp_attr(&dest->qp->qkey) == qkey &&
 	       uodp_dest_addressed(dest, w->dgid);
 }
 

@@ -111,7 +111,9 @@ static_assert(sizeof(struct uodp_srq_shm) == 128, "two lines an SRQ");
 
 /*
  * The responder's half of a QP. LOCK covers the state and the receive in
- * progress; requesters of other processes take it to deliver a message.
+ * progress; requesters of other processes take it to deliver a message. They
+ * read the attributes without it: what they make of those counts only while
+ * EPOCH is what it was when they found the QP.
  */
 struct uodp_qp_shm {
 	struct odp_lock lock;
@@ -120,16 +122,16 @@ struct uodp_qp_shm {
 	uint32_t qpn;
 	uint32_t type; /* enum ibv_qp_type */
 	uint32_t pd;
-	uint32_t dest_qpn; /* RC, UC: who may send here */
-	uint32_t access;   /* ODP_ACCESS_REMOTE_*, from qp_access_flags */
-	uint32_t qkey;     /* UD */
-	uint32_t rq_psn;
-	uint32_t sq_psn;
-	uint32_t min_rnr_timer; /* IBTA code 0..31 */
-	uint32_t recv_cq;       /* index in the owner's table */
-	uint32_t srq;           /* index + 1, 0: own receive queue */
-	uint32_t path_mtu;      /* bytes */
-	uint32_t max_dest_rd_atomic;
+	_Atomic uint32_t dest_qpn; /* RC, UC: who may send here */
+	_Atomic uint32_t access;   /* ODP_ACCESS_REMOTE_*, from qp_access_flags */
+	_Atomic uint32_t qkey;     /* UD */
+	_Atomic uint32_t rq_psn;
+	_Atomic uint32_t sq_psn;
+	_Atomic uint32_t min_rnr_timer; /* IBTA code 0..31 */
+	uint32_t recv_cq;               /* index in the owner's table */
+	uint32_t srq;                   /* index + 1, 0: own receive queue */
+	uint32_t path_mtu;              /* bytes */
+	_Atomic uint32_t max_dest_rd_atomic;
 	/* line 2 */
 	struct uodp_rq_shm rq;
 	/* line 3: the receive that a message is using */

@@ -36,7 +36,8 @@ int uodp_wait_rnr(struct uodp_qp *qp, struct uodp_exec *x)
 		if (x->rnr_left != 7) /* 7: for ever */
 			x->rnr_left--;
 		uodp_count(&qp->shm->rnr, 1);
-		x->rnr_until = now + rnr_10us[x->dest.qp->min_rnr_timer & 31] * 10000ull;
+		x->rnr_until =
+			now + rnr_10us[uodp_attr(&x->dest.qp->min_rnr_timer) & 31] * 10000ull;
 	}
 	return uodp_exec_wait(x, x->rnr_until);
 }
@@ -73,10 +74,13 @@ void uodp_recv_fail(struct uodp_qp *qp, struct uodp_exec *x, enum ibv_wc_status 
 	uodp_deliver_end(qp, x, &cqe, true);
 }
 
-/* What fails at a process that has just ended is no answer of its. */
-static bool responder_ended(const struct uodp_exec *x)
+/* What fails at a process that has just ended, or at a QP that has left since, is
+ * no answer of theirs. */
+static bool responder_left(const struct uodp_exec *x)
 {
-	return !odp_peer_check(x->dest.peer);
+	/* acquire: what failed was read before; pairs with the releases of enter(). */
+	atomic_thread_fence(memory_order_acquire);
+	return !odp_peer_check(x->dest.peer) || !uodp_dest_receives(&x->dest);
 }
 
 /* Class C: an RC responder sends a NAK and goes to ERR; others drop the
@@ -85,7 +89,7 @@ int uodp_refuse(struct uodp_qp *qp, struct uodp_exec *x, enum ibv_wc_status stat
 {
 	if (!uodp_reliable(qp))
 		return uodp_exec_done(x, IBV_WC_SUCCESS);
-	if (responder_ended(x))
+	if (responder_left(x))
 		return uodp_wait_peer(qp, x);
 	uodp_deliver_error(qp, &x->dest,
 			   status == IBV_WC_REM_ACCESS_ERR ? IBV_EVENT_QP_ACCESS_ERR
@@ -96,8 +100,9 @@ int uodp_refuse(struct uodp_qp *qp, struct uodp_exec *x, enum ibv_wc_status stat
 /* Bytes could not be written into the receive's buffer (class A). */
 int uodp_recv_broken(struct uodp_qp *qp, struct uodp_exec *x)
 {
-	if (uodp_reliable(qp) && responder_ended(x))
-		return uodp_wait_peer(qp, x);
+	if (responder_left(x))
+		return uodp_reliable(qp) ? uodp_wait_peer(qp, x)
+					 : uodp_exec_done(x, IBV_WC_SUCCESS);
 	uodp_recv_fail(qp, x, IBV_WC_LOC_QP_OP_ERR);
 	uodp_deliver_error(qp, &x->dest, IBV_EVENT_QP_FATAL);
 	return uodp_exec_done(x, uodp_reliable(qp) ? IBV_WC_REM_OP_ERR : IBV_WC_SUCCESS);
