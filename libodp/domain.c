@@ -112,7 +112,19 @@ static int domain_create(int fd)
 	return 0;
 }
 
-/* Read, not mapped: the file may be shorter than it should be. */
+/* Does any process, of whatever version, live in the file? */
+static bool domain_in_use(int fd)
+{
+	struct flock fl = {.l_type = F_WRLCK,
+			   .l_whence = SEEK_SET,
+			   .l_start = ODP_LIVE_BYTE,
+			   .l_len = ODP_MAX_PROCS};
+
+	return fcntl(fd, F_GETLK, &fl) || fl.l_type != F_UNLCK;
+}
+
+/* Read, not mapped: the file may be shorter than it should be. What another
+ * version has left gives way when nobody uses it: -ESTALE, and a new one is made. */
 static int domain_check(struct odp_proc *proc, const struct stat *st)
 {
 	struct domain_head head;
@@ -124,7 +136,9 @@ static int domain_check(struct odp_proc *proc, const struct stat *st)
 		   head.magic != ODP_DOMAIN_MAGIC) {
 		why = "not a uodp domain, or corrupt";
 	} else if (head.version != ODP_LAYOUT_VERSION) {
-		why = "made by another version of uodp";
+		if (!domain_in_use(proc->domain_fd) && !unlinkat(proc->dir_fd, DOMAIN_FILE, 0))
+			return -ESTALE;
+		why = "in use by another version of uodp";
 	} else if (head.size_check != sizeof(struct odp_domain) ||
 		   st->st_size != (off_t)sizeof(struct odp_domain)) {
 		why = "of the wrong size, or corrupt";

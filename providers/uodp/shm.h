@@ -13,7 +13,7 @@
 
 #include <odp/odp.h>
 
-#define UODP_SHM_VERSION 1u
+#define UODP_SHM_VERSION 2u
 
 #define UODP_MAX_QP 32768u
 #define UODP_MAX_CQ 32768u

@@ -217,8 +217,6 @@ static void test_domain_refused(void)
 
 	poke(domain_fresh(true), offsetof(struct odp_domain, magic), 0x1234, 8);
 	CU_ASSERT_EQUAL(domain_refused("corrupt"), -EPROTO);
-	poke(domain_fresh(true), offsetof(struct odp_domain, version), 99, 4);
-	CU_ASSERT_EQUAL(domain_refused("another version"), -EPROTO);
 	poke(domain_fresh(true), offsetof(struct odp_domain, size_check), 4096, 4);
 	CU_ASSERT_EQUAL(domain_refused("wrong size"), -EPROTO);
 
@@ -230,6 +228,25 @@ static void test_domain_refused(void)
 	CU_ASSERT_EQUAL(write(fd, "rubbish", 7), 7);
 	close(fd);
 	CU_ASSERT_EQUAL(domain_refused("remove the directory"), -EPROTO);
+}
+
+/* Left by another version: replaced, unless one of its processes lives. */
+static void test_domain_version(void)
+{
+	struct flock fl = {.l_type = F_WRLCK, .l_start = ODP_LIVE_BYTE + 3, .l_len = 1};
+	char path[256];
+	int fd;
+
+	poke(domain_fresh(true), offsetof(struct odp_domain, version), 99, 4);
+	CU_ASSERT_EQUAL(domain_accepted(), 0);
+	poke(domain_fresh(true), offsetof(struct odp_domain, version), 99, 4);
+	snprintf(path, sizeof(path), "%s/domain", getenv("UODP_DIR"));
+	fd = open(path, O_RDWR);
+	/* As another process's lock: it belongs to the open file. */
+	CU_ASSERT_EQUAL(fcntl(fd, F_OFD_SETLK, &fl), 0);
+	CU_ASSERT_EQUAL(domain_refused("another version"), -EPROTO);
+	close(fd);
+	CU_ASSERT_EQUAL(domain_accepted(), 0);
 }
 
 static void test_domain_not_a_file(void)
@@ -357,6 +374,7 @@ int main(int argc, char **argv)
 		{"another user's directory is refused", test_dir_wrong_owner},
 		{"a path too long is refused", test_dir_too_long},
 		{"a corrupt or foreign domain is refused", test_domain_refused},
+		{"the domain file of another version", test_domain_version},
 		{"a domain that is no file is refused", test_domain_not_a_file},
 		{"a domain left incomplete is made anew", test_domain_unborn},
 		{"one of many creators wins", test_domain_race},
