@@ -169,16 +169,20 @@ static void plot_faults(struct plot *plot)
 {
 	const struct traffic_curve *curve;
 	double highest = 0;
+	bool counted = false;
 	size_t mr, i;
 
 	for (mr = 0; mr < NUM_MR_KINDS; mr++) {
 		curve = curve_of(plot->traffic, mr);
-		if (curve && curve->num_samples)
-			highest = fmax(highest, curve->samples[curve->num_samples - 1].faults);
+		if (!curve || !curve->num_samples)
+			continue;
+		counted = true;
+		highest = fmax(highest, curve->samples[curve->num_samples - 1].faults);
 	}
 	if (highest <= 0) {
-		fputs("<p class=note>Page faults: no counters are to be had of this device.\n",
-		      plot->out);
+		fprintf(plot->out, "<p class=note>Page faults: %s.\n",
+			counted ? "the device counted none"
+				: "no counters are to be had of this device");
 		return;
 	}
 	plot->max = highest;
