@@ -69,8 +69,8 @@ int pkey_mprotect(void *addr, size_t len, int prot, int pkey)
 
 static int madvise_next(void *addr, size_t len, int advice)
 {
-	return next.madvise ? next.madvise(addr, len, advice) :
-			      (int)syscall(SYS_madvise, addr, len, advice);
+	return next.madvise ? next.madvise(addr, len, advice)
+			    : (int)syscall(SYS_madvise, addr, len, advice);
 }
 
 /* Memory in the pool is kept, which MADV_FREE leaves open; the rest is advised. */
@@ -88,18 +88,18 @@ static int free_parts(struct odp_proc *proc, char *addr, size_t len)
 	return 0;
 }
 
-/* The kernel frees private memory only, and what was registered is not that. */
+/*
+ * The kernel frees private memory only, and what was registered is not that. It
+ * must not be asked: it tells userfaultfd that the range is gone before it refuses.
+ */
 int madvise(void *addr, size_t len, int advice)
 {
 	struct odp_proc *proc = odp_proc_attached();
-	int err = errno, ret = madvise_next(addr, len, advice);
 	size_t pages = (len + PAGE_MASK) & ~PAGE_MASK;
+	uintptr_t begin = (uintptr_t)addr;
 
-	if (!ret || !proc || advice != MADV_FREE || errno != EINVAL ||
-	    ((uintptr_t)addr & PAGE_MASK) || pages < len)
-		return ret;
-	ret = free_parts(proc, addr, pages);
-	if (!ret)
-		errno = err;
-	return ret;
+	if (advice != MADV_FREE || !proc || begin & PAGE_MASK || pages < len ||
+	    begin + pages < begin)
+		return madvise_next(addr, len, advice);
+	return free_parts(proc, addr, pages);
 }
