@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include "odpcmp.h"
@@ -16,7 +17,7 @@
 /* A region, and copies of its pages in a forked child. */
 enum { PAGES_PER_JOB = 3 * PAGES };
 
-static char before[24]; /* the pool's size, as its file says it; empty: not changed */
+static long taken;
 
 static unsigned long meminfo(const char *what)
 {
@@ -51,22 +52,59 @@ const char *huge_lacking(const char *dir)
 	return NULL;
 }
 
-static void put(const char *text)
+/* What follows also runs in a signal handler: no stdio. */
+
+static long pool_get(void)
 {
+	int fd = open(POOL_FILE, O_RDONLY | O_CLOEXEC);
+	char text[24] = "";
+	ssize_t len = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+
+	if (fd >= 0)
+		close(fd);
+	return len > 0 ? strtol(text, NULL, 10) : -1;
+}
+
+static void pool_set(long size)
+{
+	char text[24], *at = text + sizeof(text);
 	int fd = open(POOL_FILE, O_WRONLY | O_CLOEXEC);
 
 	if (fd < 0)
 		return;
-	/* What came of it, /proc/meminfo says. */
-	(void)!write(fd, text, strlen(text));
+	do {
+		*--at = '0' + size % 10;
+		size /= 10;
+	} while (size);
+	/* What came of it, the file says. */
+	(void)!write(fd, at, text + sizeof(text) - at);
 	close(fd);
+}
+
+/* Others may take and give back at the same time. */
+static int pool_lock(void)
+{
+	int fd = open("/proc/sys/vm", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd >= 0)
+		flock(fd, LOCK_EX);
+	return fd;
 }
 
 void huge_give_back(void)
 {
-	if (*before)
-		put(before);
-	before[0] = '\0';
+	int lock;
+	long now;
+
+	if (taken <= 0)
+		return;
+	lock = pool_lock();
+	now = pool_get();
+	if (now >= taken)
+		pool_set(now - taken);
+	taken = 0;
+	if (lock >= 0)
+		close(lock);
 }
 
 static void give_back_and_die(int sig)
@@ -78,16 +116,21 @@ static void give_back_and_die(int sig)
 
 void huge_reserve(unsigned int jobs)
 {
-	unsigned long free_pages = meminfo("HugePages_Free:") - meminfo("HugePages_Rsvd:");
-	unsigned long wanted = jobs * PAGES_PER_JOB, total = meminfo("HugePages_Total:");
-	char text[24];
+	long free_pages = meminfo("HugePages_Free:") - meminfo("HugePages_Rsvd:");
+	long wanted = jobs * PAGES_PER_JOB, now;
+	int lock;
 
 	if (free_pages >= wanted || access(POOL_FILE, W_OK))
 		return;
-	snprintf(before, sizeof(before), "%lu", total);
-	snprintf(text, sizeof(text), "%lu", total + wanted - free_pages);
 	signal(SIGINT, give_back_and_die);
 	signal(SIGTERM, give_back_and_die);
 	signal(SIGHUP, give_back_and_die);
-	put(text);
+	lock = pool_lock();
+	now = pool_get();
+	if (now >= 0) {
+		pool_set(now + wanted - free_pages);
+		taken = pool_get() - now;
+	}
+	if (lock >= 0)
+		close(lock);
 }
