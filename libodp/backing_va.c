@@ -7,6 +7,15 @@
 
 #include "mem.h"
 
+/* The thread that answers this process's own faults. */
+static bool waits_for_itself(const struct odp_peer *peer)
+{
+	const struct odp_proc *proc = odp_self;
+
+	return peer == proc->self && proc->mem->uffd >= 0 &&
+	       odp_lane_mine == &proc->domain->lanes[peer->nr][ODP_LANE_SERVICE];
+}
+
 ssize_t odp_va_io(struct odp_peer *peer, uint64_t addr, void *buf, size_t n, bool write)
 {
 	struct iovec local = {buf, n}, remote = {(void *)(uintptr_t)addr, n};
@@ -14,6 +23,8 @@ ssize_t odp_va_io(struct odp_peer *peer, uint64_t addr, void *buf, size_t n, boo
 
 	if (!odp_peer_alive(peer))
 		return -EFAULT;
+	if (waits_for_itself(peer) && !odp_uffd_ready(odp_self->mem, addr, n))
+		return -EAGAIN;
 	ret = write ? process_vm_writev(peer->pid, &local, 1, &remote, 1, 0)
 		    : process_vm_readv(peer->pid, &local, 1, &remote, 1, 0);
 	if (ret > 0)

@@ -4,6 +4,11 @@
  * private memory. They are absent in the child (MADV_DONTFORK); it maps and
  * copies them before fork returns there, while the parent waits with its gate
  * shut, so that the child sees memory as it was at the fork.
+ *
+ * No lock is held across the fork but conv_lock: fork waits for libc's own locks,
+ * whose holders may be in a page fault or in munmap, that is, waiting for the
+ * service thread, which must be free to answer. So the child goes by a list that
+ * was made just before.
  */
 #include <fcntl.h>
 #include <poll.h>
@@ -13,17 +18,61 @@
 
 #define CHILD_WAIT_MS 60000
 
-static struct odp_mem *fork_mem; /* of a fork that is under way */
+/* A converted range, as the child is to have it. */
+struct range {
+	uint64_t start, len, off;
+	uint32_t prot;
+};
 
-/* Again: ibv_fork_init() has libibverbs undo it when a region ends, and then the
- * child would share the pool's pages with its parent. */
-static void ranges_dontfork(struct odp_mem *m)
+/* Of the fork that is under way (conv_lock). */
+static struct odp_mem *fork_mem;
+static struct range *ranges;
+static size_t ranges_count, ranges_room;
+
+/* False: there are more than there is room for (mem_lock). */
+static bool ranges_fill(struct odp_mem *m)
 {
 	struct odp_inode *n;
 
+	ranges_count = 0;
 	for (n = odp_itree_first(&m->umems, 0, UINT64_MAX); n;
-	     n = odp_itree_next(&m->umems, n, 0, UINT64_MAX))
+	     n = odp_itree_next(&m->umems, n, 0, UINT64_MAX)) {
+		struct odp_umem *um = (struct odp_umem *)n;
+
+		if (ranges_count < ranges_room)
+			ranges[ranges_count] =
+				(struct range){n->start, n->last + 1 - n->start, um->off, um->prot};
+		ranges_count++;
+		/* Again: ibv_fork_init() has libibverbs undo it when a region ends, and
+		 * then the child would share the pool's pages with its parent. */
 		odp_sys(SYS_madvise, n->start, n->last + 1 - n->start, MADV_DONTFORK);
+	}
+	return ranges_count <= ranges_room;
+}
+
+static void ranges_list(struct odp_mem *m)
+{
+	size_t want;
+	bool all;
+
+	for (;;) {
+		odp_mem_lock(m);
+		all = ranges_fill(m);
+		odp_mem_unlock(m);
+		if (all)
+			return;
+		want = ranges_count + ranges_count / 2 + 64;
+		if (ranges)
+			odp_priv_free(ranges, ranges_room * sizeof(*ranges));
+		ranges = odp_priv_alloc(want * sizeof(*ranges));
+		ranges_room = ranges ? want : 0;
+		if (!ranges) {
+			odp_log(ODP_LOG_ERR, "fork: no memory: the child gets no copy of "
+					     "registered memory");
+			ranges_count = 0;
+			return;
+		}
+	}
 }
 
 /*
@@ -94,8 +143,7 @@ static void fork_prepare(void)
 		m->fork_pipe[0] = m->fork_pipe[1] = -1;
 	odp_freeze(proc);
 	odp_fence(proc, false);
-	odp_mem_lock(m);
-	ranges_dontfork(m);
+	ranges_list(m);
 }
 
 /* Until the child has closed its end, having its copy or being dead. */
@@ -117,18 +165,16 @@ static void fork_parent(void)
 
 	if (!m)
 		return;
-	odp_mem_unlock(m);
 	child_wait(m);
 	odp_thaw(m->proc);
 	pthread_mutex_unlock(&m->conv_lock);
 }
 
 /* The handlers of other libraries, and fork's caller, find the memory there. */
-static int range_copy(struct odp_mem *m, const struct odp_umem *um)
+static int range_copy(struct odp_mem *m, const struct range *r)
 {
-	uint64_t len = um->it.last + 1 - um->it.start, at = um->it.start;
-	uint64_t off = um->off, limit = off + len, next;
-	long ret = odp_sys_mmap(at, len, PROT_READ | PROT_WRITE,
+	uint64_t at = r->start, off = r->off, limit = off + r->len, next;
+	long ret = odp_sys_mmap(at, r->len, PROT_READ | PROT_WRITE,
 				MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_NORESERVE,
 				-1, 0);
 
@@ -144,14 +190,14 @@ static int range_copy(struct odp_mem *m, const struct odp_umem *um)
 				return ret ? (int)ret : -EIO;
 		}
 	}
-	if (um->prot != (PROT_READ | PROT_WRITE))
-		odp_sys(SYS_mprotect, um->it.start, len, um->prot);
+	if (r->prot != (PROT_READ | PROT_WRITE))
+		odp_sys(SYS_mprotect, r->start, r->len, r->prot);
 	return 0;
 }
 
 static void child_fds_close(struct odp_mem *m)
 {
-	int fds[] = {m->conv_uffd, m->pagemap_fd, m->maps_fd, m->pipe_rd, m->pipe_wr};
+	int fds[] = {m->conv_uffd, m->fdinfo_fd, m->pagemap_fd, m->maps_fd, m->pipe_rd, m->pipe_wr};
 
 	for (unsigned i = 0; i < sizeof(fds) / sizeof(*fds); i++)
 		if (fds[i] >= 0)
@@ -161,18 +207,19 @@ static void child_fds_close(struct odp_mem *m)
 static void fork_child(void)
 {
 	struct odp_mem *m = fork_mem;
-	struct odp_inode *n;
 	int ret;
 
 	if (!m)
 		return;
-	for (n = odp_itree_first(&m->umems, 0, UINT64_MAX); n;
-	     n = odp_itree_next(&m->umems, n, 0, UINT64_MAX)) {
-		ret = range_copy(m, (struct odp_umem *)n);
+	for (size_t i = 0; i < ranges_count; i++) {
+		ret = range_copy(m, &ranges[i]);
+		/* Another thread has put something else there since the list was made. */
+		if (ret == -EEXIST)
+			continue;
 		if (ret)
 			odp_log(ODP_LOG_ERR,
 				"child of fork: no copy of registered memory at %#lx: %s",
-				(long)n->start, strerrordesc_np(-ret));
+				(long)ranges[i].start, strerrordesc_np(-ret));
 	}
 	child_fds_close(m);
 	if (m->fork_pipe[0] >= 0) {
@@ -180,6 +227,8 @@ static void fork_child(void)
 		close(m->fork_pipe[1]);
 	}
 	fork_mem = NULL;
+	/* The lock itself is the parent's. */
+	pthread_sigmask(SIG_SETMASK, &m->mem_mask, NULL);
 }
 
 /*

@@ -243,6 +243,8 @@ void odp_service_watch(struct odp_proc *proc, struct odp_peer *peer);
 int odp_mem_open(struct odp_proc *proc);
 /* The uffd that the service thread polls, or -1. */
 int odp_mem_uffd(struct odp_proc *proc);
+/* Does a thread wait for a page, in a fault that nobody has read of? */
+bool odp_mem_fault_pending(struct odp_proc *proc);
 /* Called by the service thread when the uffd is readable: freeze, fence, read,
  * act, thaw, until it would block. */
 void odp_mem_uffd_ready(struct odp_proc *proc);

@@ -16,6 +16,7 @@
 #define FENCE_NAP_NS 50000u
 #define FENCE_CHECK_NS 2000000u /* between questions whether the process lives */
 #define FENCE_LIMIT_NS 1000000000u
+#define FENCE_PATIENCE_NS 1000000u    /* with a thread that may wait for us */
 #define FENCE_GRACE_NS 10000000u /* for those looked at after the limit */
 
 __thread struct odp_lane *odp_lane_mine __attribute__((tls_model("initial-exec")));
@@ -180,12 +181,24 @@ static void fence_give_up(struct fence *f, unsigned nr, uint64_t mark)
 			f->proc->domain->slots[nr].pid, nr);
 }
 
+/*
+ * A thread of our own, interrupted inside a transfer, may wait for a page in its
+ * signal handler, and the kernel lets nobody fill pages while an event is unread.
+ * So the event goes first: what that transfer still writes, nobody was promised.
+ */
+static bool fence_hopeless(struct fence *f, unsigned nr)
+{
+	return nr == f->proc->self->nr && odp_lane_mine &&
+	       odp_lane_mine == &f->proc->domain->lanes[nr][ODP_LANE_SERVICE] &&
+	       odp_mem_fault_pending(f->proc);
+}
+
 /* False when the process has died: its other lanes need no look. */
 static bool fence_wait(struct fence *f, unsigned nr, _Atomic uint64_t *word, uint64_t inside)
 {
 	const struct timespec nap = {.tv_nsec = FENCE_NAP_NS};
 	const uint64_t mark = fence_mark(word, inside);
-	const uint64_t spin = odp_now() + FENCE_SPIN_NS;
+	const uint64_t spin = odp_now() + FENCE_SPIN_NS, patience = spin + FENCE_PATIENCE_NS;
 	const uint64_t limit = fence_limit(f, nr, mark, spin - FENCE_SPIN_NS);
 	uint64_t now, check = spin;
 
@@ -199,6 +212,10 @@ static bool fence_wait(struct fence *f, unsigned nr, _Atomic uint64_t *word, uin
 			if (!odp_slot_alive(f->proc, nr))
 				return false;
 			check = now + FENCE_CHECK_NS;
+		}
+		if (now >= patience && fence_hopeless(f, nr)) {
+			f->all_left = false;
+			return true;
 		}
 		if (now >= limit) {
 			fence_give_up(f, nr, mark);

@@ -2,6 +2,7 @@
 /* Sets the memory side up: the pool, the userfaultfds, the pin ring. */
 #include <fcntl.h>
 #include <linux/memfd.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -21,15 +22,27 @@ static void stack_ready(void)
 		probe[i] = 0;
 }
 
+/*
+ * A signal handler of the program may touch a page that is missing, and then waits
+ * for the service thread, which may be waiting for this lock.
+ */
 void odp_mem_lock(struct odp_mem *m)
 {
+	sigset_t all, old;
+
 	stack_ready();
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
 	pthread_mutex_lock(&m->mem_lock);
+	m->mem_mask = old;
 }
 
 void odp_mem_unlock(struct odp_mem *m)
 {
+	sigset_t old = m->mem_mask;
+
 	pthread_mutex_unlock(&m->mem_lock);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
 char *odp_bounce_get(struct odp_mem *m)
@@ -159,7 +172,7 @@ int odp_mem_open(struct odp_proc *proc)
 	if (!m)
 		return -ENOMEM;
 	m->proc = proc;
-	m->uffd = m->conv_uffd = m->pagemap_fd = m->maps_fd = -1;
+	m->uffd = m->conv_uffd = m->fdinfo_fd = m->pagemap_fd = m->maps_fd = -1;
 	m->pipe_rd = m->pipe_wr = m->fork_pipe[0] = m->fork_pipe[1] = -1;
 	m->backing = backing_from_env();
 	locks_init(m);

@@ -25,6 +25,7 @@
 #ifndef ODP_MEM_H
 #define ODP_MEM_H
 
+#include <signal.h>
 #include <sys/mman.h>
 
 #include "internal.h"
@@ -116,6 +117,8 @@ struct odp_mem {
 	uint64_t pool_dev, pool_ino;
 	int uffd; /* -1: no events, nothing is converted */
 	int conv_uffd;
+	int fdinfo_fd;            /* of uffd: how many faults wait */
+	bool lost;                /* uffd has been closed; service thread */
 	int pagemap_fd;
 	int maps_fd;
 	bool query_maps;            /* the kernel answers PROCMAP_QUERY */
@@ -127,7 +130,9 @@ struct odp_mem {
 	char *maps_buf; /* conv_lock */
 
 	pthread_mutex_t mem_lock; /* all of the next block */
+	sigset_t mem_mask;        /* of the program's thread that holds it */
 	struct odp_itree umems;
+	unsigned numems;
 	struct odp_itree regions;
 	struct odp_itree extents;
 	uint32_t *refs;         /* by frame: 1 mapped, + 1 a pinned region */
@@ -178,6 +183,9 @@ int odp_uffd_open(uint64_t features);
 int odp_uffd_init(struct odp_mem *m);
 /* Wait until every event raised before now has been acted on. */
 void odp_uffd_settle(struct odp_mem *m);
+/* By the service thread: see that it will not wait for itself when it reads or
+ * writes [addr, addr+len) by a system call. False: later. */
+bool odp_uffd_ready(struct odp_mem *m, uint64_t addr, uint64_t len);
 /* Is there an event that has not been read? */
 bool odp_uffd_pending(struct odp_mem *m);
 /* The same for the events of calls that have returned. */

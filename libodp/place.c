@@ -182,10 +182,44 @@ static int part_survey(struct odp_mem *m, const struct odp_vma *vma, uint64_t st
 	return 0;
 }
 
+/*
+ * Each piece of a mapping that moves alone is a mapping more, and the kernel allows
+ * a process some 65,530. So a program with thousands of small regions has the
+ * neighbourhood moved too.
+ */
+static uint64_t block_size(struct odp_mem *m)
+{
+	unsigned n;
+
+	odp_mem_lock(m);
+	n = m->numems;
+	odp_mem_unlock(m);
+	if (n < 1024)
+		return ODP_PAGE_SIZE;
+	if (n < 4096)
+		return (uint64_t)256 << 10;
+	return n < 16384 ? (uint64_t)2 << 20 : (uint64_t)64 << 20;
+}
+
+static bool block_convert(struct odp_mem *m, const struct odp_vma *vma, uint64_t start,
+			  uint64_t end)
+{
+	uint64_t size = block_size(m);
+	struct range r = {odp_max(vma->start, start & ~(size - 1)),
+			  odp_min(vma->end, (end + size - 1) & ~(size - 1))};
+	uint64_t limit = r.end;
+
+	if ((r.start == start && r.end == end) || own_split(&r) || r.end != limit ||
+	    pin_overlaps(m, r.start, r.end))
+		return false;
+	return !odp_convert(m, r.start, r.end, vma->prot);
+}
+
 static int part_convert(struct odp_mem *m, const struct odp_vma *vma, uint64_t start, uint64_t end,
 			bool poolable, struct survey *s)
 {
-	if (poolable && vma->kind == ODP_VMA_ANON && odp_convert(m, start, end, vma->prot))
+	if (poolable && vma->kind == ODP_VMA_ANON && !block_convert(m, vma, start, end) &&
+	    odp_convert(m, start, end, vma->prot))
 		s->fixed = true;
 	return 0;
 }

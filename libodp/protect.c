@@ -64,3 +64,21 @@ ODP_EXPORT int odp_protect(struct odp_proc *proc, void *addr, size_t length, int
 	odp_thaw(proc);
 	return ret;
 }
+
+ODP_EXPORT size_t odp_range_moved(struct odp_proc *proc, const void *addr, size_t length,
+				  bool *moved)
+{
+	struct odp_mem *m = proc->mem;
+	uint64_t start = (uintptr_t)addr, end;
+	struct odp_umem *um;
+
+	if (!length || __builtin_add_overflow(start, length, &end))
+		end = UINT64_MAX;
+	odp_mem_lock(m);
+	um = odp_umem_first(m, start, end);
+	*moved = um && um->it.start <= start;
+	if (um)
+		end = odp_min(end, *moved ? um->it.last + 1 : um->it.start);
+	odp_mem_unlock(m);
+	return end - start;
+}

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -77,6 +78,7 @@ static int probe_map(struct odp_mem *m)
 int odp_uffd_init(struct odp_mem *m)
 {
 	const char *off = getenv("UODP_NO_UFFD");
+	char path[40];
 	int fd, ret;
 
 	if (off && *off && strcmp(off, "0"))
@@ -93,6 +95,8 @@ int odp_uffd_init(struct odp_mem *m)
 	ret = probe_map(m);
 	if (ret)
 		goto err_close_conv;
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	m->fdinfo_fd = odp_fd_high(open(path, O_RDONLY | O_CLOEXEC)); /* or -1 */
 	return 0;
 
 err_close_conv:
@@ -256,6 +260,31 @@ static void fault_answer(struct odp_mem *m, uint64_t addr)
 		fault_unknown(m, addr);
 }
 
+/*
+ * What a mapping grew by lies in no record, and a system call of ours that touches
+ * it would wait for the very thread that makes it.
+ */
+bool odp_uffd_ready(struct odp_mem *m, uint64_t addr, uint64_t len)
+{
+	bool ready = true;
+
+	for (uint64_t at = odp_page_down(addr); at < addr + len; at += ODP_PAGE_SIZE) {
+		struct odp_vma vma;
+		bool pool;
+
+		pthread_mutex_lock(&m->mem_lock);
+		pool = odp_umem_find(m, at) || odp_umem_look(m, at, &vma);
+		pthread_mutex_unlock(&m->mem_lock);
+		if (!pool)
+			continue;
+		fault_answer(m, at);
+		pthread_mutex_lock(&m->mem_lock);
+		ready &= odp_umem_find(m, at) != NULL;
+		pthread_mutex_unlock(&m->mem_lock);
+	}
+	return ready;
+}
+
 static void event_act(struct odp_mem *m, const struct uffd_msg *msg, bool fenced)
 {
 	switch (msg->event) {
@@ -276,6 +305,18 @@ static void event_act(struct odp_mem *m, const struct uffd_msg *msg, bool fenced
 	}
 }
 
+/* Closed by the program: memory that moved to the pool stays what it is, a shared
+ * mapping, and nothing tells of what becomes of it. */
+static void uffd_lost(struct odp_mem *m)
+{
+	if (m->lost)
+		return;
+	m->lost = true;
+	odp_log(ODP_LOG_ERR, "the program has closed a descriptor of this library (%d): "
+			     "registered memory can no longer be followed",
+		m->uffd);
+}
+
 /* Read messages and act on the events among them, the gate shut: the read lets
  * the callers of munmap, mremap and madvise go on. */
 static int events_read(struct odp_mem *m, struct uffd_msg *msgs)
@@ -289,6 +330,8 @@ static int events_read(struct odp_mem *m, struct uffd_msg *msgs)
 	/* seq_cst, before the read: pairs with odp_uffd_settle(). */
 	atomic_store_explicit(&m->event_seq, seq + 1, memory_order_seq_cst);
 	n = read(m->uffd, msgs, MESSAGES * sizeof(*msgs));
+	if (n < 0 && errno == EBADF)
+		uffd_lost(m);
 	n = n < 0 ? 0 : n / (ssize_t)sizeof(*msgs);
 	if (n) {
 		pthread_mutex_lock(&m->mem_lock);
@@ -299,6 +342,21 @@ static int events_read(struct odp_mem *m, struct uffd_msg *msgs)
 	atomic_store_explicit(&m->event_seq, seq + 2, memory_order_release);
 	odp_thaw(m->proc);
 	return (int)n;
+}
+
+bool odp_mem_fault_pending(struct odp_proc *proc)
+{
+	struct odp_mem *m = proc->mem;
+	char buf[256], *p;
+	ssize_t n = m && m->fdinfo_fd >= 0 ?
+			    odp_sys_pread(m->fdinfo_fd, buf, sizeof(buf) - 1, 0) :
+			    0;
+
+	if (n <= 0)
+		return false;
+	buf[n] = 0;
+	p = strstr(buf, "pending:\t");
+	return p && p[9] != '0';
 }
 
 void odp_mem_uffd_ready(struct odp_proc *proc)

@@ -96,6 +96,7 @@ static struct odp_umem *umem_new(struct odp_mem *m, uint64_t start, uint64_t las
 	um->ext = ext;
 	um->prot = prot;
 	odp_itree_insert(&m->umems, &um->it);
+	m->numems++;
 	return um;
 }
 
@@ -196,5 +197,6 @@ int odp_umem_split(struct odp_mem *m, uint64_t at)
 void odp_umem_remove(struct odp_mem *m, struct odp_umem *um)
 {
 	odp_itree_remove(&m->umems, &um->it);
+	m->numems--;
 	spare_push(m, um);
 }
