@@ -46,28 +46,38 @@ static void env_put(const char *name, const char *value)
 		die(EXIT_SETUP, "cannot set %s: %s", name, strerror(errno));
 }
 
-/* Beside the program's own directory, as built; else where it was installed. */
-static void provider_find(char *path, size_t size)
+/* Below the directory above the program's own: as built, and as installed. */
+static bool provider_beside(char *path, size_t size)
 {
+	static const char *const places[] = {"lib", UODP_PROVIDER_BELOW};
 	char exe[PATH_MAX], *slash;
 	ssize_t n;
 
 	n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
-	if (n > 0) {
-		exe[n] = '\0';
-		slash = strrchr(exe, '/');
-		*slash = '\0';
-		slash = strrchr(exe, '/');
-		if (slash &&
-		    snprintf(path, size, "%.*s/lib/" UODP_PROVIDER_FILE, (int)(slash - exe), exe) <
-			    (int)size &&
-		    !access(path, R_OK))
-			return;
+	if (n <= 0)
+		return false;
+	exe[n] = '\0';
+	slash = strrchr(exe, '/');
+	*slash = '\0';
+	slash = strrchr(exe, '/');
+	for (unsigned i = 0; slash && i < sizeof(places) / sizeof(places[0]); i++) {
+		n = snprintf(path, size, "%.*s/%s/" UODP_PROVIDER_FILE, (int)(slash - exe), exe,
+			     places[i]);
+		if (n < (ssize_t)size && !access(path, R_OK))
+			return true;
 	}
+	return false;
+}
+
+static void provider_find(char *path, size_t size)
+{
+	if (provider_beside(path, size))
+		return;
+	/* Where it was to be installed. */
 	snprintf(path, size, "%s", UODP_PROVIDER_DIR "/" UODP_PROVIDER_FILE);
 	if (access(path, R_OK))
 		die(EXIT_SETUP,
-		    "cannot find the provider %s: neither in ../lib of this program nor in %s",
+		    "cannot find the provider %s: neither beside this program (../lib) nor in %s",
 		    UODP_PROVIDER_FILE, UODP_PROVIDER_DIR);
 }
 
