@@ -16,8 +16,8 @@
 #define FENCE_NAP_NS 50000u
 #define FENCE_CHECK_NS 2000000u /* between questions whether the process lives */
 #define FENCE_LIMIT_NS 1000000000u
-#define FENCE_PATIENCE_NS 1000000u    /* with a thread that may wait for us */
-#define FENCE_GRACE_NS 10000000u /* for those looked at after the limit */
+#define FENCE_PATIENCE_NS 1000000u /* with a thread that may wait for us */
+#define FENCE_GRACE_NS 10000000u   /* for those looked at after the limit */
 
 __thread struct odp_lane *odp_lane_mine __attribute__((tls_model("initial-exec")));
 

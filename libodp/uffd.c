@@ -312,8 +312,9 @@ static void uffd_lost(struct odp_mem *m)
 	if (m->lost)
 		return;
 	m->lost = true;
-	odp_log(ODP_LOG_ERR, "the program has closed a descriptor of this library (%d): "
-			     "registered memory can no longer be followed",
+	odp_log(ODP_LOG_ERR,
+		"the program has closed a descriptor of this library (%d): "
+		"registered memory can no longer be followed",
 		m->uffd);
 }
 
@@ -348,9 +349,8 @@ bool odp_mem_fault_pending(struct odp_proc *proc)
 {
 	struct odp_mem *m = proc->mem;
 	char buf[256], *p;
-	ssize_t n = m && m->fdinfo_fd >= 0 ?
-			    odp_sys_pread(m->fdinfo_fd, buf, sizeof(buf) - 1, 0) :
-			    0;
+	ssize_t n =
+		m && m->fdinfo_fd >= 0 ? odp_sys_pread(m->fdinfo_fd, buf, sizeof(buf) - 1, 0) : 0;
 
 	if (n <= 0)
 		return false;
