@@ -77,55 +77,46 @@ static void ranges_list(struct odp_mem *m)
 
 /*
  * What the program has grown since is not in the child either, so it must be
- * recorded, touched or not. Pages that cannot be the pool's become private memory
- * when they are touched (grow.c).
+ * recorded, touched or not. A page that cannot be the pool's becomes private memory
+ * when it is touched (grow.c). Returns where to go on in the mapping that ends at
+ * END.
  */
-static void tail_record(struct odp_mem *m, uint64_t start, uint64_t off)
+static uint64_t page_record(struct odp_mem *m, uint64_t at, uint64_t end)
 {
 	struct odp_umem *um;
+	uint64_t next = end;
 	struct odp_vma vma;
-	uint64_t next;
-	bool there;
+	bool foreign;
 
-	do {
-		odp_mem_lock(m);
-		um = odp_umem_find(m, start);
-		there = !um && odp_umem_look(m, start, &vma) &&
-			vma.off + (start - vma.start) == off;
-		if (there) {
-			um = odp_umem_extend(m, vma.end - 1);
-			if (!um || um->it.start > start)
-				um = odp_umem_extend(m, start);
-		}
-		next = um ? um->it.last + 1 : start;
-		odp_mem_unlock(m);
-		if (there && !um && odp_sys_madvise(start, ODP_PAGE_SIZE, MADV_POPULATE_READ))
-			break;
-		off += next - start;
-		start = next;
-	} while (there);
+	odp_mem_lock(m);
+	um = odp_umem_find(m, at);
+	foreign = !um && odp_umem_look(m, at, &vma);
+	if (foreign) {
+		um = odp_umem_extend(m, end - 1);
+		if (!um || um->it.start > at)
+			um = odp_umem_extend(m, at);
+	}
+	if (um)
+		next = um->it.last + 1;
+	else if (foreign)
+		next = at + ODP_PAGE_SIZE;
+	odp_mem_unlock(m);
+	if (foreign && !um)
+		odp_sys_madvise(at, ODP_PAGE_SIZE, MADV_POPULATE_READ);
+	return next;
 }
 
-static void tails_record(struct odp_mem *m)
+static void grown_record(struct odp_mem *m)
 {
-	struct odp_umem *um;
-	uint64_t at = 0, off;
+	struct odp_vma vma;
+	bool any;
 
-	if (m->uffd < 0)
-		return;
-	for (;;) {
-		odp_mem_lock(m);
-		um = odp_umem_first(m, at, UINT64_MAX);
-		at = um ? um->it.last + 1 : 0;
-		off = um ? um->off + (at - um->it.start) : 0;
-		if (um && odp_umem_find(m, at))
-			off = UINT64_MAX; /* another one begins there */
-		odp_mem_unlock(m);
-		if (!um)
-			break;
-		if (off != UINT64_MAX)
-			tail_record(m, at, off);
-	}
+	odp_mem_lock(m);
+	any = m->umems.root;
+	odp_mem_unlock(m);
+	for (uint64_t at = 0; any && odp_vma_next(m, at, UINT64_MAX, &vma); at = vma.end)
+		for (uint64_t page = vma.start; vma.kind == ODP_VMA_POOL && page < vma.end;)
+			page = page_record(m, page, vma.end);
 }
 
 static void fork_prepare(void)
@@ -138,7 +129,7 @@ static void fork_prepare(void)
 		return;
 	pthread_mutex_lock(&m->conv_lock);
 	odp_uffd_acted(m);
-	tails_record(m);
+	grown_record(m);
 	if (pipe2(m->fork_pipe, O_CLOEXEC))
 		m->fork_pipe[0] = m->fork_pipe[1] = -1;
 	odp_freeze(proc);

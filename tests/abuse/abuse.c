@@ -1,0 +1,588 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/*
+ * Programs that do what no library likes: each case in a process of its own,
+ * since some leave it unusable. Right is a clear error or correct behaviour; a
+ * hang, or wrong data without an error, is not. Uses libibverbs alone.
+ */
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "harness.h"
+
+#define PAGE 4096u
+#define LEN (64 * PAGE)
+#define CASE_S 25
+
+static uint8_t *anon(size_t len)
+{
+	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+static struct ibv_mr *reg(struct pair *p, void *addr, size_t len, bool odp)
+{
+	struct ibv_mr *mr =
+		ibv_reg_mr(p->a.pd, addr, len, ALL_ACCESS | (odp ? IBV_ACCESS_ON_DEMAND : 0));
+
+	CHECK(mr);
+	return mr;
+}
+
+/* N bytes from A's buffer to MR (or back): the completion's status, -1 for none. */
+static int move(struct pair *p, const struct ibv_mr *mr, const void *addr, uint32_t n, bool write)
+{
+	struct twr wr = {
+		.op = write ? IBV_WR_RDMA_WRITE : IBV_WR_RDMA_READ,
+		.flags = IBV_SEND_SIGNALED,
+		.len = n,
+		.raddr = (uintptr_t)addr,
+		.rkey = mr->rkey,
+	};
+	struct ibv_wc wc;
+
+	if (side_send(&p->b, &wr))
+		return -1;
+	return side_poll(&p->b, SEND_CQ, &wc, 1, 5000) == 1 ? (int)wc.status : -1;
+}
+
+/* The device and the CPU see the same in MEM. */
+static void check_same(struct pair *p, const struct ibv_mr *mr, uint8_t *mem, uint32_t n,
+		       uint64_t seed)
+{
+	fill_bytes(mem, n, seed);
+	CHECK_STATUS(move(p, mr, mem, n, false), IBV_WC_SUCCESS);
+	CHECK(side_sum(&p->b, 0, n) == sum_bytes(mem, n));
+	side_fill(&p->b, 0, n, seed + 1);
+	CHECK_STATUS(move(p, mr, mem, n, true), IBV_WC_SUCCESS);
+	CHECK(side_sum(&p->b, 0, n) == sum_bytes(mem, n));
+}
+
+static bool up(struct pair *p)
+{
+	struct ep_conf c = RC_CONF;
+
+	c.len = LEN;
+	return pair_up(p, &c, &c);
+}
+
+/* ---- descriptors ---- */
+
+static void c_close_low(struct pair *p)
+{
+	uint8_t *mem = anon(LEN);
+	struct ibv_mr *mr, *more;
+
+	REQUIRE(up(p) && mem && (mr = reg(p, mem, LEN, true)));
+	/* What libibverbs itself has open (for events) goes, and is not needed here. */
+	CHECK_INT(syscall(SYS_close_range, 3, 511, 0), 0);
+	check_same(p, mr, mem, LEN, 1);
+	CHECK_INT(madvise(mem, LEN, MADV_DONTNEED), 0);
+	CHECK_INT(mem[100], 0);
+	check_same(p, mr, mem, LEN, 3);
+	more = reg(p, anon(LEN), LEN, false);
+	if (more)
+		check_same(p, more, more->addr, LEN, 5);
+}
+
+/* What is said on stderr from now on can be read there. */
+static void listen_begin(void)
+{
+	int fd = memfd_create("stderr", 0);
+
+	fflush(stderr);
+	dup2(fd, 2);
+}
+
+static bool heard(const char *word)
+{
+	char text[4096] = "";
+
+	return pread(2, text, sizeof(text) - 1, 0) > 0 && strstr(text, word);
+}
+
+/* Into what libodp has open: either all is well still, or it says what is not. */
+static void c_close_mid(struct pair *p)
+{
+	uint8_t *mem = anon(LEN);
+	struct ibv_mr *mr;
+
+	REQUIRE(up(p) && mem && (mr = reg(p, mem, LEN, true)));
+	memset(mem, 5, LEN);
+	listen_begin();
+	CHECK_INT(syscall(SYS_close_range, 3, 1023, 0), 0);
+	CHECK_INT(madvise(mem, LEN, MADV_DONTNEED), 0);
+	CHECK(mem[100] == 0 || heard("closed"));
+	move(p, mr, mem, LEN, true);
+	mr = ibv_reg_mr(p->a.pd, anon(LEN), LEN, ALL_ACCESS);
+	CHECK(mr || errno);
+}
+
+/* Everything that libodp has open is gone. Memory that is still there serves; what
+ * can no longer be told apart is an error. */
+static void c_close_all(struct pair *p)
+{
+	uint8_t *mem = anon(LEN), *other = anon(LEN);
+	struct ibv_mr *mr, *more;
+	int status;
+
+	REQUIRE(up(p) && mem && other && (mr = reg(p, mem, LEN, false)));
+	CHECK_INT(syscall(SYS_close_range, 3, ~0u, 0), 0);
+	memset(mem, 7, LEN);
+	status = move(p, mr, mem, LEN, false);
+	if (status == IBV_WC_SUCCESS)
+		CHECK(side_sum(&p->b, 0, LEN) == sum_bytes(mem, LEN));
+	memset(other, 9, LEN);
+	more = ibv_reg_mr(p->a.pd, other, LEN, ALL_ACCESS);
+	if (more && move(p, more, other, LEN, false) == IBV_WC_SUCCESS)
+		CHECK(side_sum(&p->b, 0, LEN) == sum_bytes(other, LEN));
+	CHECK_INT(other[5], 9);
+	ibv_dereg_mr(mr);
+}
+
+/* ---- mappings ---- */
+
+static void c_unmap_private(struct pair *p)
+{
+	uint64_t start[64], end[64];
+	uint8_t *mem = anon(LEN);
+	char line[512];
+	struct ibv_mr *mr;
+	int n = 0;
+	FILE *f;
+
+	REQUIRE(up(p) && mem && (mr = reg(p, mem, LEN, true)));
+	f = fopen("/proc/self/maps", "r");
+	REQUIRE(f);
+	while (n < 64 && fgets(line, sizeof(line), f))
+		if (strstr(line, "memfd:uodp") &&
+		    sscanf(line, "%lx-%lx", (long *)&start[n], (long *)&end[n]) == 2)
+			n++;
+	fclose(f);
+	/* A crash is the program's own doing from here on; going on is not bad either. */
+	while (n--)
+		munmap((void *)(uintptr_t)start[n], end[n] - start[n]);
+	move(p, mr, mem, LEN, false);
+	_exit(0);
+}
+
+/* ---- signal handlers ---- */
+
+static uint8_t *handler_mem;
+static _Atomic unsigned handler_turns;
+
+static void handler(int sig)
+{
+	unsigned n = atomic_fetch_add(&handler_turns, 1);
+
+	(void)sig;
+	handler_mem[n * 7 % 64 * PAGE] ^= 1;
+}
+
+/* Takes the pages away, again and again. */
+static void *discarder(void *arg)
+{
+	_Atomic bool *stop = arg;
+	sigset_t all;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, NULL);
+	while (!atomic_load(stop)) {
+		madvise(handler_mem, LEN, MADV_DONTNEED);
+		usleep(50);
+	}
+	return NULL;
+}
+
+static void c_handler(struct pair *p)
+{
+	struct itimerval fast = {{0, 150}, {0, 150}}, off = {{0, 0}, {0, 0}};
+	struct sigaction sa = {.sa_handler = handler, .sa_flags = SA_RESTART};
+	_Atomic bool stop = false;
+	uint64_t end;
+	unsigned turns = 0;
+	pthread_t thread;
+	struct ibv_mr *mr;
+
+	handler_mem = anon(LEN);
+	REQUIRE(up(p) && handler_mem && (mr = reg(p, handler_mem, LEN, true)));
+	REQUIRE(!pthread_create(&thread, NULL, discarder, &stop));
+	sigaction(SIGALRM, &sa, NULL);
+	setitimer(ITIMER_REAL, &fast, NULL);
+	for (end = now_ms() + 1500; now_ms() < end && !t_failures(); turns++) {
+		void *heap = malloc(200000);
+		uint8_t *mem = anon(8 * PAGE);
+		struct ibv_mr *small = reg(p, mem, 8 * PAGE, turns & 1);
+
+		CHECK_STATUS(move(p, mr, handler_mem, LEN, turns & 2), IBV_WC_SUCCESS);
+		CHECK_ERRNO(ibv_dereg_mr(small), 0);
+		munmap(mem, 8 * PAGE);
+		free(heap);
+	}
+	setitimer(ITIMER_REAL, &off, NULL);
+	atomic_store(&stop, true);
+	pthread_join(thread, NULL);
+	CHECK(turns > 10 && atomic_load(&handler_turns) > 100);
+}
+
+/* ---- limits ---- */
+
+static bool locks_anything(void)
+{
+	return geteuid() == 0; /* CAP_IPC_LOCK */
+}
+
+static void c_limits(struct pair *p)
+{
+	const int which[] = {RLIMIT_MEMLOCK, RLIMIT_NOFILE, RLIMIT_AS};
+	uint8_t *mem = anon(LEN);
+	struct ibv_mr *mr, *more;
+	struct rlimit old, low;
+
+	REQUIRE(up(p) && mem && (mr = reg(p, mem, LEN, true)));
+	for (int i = 0; i < 3 && !t_failures(); i++) {
+		t_note("limit %d", i);
+		getrlimit(which[i], &old);
+		low = (struct rlimit){i == 1 ? 3 : i == 2 ? 1 << 20 : 0, old.rlim_max};
+		CHECK_INT(setrlimit(which[i], &low), 0);
+		/* What is registered goes on. */
+		check_same(p, mr, mem, LEN, (uint64_t)i);
+		CHECK_INT(madvise(mem, LEN, MADV_DONTNEED), 0);
+		CHECK_INT(mem[3 * PAGE], 0);
+		errno = 0;
+		more = ibv_reg_mr(p->a.pd, mem, LEN, ALL_ACCESS);
+		if (!more)
+			CHECK(errno == ENOMEM || errno == EMFILE);
+		if (!i && !locks_anything())
+			CHECK(!more);
+		if (more)
+			check_same(p, more, mem, LEN, 50);
+		if (more)
+			CHECK_ERRNO(ibv_dereg_mr(more), 0);
+		CHECK_INT(setrlimit(which[i], &old), 0);
+		more = reg(p, mem, LEN, false);
+		if (more) {
+			check_same(p, more, mem, LEN, 60);
+			CHECK_ERRNO(ibv_dereg_mr(more), 0);
+		}
+	}
+}
+
+/* ---- the program's own userfaultfd ---- */
+
+static void c_own_uffd(struct pair *p)
+{
+	struct uffdio_api api = {.api = UFFD_API};
+	struct uffdio_register r = {.mode = UFFDIO_REGISTER_MODE_MISSING};
+	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	uint8_t *mem = anon(LEN);
+	struct ibv_mr *mr;
+
+	REQUIRE(up(p) && mem);
+	memset(mem, 1, LEN);
+	r.range.start = (uintptr_t)mem;
+	r.range.len = LEN;
+	if (fd < 0 || ioctl(fd, UFFDIO_API, &api) || ioctl(fd, UFFDIO_REGISTER, &r)) {
+		t_skip("no userfaultfd");
+		return;
+	}
+	for (int odp = 0; odp < 2; odp++) {
+		REQUIRE((mr = reg(p, mem, LEN, odp)));
+		check_same(p, mr, mem, LEN, 8 + (uint64_t)odp);
+		CHECK_ERRNO(ibv_dereg_mr(mr), 0);
+	}
+}
+
+/* ---- ordinary system calls on registered memory ---- */
+
+/* MEM, of which no page is there, is filled and read by system calls. */
+static void calls_on(struct pair *p, const struct ibv_mr *mr, uint8_t *mem)
+{
+	char name[] = "./abuse.XXXXXX";
+	int fd = mkstemp(name), direct, fds[2], status;
+	uint8_t *copy = anon(LEN);
+	struct iovec iov[2] = {{mem, LEN / 2}, {mem + LEN / 2, LEN / 2}};
+	struct iovec there = {mem, LEN}, here = {copy, LEN};
+	pid_t pid, parent = getpid();
+
+	REQUIRE(fd >= 0 && copy && !pipe(fds));
+	fill_bytes(copy, LEN, 21);
+	CHECK_INT(pwrite(fd, copy, LEN, 0), LEN);
+	CHECK_INT(pread(fd, mem, LEN, 0), LEN);
+	CHECK(!memcmp(mem, copy, LEN));
+	CHECK_STATUS(move(p, mr, mem, LEN, false), IBV_WC_SUCCESS);
+	CHECK(side_sum(&p->b, 0, LEN) == sum_bytes(copy, LEN));
+
+	madvise(mem, LEN, MADV_DONTNEED);
+	CHECK_INT(preadv(fd, iov, 2, 0), LEN);
+	CHECK(!memcmp(mem, copy, LEN));
+	side_fill(&p->b, 0, LEN, 22);
+	CHECK_STATUS(move(p, mr, mem, LEN, true), IBV_WC_SUCCESS);
+
+	/* Through the pages themselves, by the disk, both ways. */
+	madvise(mem, LEN, MADV_DONTNEED);
+	direct = open(name, O_RDWR | O_DIRECT);
+	if (direct >= 0) {
+		CHECK_INT(pread(direct, mem, LEN, 0), LEN);
+		CHECK(!memcmp(mem, copy, LEN));
+		fill_bytes(mem, LEN, 23);
+		CHECK_INT(pwritev(direct, iov, 2, 0), LEN);
+		CHECK_INT(pread(direct, copy, LEN, 0), LEN);
+		CHECK(!memcmp(mem, copy, LEN));
+		close(direct);
+	}
+	unlink(name);
+	close(fd);
+
+	/* Another process looks, and a debugger does, at a missing page too. */
+	madvise(mem + PAGE, PAGE, MADV_DONTNEED);
+	memset(copy + PAGE, 0, PAGE);
+	pid = fork();
+	if (!pid) {
+		uint8_t *got = anon(LEN);
+		long word;
+
+		here.iov_base = got;
+		if (process_vm_readv(parent, &here, 1, &there, 1, 0) != LEN ||
+		    memcmp(got, copy, LEN))
+			_exit(1);
+		if (ptrace(PTRACE_ATTACH, parent, NULL, NULL))
+			_exit(3); /* not allowed here */
+		if (waitpid(parent, NULL, __WALL) != parent)
+			_exit(4);
+		word = ptrace(PTRACE_PEEKDATA, parent, mem, NULL);
+		ptrace(PTRACE_DETACH, parent, NULL, NULL);
+		_exit(memcmp(&word, copy, sizeof(word)) ? 2 : 0);
+	}
+	CHECK_INT(waitpid(pid, &status, 0), pid);
+	CHECK(status == 0 || status == 3 << 8);
+	CHECK_INT(mlock(mem, LEN), 0);
+	CHECK(!memcmp(mem, copy, LEN));
+	CHECK_INT(munlock(mem, LEN), 0);
+	munmap(copy, LEN);
+}
+
+static void c_calls(struct pair *p)
+{
+	REQUIRE(up(p));
+	for (int odp = 0; odp < 2; odp++) {
+		uint8_t *mem = anon(LEN);
+		/* Pinned pages part from what DONTNEED leaves: then nothing is compared. */
+		struct ibv_mr *mr = reg(p, mem, LEN, true),
+			      *pin = odp ? NULL : reg(p, mem, LEN, false);
+
+		REQUIRE(mr);
+		t_note("%s", odp ? "on demand" : "pinned as well");
+		calls_on(p, mr, mem);
+		if (pin)
+			CHECK_ERRNO(ibv_dereg_mr(pin), 0);
+		CHECK_ERRNO(ibv_dereg_mr(mr), 0);
+	}
+}
+
+/* ---- advice: as for memory that was never registered ---- */
+
+static void c_advice(struct pair *p)
+{
+	static const struct {
+		int advice;
+		const char *name;
+	} all[] = {
+		{MADV_NORMAL, "NORMAL"},       {MADV_RANDOM, "RANDOM"},
+		{MADV_SEQUENTIAL, "SEQ"},      {MADV_WILLNEED, "WILLNEED"},
+		{MADV_FREE, "FREE"},           {MADV_HUGEPAGE, "HUGEPAGE"},
+		{MADV_NOHUGEPAGE, "NOHUGE"},   {MADV_MERGEABLE, "MERGEABLE"},
+		{MADV_UNMERGEABLE, "UNMERGE"}, {MADV_DONTDUMP, "DONTDUMP"},
+		{MADV_DODUMP, "DODUMP"},       {MADV_COLD, "COLD"},
+		{MADV_PAGEOUT, "PAGEOUT"},     {MADV_DONTFORK, "DONTFORK"},
+		{MADV_DOFORK, "DOFORK"},       {MADV_DONTNEED, "DONTNEED"},
+	};
+	uint8_t *plain = anon(LEN), *mem = anon(LEN);
+	struct ibv_mr *mr;
+
+	REQUIRE(up(p) && (mr = reg(p, mem + LEN / 4, LEN / 2, true)));
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
+		int want, got, want_errno, got_errno;
+
+		memset(plain, 1, LEN);
+		memset(mem, 1, LEN);
+		t_note("MADV_%s", all[i].name);
+		errno = 0;
+		want = madvise(plain, LEN, all[i].advice);
+		want_errno = errno;
+		errno = 0;
+		got = madvise(mem, LEN, all[i].advice);
+		got_errno = errno;
+		CHECK_INT(got, want);
+		CHECK_ERRNO(got_errno, want_errno);
+		if (all[i].advice != MADV_DONTNEED && all[i].advice != MADV_FREE)
+			CHECK_INT(mem[LEN / 2], 1);
+		check_same(p, mr, mr->addr, LEN / 2, i);
+	}
+}
+
+/* ---- many small regions over one heap ---- */
+
+static int maps_count(void)
+{
+	FILE *f = fopen("/proc/self/maps", "r");
+	int c, n = 0;
+
+	while (f && (c = getc(f)) != EOF)
+		n += c == '\n';
+	if (f)
+		fclose(f);
+	return n;
+}
+
+static void c_many(struct pair *p)
+{
+	enum { MANY = 20000, STEP = 8192 };
+	struct ibv_mr **mr = calloc(MANY, sizeof(struct ibv_mr *));
+	uint8_t *heap = anon((size_t)MANY * STEP);
+	int before = maps_count(), i;
+
+	REQUIRE(up(p) && heap && mr);
+	for (i = 0; i < MANY && !t_failures(); i++) {
+		uint8_t *at = heap + (size_t)((long)i * 7919 % MANY) * STEP;
+
+		*at = (uint8_t)i;
+		mr[i] = reg(p, at, 64, i & 1);
+	}
+	CHECK(maps_count() - before < 8000);
+	for (i = 0; i < MANY && !t_failures(); i += 97) {
+		CHECK_INT(*(uint8_t *)mr[i]->addr, (uint8_t)i);
+		check_same(p, mr[i], mr[i]->addr, 64, (uint64_t)i);
+	}
+	for (i = 0; i < MANY; i++)
+		if (mr[i])
+			ibv_dereg_mr(mr[i]);
+}
+
+/* ---- the heap ---- */
+
+static void c_realloc(struct pair *p)
+{
+	size_t size = 1 << 20, next;
+	uint8_t *buf = malloc(size);
+	struct ibv_mr *mr;
+	uint64_t sum;
+
+	REQUIRE(up(p) && buf);
+	for (int i = 0; i < 6 && !t_failures(); i++, size = next) {
+		fill_bytes(buf, size, (uint64_t)i);
+		sum = sum_bytes(buf, size);
+		REQUIRE((mr = reg(p, buf, size, i & 1)));
+		CHECK_ERRNO(ibv_dereg_mr(mr), 0);
+		next = size * 2 + 12345;
+		buf = realloc(buf, next);
+		REQUIRE(buf);
+		CHECK(sum_bytes(buf, size) == sum);
+		/* Fresh pages of a large block are zero. */
+		for (size_t at = (size + 2 * PAGE) & ~(size_t)(PAGE - 1); at + PAGE < next;
+		     at += PAGE)
+			if (!CHECK_INT(buf[at], 0))
+				break;
+	}
+	free(buf);
+}
+
+/* The program's break goes down, and up again, under a region. */
+static void c_brk(struct pair *p)
+{
+	uint8_t *top = sbrk(LEN);
+	struct ibv_mr *odp, *pin;
+	uint64_t sum;
+
+	REQUIRE(up(p));
+	top = sbrk(0);
+	REQUIRE(sbrk(LEN) == top);
+	top = (uint8_t *)(((uintptr_t)top + PAGE - 1) & ~(uintptr_t)(PAGE - 1));
+	fill_bytes(top, LEN / 2, 4);
+	sum = sum_bytes(top, LEN / 2);
+	REQUIRE((odp = reg(p, top, LEN / 2, true)) && (pin = reg(p, top, LEN / 2, false)));
+	REQUIRE(sbrk(-(long)LEN) != (void *)-1);
+	CHECK_STATUS(move(p, pin, top, LEN / 2, false), IBV_WC_SUCCESS);
+	CHECK(side_sum(&p->b, 0, LEN / 2) == sum);
+	REQUIRE(sbrk(LEN) != (void *)-1);
+	CHECK_INT(top[PAGE], 0);
+	check_same(p, odp, top, LEN / 2, 9);
+	CHECK_STATUS(move(p, pin, top, LEN / 2, false), IBV_WC_SUCCESS);
+	CHECK(side_sum(&p->b, 0, LEN / 2) == sum);
+}
+
+/* ---- each case in its own process ---- */
+
+static const struct tcase cases[] = {
+	{"close-low", c_close_low, HERE}, {"close-mid", c_close_mid, HERE},
+	{"close-all", c_close_all, HERE}, {"unmap-private", c_unmap_private, HERE},
+	{"handler", c_handler, HERE},     {"limits", c_limits, HERE},
+	{"own-uffd", c_own_uffd, HERE},   {"calls", c_calls, HERE},
+	{"advice", c_advice, HERE},       {"many", c_many, HERE},
+	{"realloc", c_realloc, HERE},     {"brk", c_brk, HERE},
+};
+
+static bool may_crash(const char *name)
+{
+	return !strcmp(name, "unmap-private");
+}
+
+/* Its exit status; a crash that is its own fault counts as success. */
+static int case_run(const char *self, const char *name)
+{
+	int status = 0;
+	pid_t pid = fork();
+
+	if (!pid) {
+		setenv("ABUSE_CASE", name, 1);
+		execl(self, self, name, NULL);
+		_exit(127);
+	}
+	for (uint64_t end = now_ms() + CASE_S * 1000; !waitpid(pid, &status, WNOHANG);) {
+		if (now_ms() > end) {
+			printf("FAIL %s: hangs\n", name);
+			kill(pid, SIGKILL);
+			waitpid(pid, &status, 0);
+			return 1;
+		}
+		sleep_ms(5);
+	}
+	if (WIFSIGNALED(status) && may_crash(name)) {
+		printf("ok   %s: ended by signal %d\n", name, WTERMSIG(status));
+		return 0;
+	}
+	if (WIFSIGNALED(status))
+		printf("FAIL %s: ended by signal %d\n", name, WTERMSIG(status));
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+}
+
+int main(int argc, char **argv)
+{
+	int failed = 0, ret;
+
+	if (getenv("ABUSE_CASE"))
+		return t_main(argc, argv, 0, cases, ARRAY_SIZE(cases));
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		if (argc > 1 && !strstr(cases[i].name, argv[1]))
+			continue;
+		ret = case_run("/proc/self/exe", cases[i].name);
+		failed += ret != 0 && ret != 77;
+	}
+	printf("%d cases failed\n", failed);
+	return failed ? 1 : 0;
+}
