@@ -134,7 +134,7 @@ struct ctl {
 extern struct ctl *ctl;
 extern uint32_t self; /* this process's number */
 
-/* ---- model.c ---- */
+/* ---- model.c, judge.c ---- */
 uint64_t now_ns(void);
 uint64_t rng(uint64_t *state);
 uint32_t rng_below(uint64_t *state, uint32_t n);
