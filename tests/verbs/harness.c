@@ -169,7 +169,7 @@ const struct tdev *tdev(void)
 	if (!ibv_query_device_ex(ctx, NULL, &ex))
 		d->odp = ex.odp_caps;
 	d->gid_index = gid_choose(ctx, d->port.gid_tbl_len, &d->gid);
-	d->rxe = !strncmp(d->name, "rxe", 3) || getenv("UODP_TEST_RXE");
+	d->rxe = !strncmp(d->name, "rxe", 3);
 	ibv_close_device(ctx);
 	return d;
 }
