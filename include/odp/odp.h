@@ -174,6 +174,34 @@ enum odp_kind { ODP_PINNED, ODP_ON_DEMAND };
  * best that the memory and the host allow. */
 enum odp_backing { ODP_BACKING_AUTO, ODP_BACKING_POOL, ODP_BACKING_VA, ODP_BACKING_PIN };
 
+/*
+ * What becomes of a region when the blocks of a file under it go away (truncate,
+ * hole punch and the like); in order of strictness. A region's policy is the
+ * strictest of those that are named for it: in its attributes, in $UODP_POLICY,
+ * by the file system (odp_watch_create()). DEFAULT names none; where none is
+ * named it is ODP or PINNED, by the region's kind.
+ *
+ *   ODP      the translation follows the file: an access to a block that is gone
+ *            faults the new one in, or is an error past the end of the file
+ *   PINNED   accesses go on, to copies of the old pages that are nobody else's
+ *   SCRATCH  accesses go on, to memory outside the file; what is written is lost
+ *   REVOKE   accesses fail until the region is destroyed
+ *   LEASE    its owner is told, and has the lease-break time to destroy it, while
+ *            the truncate waits; then as REVOKE
+ *   KILL     as LEASE, with SIGKILL at the end
+ *   DENY     the truncate fails with ETXTBSY while the region lives
+ */
+enum odp_policy {
+	ODP_POLICY_DEFAULT,
+	ODP_POLICY_ODP,
+	ODP_POLICY_PINNED,
+	ODP_POLICY_SCRATCH,
+	ODP_POLICY_REVOKE,
+	ODP_POLICY_LEASE,
+	ODP_POLICY_KILL,
+	ODP_POLICY_DENY,
+};
+
 struct odp_region_attr {
 	void *addr;
 	size_t length;   /* bytes, > 0 */
@@ -184,6 +212,8 @@ struct odp_region_attr {
 	enum odp_backing backing;
 	bool huge;    /* on demand: of huge pages only (IBV_ACCESS_HUGETLB) */
 	uint32_t tag; /* the caller's, for odp_stats_sum() */
+	enum odp_policy policy;
+	uint32_t lease_ms; /* LEASE, KILL: the lease-break time; 0: see odp_watch_attr */
 };
 
 /*
@@ -357,6 +387,80 @@ enum odp_atomic_op { ODP_FETCH_ADD, ODP_CMP_SWAP };
  */
 int odp_atomic(struct odp_span *span, enum odp_atomic_op op, uint64_t compare_add, uint64_t swap,
 	       uint64_t *old);
+
+/* ---- Files whose blocks go away (file.c, watch.c, recall.c) ---- */
+
+/* The policy called NAME ("odp", "pinned" ... "deny", "default"): 0 or -EINVAL. */
+int odp_policy_parse(const char *name, enum odp_policy *policy);
+/* Its name; "?" for a number that is none. */
+const char *odp_policy_name(enum odp_policy policy);
+
+/* Whoever can hold a truncate up until no region stands on the blocks any more:
+ * a file system in user space, an exporter of memory. */
+struct odp_watch;
+
+struct odp_watch_attr {
+	uint64_t dev;           /* st_dev of the files, as the programs that map them see it */
+	uint64_t ino;           /* st_ino of the one file, 0: all of DEV */
+	enum odp_policy policy; /* for regions on them; DEFAULT: names none */
+	uint32_t lease_ms;      /* lease-break time for regions without one; 0: what
+				 * $UODP_LEASE_MS, else /proc/sys/fs/lease-break-time says */
+};
+
+/*
+ * From here on a registration over such a file, in any process of the run
+ * directory, is made known to the caller's process before it succeeds. Errors:
+ * -EEXIST (watched already, by a process that lives), -ENOSPC (16 watches in the
+ * run directory), -ENOMEM, -EINVAL. Starts a thread.
+ */
+int odp_watch_create(struct odp_proc *proc, const struct odp_watch_attr *attr,
+		     struct odp_watch **watch);
+/* The regions stay, and follow their mappings. No recall may be open. */
+void odp_watch_destroy(struct odp_watch *watch);
+
+/* The strictest policy of the regions on bytes [start, end) of file INO; DEFAULT
+ * when there are none. LEASE and above may make odp_recall_begin() wait. */
+enum odp_policy odp_watch_policy(struct odp_watch *watch, uint64_t ino, uint64_t start,
+				 uint64_t end);
+
+/* One taking away of blocks; the caller's memory, from begin to end. */
+struct odp_recall {
+	uint64_t ino, start, end;  /* filled in by odp_recall_begin() */
+	struct odp_recall *next;   /* private */
+	uint32_t regions;          /* on the blocks; */
+	uint32_t revoked, killed;  /* of these; */
+	enum odp_policy strictest; /* of their policies */
+	uint64_t pages;            /* whose translation changed */
+	uint64_t waited_ns;        /* for leases */
+};
+
+/*
+ * Bytes [start, end) of file INO are about to go (END UINT64_MAX: to the end of the
+ * file). When this returns 0 every region there has been dealt with as its policy
+ * says, whatever its owner does: no transfer that began before touches the blocks
+ * any more. Take them away then, and call odp_recall_end(). Registrations on that
+ * range wait from begin to end. It allocates nothing and fails with -ETXTBSY alone,
+ * when a region's policy is DENY: nothing has changed then, and nothing is to be
+ * ended. It waits for leases; for transfers under way; at most a second for each
+ * process that is stopped inside one.
+ */
+int odp_recall_begin(struct odp_watch *watch, uint64_t ino, uint64_t start, uint64_t end,
+		     struct odp_recall *recall);
+void odp_recall_end(struct odp_watch *watch, struct odp_recall *recall);
+
+/* Accesses to REGION fail from now on, as after a recall with REVOKE; when this
+ * returns no transfer is under way. Its key stays taken until it is destroyed. */
+void odp_region_revoke(struct odp_region *region);
+bool odp_region_revoked(const struct odp_region *region);
+
+/* What a region's owner is told of a recall. */
+enum odp_notice { ODP_NOTICE_LEASE, ODP_NOTICE_REVOKED };
+/*
+ * FN is called in the service thread, under the rules of odp_service_fn, with the
+ * key of each region that a recall waits for, or has revoked.
+ */
+typedef void (*odp_notice_fn)(void *arg, uint32_t key, enum odp_notice notice);
+void odp_notice_set(struct odp_proc *proc, odp_notice_fn fn, void *arg);
 
 /* ---- Messages (log.c) ---- */
 
