@@ -120,6 +120,12 @@ struct verbs_mr {
 	int access;
 };
 
+/* Device memory; programs call the functions in .dm for themselves. */
+struct verbs_dm {
+	struct ibv_dm dm;
+	uint32_t handle;
+};
+
 enum { VERBS_QP_EX = 1 << 1 }; /* in verbs_qp.comp_mask: qp_ex is filled in */
 
 struct verbs_xrcd;
@@ -158,7 +164,7 @@ struct verbs_context_ops {
 #if UODP_PRIVATE_ABI >= 64
 	uodp_op_unused *alloc_buf;
 #endif
-	uodp_op_unused *alloc_dm;
+	struct ibv_dm *(*alloc_dm)(struct ibv_context *ctx, struct ibv_alloc_dm_attr *attr);
 #if UODP_PRIVATE_ABI >= 59
 	uodp_op_unused *alloc_dmah;
 #endif
@@ -212,13 +218,13 @@ struct verbs_context_ops {
 	uodp_op_unused *destroy_wq;
 	int (*detach_mcast)(struct ibv_qp *qp, const union ibv_gid *gid, uint16_t lid);
 #if UODP_IBVERBS_RELEASE >= 62
-	uodp_op_unused *dm_export_dmabuf_fd;
+	int (*dm_export_dmabuf_fd)(struct ibv_dm *dm);
 #endif
 #if UODP_PRIVATE_ABI >= 64
 	uodp_op_unused *free_buf;
 #endif
 	void (*free_context)(struct ibv_context *ctx);
-	uodp_op_unused *free_dm;
+	int (*free_dm)(struct ibv_dm *dm);
 	int (*get_srq_num)(struct ibv_srq *srq, uint32_t *srq_num);
 	uodp_op_unused *import_dm;
 	uodp_op_unused *import_mr;
@@ -263,8 +269,10 @@ struct verbs_context_ops {
 #if UODP_PRIVATE_ABI >= 65
 	uodp_op_unused *read_err_comp_cntr;
 #endif
-	uodp_op_unused *reg_dm_mr;
-	uodp_op_unused *reg_dmabuf_mr;
+	struct ibv_mr *(*reg_dm_mr)(struct ibv_pd *pd, struct ibv_dm *dm, uint64_t dm_offset,
+				    size_t length, unsigned int access);
+	struct ibv_mr *(*reg_dmabuf_mr)(struct ibv_pd *pd, uint64_t offset, size_t length,
+					uint64_t iova, int fd, int access);
 	struct ibv_mr *(*reg_mr)(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova,
 				 int access);
 #if UODP_PRIVATE_ABI >= 59
