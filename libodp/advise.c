@@ -82,8 +82,10 @@ static int advise_run(struct odp_region *r, uint64_t *page, uint64_t n, enum odp
 	uint64_t run = 1;
 	int ret = 0;
 
-	while (!odp_lane_enter(lane, self, self))
+	while (!odp_lane_enter(lane, self, self)) {
+		odp_gate_heal(r->mem->proc, self->slot);
 		sched_yield();
+	}
 	if (!in_pool(r, *page)) {
 		odp_lane_leave(lane);
 		if (refused(r, *page))
@@ -115,6 +117,8 @@ ODP_EXPORT int odp_region_advise(struct odp_region *r, enum odp_advice advice, u
 		return -EFAULT;
 	if (advice == ODP_PREFETCH_WRITE && !mr->writable)
 		return -EPERM;
+	if (odp_region_revoked(r))
+		return -EFAULT;
 	if (r->kind == ODP_PINNED || !length)
 		return 0;
 	page = ((mr->addr & ODP_PAGE_MASK) + off) >> ODP_PAGE_SHIFT;

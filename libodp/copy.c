@@ -38,6 +38,8 @@ static bool lane_enter_wait(struct odp_lane *lane, struct odp_peer *a, struct od
 		else
 			cpu_relax();
 	}
+	odp_gate_heal(odp_self, a->slot);
+	odp_gate_heal(odp_self, b->slot);
 	return false;
 }
 
@@ -157,7 +159,7 @@ static int run_find(struct odp_span *span, uint64_t max, bool write, struct run 
 	pos = mr_pos(mr, span->addr);
 	in = pos & ODP_PAGE_MASK;
 	run->page = pos >> ODP_PAGE_SHIFT;
-	run->addr = odp_page_down(mr->addr) + pos;
+	run->addr = (odp_mr_flags(mr) & ODP_MR_SHADOW ? mr->shadow : odp_page_down(mr->addr)) + pos;
 	p = odp_xlat_entry(span->peer, mr, run->page);
 	if (!p)
 		return -EFAULT;
@@ -223,8 +225,10 @@ static int run_enter(struct odp_lane *lane, const struct odp_span *span, const s
 		      ODP_GATE_FROZEN))
 			break;
 		odp_lane_va_leave(lane);
-		if (i == ENTER_TRIES - 1)
+		if (i == ENTER_TRIES - 1) {
+			odp_gate_heal(odp_self, span->peer->slot);
 			return -EAGAIN;
+		}
 		sched_yield();
 	}
 	p = odp_xlat_entry(span->peer, span->mr, run->page);

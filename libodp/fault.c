@@ -13,8 +13,9 @@ _Atomic odp_entry_t *odp_xlat_entry(const struct odp_peer *peer, const struct od
 {
 	uint64_t off = mr->xlat + page * sizeof(odp_entry_t);
 
-	if (mr->flags & ODP_MR_IMPLICIT)
-		return odp_implicit_entry(peer, mr, page, true);
+	if (odp_unlikely(odp_mr_flags(mr) & (ODP_MR_IMPLICIT | ODP_MR_REVOKED)))
+		return odp_mr_flags(mr) & ODP_MR_REVOKED ? NULL
+							 : odp_implicit_entry(peer, mr, page, true);
 	if (page >= mr->npages || off < ODP_ARENA_OFF || off > ODP_SEG_SIZE - sizeof(odp_entry_t) ||
 	    off % sizeof(odp_entry_t))
 		return NULL;

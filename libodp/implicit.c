@@ -44,7 +44,7 @@ size_t odp_implicit_size(void)
 
 void odp_implicit_init(struct odp_region *r)
 {
-	r->mr->flags = ODP_MR_IMPLICIT;
+	atomic_store_explicit(&r->mr->flags, ODP_MR_IMPLICIT, memory_order_relaxed);
 	r->mr->npages = 0; /* no array of entries */
 }
 

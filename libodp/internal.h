@@ -76,9 +76,12 @@ struct odp_proc {
 	/* service thread */
 	struct odp_service *service;
 	int bell_rd;
-	pthread_mutex_t handler_lock; /* the two below; held for two stores only */
+	pthread_mutex_t handler_lock; /* the four below; held for two stores only */
 	odp_service_fn handler;
 	void *handler_arg;
+	odp_notice_fn notice;
+	void *notice_arg;
+	uint32_t notices_seen; /* service thread */
 };
 
 /* NULL before odp_proc_get, and in a child after fork. A release store; read it
@@ -213,6 +216,20 @@ void odp_thaw(struct odp_proc *proc);
  * died counts as outside; one that is stopped is waited for at most a second
  * and false returned then: frames it might still reach must not be reused. */
 bool odp_fence(struct odp_proc *proc, bool va);
+
+/* The same for the process in SLOT, by the watch of index WATCH: shutting twice is
+ * shutting once, so the watch counts its freezers itself. */
+void odp_freeze_peer(struct odp_slot *slot, unsigned watch);
+void odp_thaw_peer(struct odp_slot *slot, unsigned watch);
+bool odp_fence_peer(struct odp_proc *proc, struct odp_slot *slot, bool va);
+/* SLOT's gate has been shut for long: open it for watches that have ended. */
+void odp_gate_heal(struct odp_proc *proc, struct odp_slot *slot);
+
+/* ---- watch.c ---- */
+/* Does the process live that owns the watch of this index? */
+bool odp_watch_alive(struct odp_proc *proc, unsigned index);
+/* By the service thread: pass notices of recalls on (recall.c). */
+void odp_notices_pass(struct odp_proc *proc);
 
 /* ---- lock.c ---- */
 /* As odp_trylock(), but waits a moment, and takes the lock from a dead holder. */

@@ -29,11 +29,13 @@ static void region_invalidate(struct odp_region *r, uint64_t start, uint64_t end
 		/* A loop because of entries that are no frames: see mem.h. */
 		do {
 			new = old & ~(ODP_E_VALID | ODP_E_WRITE);
-			if (act == FORGET)
+			if (old & ODP_E_ORPHAN)
+				new = old;
+			else if (act == FORGET)
 				new = ODP_E_VA;
 		} while (!atomic_compare_exchange_weak_explicit(p, &old, new, memory_order_release,
 								memory_order_relaxed));
-		valid += old & ODP_E_VALID ? 1 : 0;
+		valid += (old & ODP_E_VALID) && old != new ? 1 : 0;
 	}
 	counter_add(&r->mr->page_invalidations, n);
 	counter_add(&r->mr->page_invalidations_handled, valid);

@@ -141,9 +141,36 @@ void odp_thaw(struct odp_proc *proc)
 	atomic_fetch_add_explicit(&proc->self->slot->gate, ODP_GATE_THAW, memory_order_seq_cst);
 }
 
+void odp_freeze_peer(struct odp_slot *slot, unsigned watch)
+{
+	/* seq_cst: as odp_freeze(). */
+	atomic_fetch_or_explicit(&slot->gate, ODP_GATE_WATCH(watch), memory_order_seq_cst);
+}
+
+void odp_thaw_peer(struct odp_slot *slot, unsigned watch)
+{
+	uint64_t old = atomic_load_explicit(&slot->gate, memory_order_relaxed);
+
+	while ((old & ODP_GATE_WATCH(watch)) &&
+	       !atomic_compare_exchange_weak_explicit(
+		       &slot->gate, &old, (old & ~ODP_GATE_WATCH(watch)) + ODP_GATE_STEP,
+		       memory_order_seq_cst, memory_order_relaxed))
+		;
+}
+
+void odp_gate_heal(struct odp_proc *proc, struct odp_slot *slot)
+{
+	uint64_t gate = atomic_load_explicit(&slot->gate, memory_order_relaxed);
+
+	for (unsigned i = 0; i < ODP_MAX_WATCHES; i++)
+		if ((gate & ODP_GATE_WATCH(i)) && !odp_watch_alive(proc, i))
+			odp_thaw_peer(slot, i);
+}
+
 struct fence {
 	struct odp_proc *proc;
-	uint64_t limit; /* when to give up; 0: the clock has not been read yet */
+	struct odp_slot *slot; /* at which the lanes are aimed */
+	uint64_t limit;        /* when to give up; 0: the clock has not been read yet */
 	bool all_left;
 };
 
@@ -188,7 +215,7 @@ static void fence_give_up(struct fence *f, unsigned nr, uint64_t mark)
  */
 static bool fence_hopeless(struct fence *f, unsigned nr)
 {
-	return nr == f->proc->self->nr && odp_lane_mine &&
+	return f->slot == f->proc->self->slot && nr == f->proc->self->nr && odp_lane_mine &&
 	       odp_lane_mine == &f->proc->domain->lanes[nr][ODP_LANE_SERVICE] &&
 	       odp_mem_fault_pending(f->proc);
 }
@@ -268,10 +295,9 @@ static void fence_check_caller(bool va)
 	(void)va;
 }
 
-bool odp_fence(struct odp_proc *proc, bool va)
+bool odp_fence_peer(struct odp_proc *proc, struct odp_slot *slot, bool va)
 {
-	struct fence f = {.proc = proc, .all_left = true};
-	struct odp_slot *slot = proc->self->slot;
+	struct fence f = {.proc = proc, .slot = slot, .all_left = true};
 	unsigned i;
 
 	fence_check_caller(va);
@@ -284,4 +310,9 @@ bool odp_fence(struct odp_proc *proc, bool va)
 			fence_slot(&f, i * 64 + (unsigned)__builtin_ctzll(bits), va);
 	}
 	return f.all_left;
+}
+
+bool odp_fence(struct odp_proc *proc, bool va)
+{
+	return odp_fence_peer(proc, proc->self->slot, va);
 }

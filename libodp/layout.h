@@ -14,7 +14,7 @@
 
 #include <odp/odp.h>
 
-#define ODP_LAYOUT_VERSION 2u
+#define ODP_LAYOUT_VERSION 3u
 
 #define ODP_PAGE_SHIFT 12
 #define ODP_PAGE_SIZE ((uint64_t)1 << ODP_PAGE_SHIFT)
@@ -54,10 +54,17 @@ struct odp_lane {
 };
 static_assert(sizeof(struct odp_lane) == ODP_CACHELINE, "one line a lane");
 
-/* A gate is shut while any freezer is inside: freeze adds 1, thaw adds
- * ODP_GATE_THAW. A fault that saw another value before it began retries. */
-#define ODP_GATE_FROZEN ((uint64_t)0xffff)
-#define ODP_GATE_THAW ((uint64_t)0xffff) /* -1 for the freezer, +1 for the sequence above */
+/*
+ * A gate is shut while any freezer is inside. The owner's own are counted in the
+ * low 16 bits: freeze adds 1, thaw adds ODP_GATE_THAW. Each watch (watch.c) has a
+ * bit above them: should its process die, whoever finds the gate shut may clear it.
+ * A fault that saw another value before it began retries.
+ */
+#define ODP_GATE_OWN ((uint64_t)0xffff)
+#define ODP_GATE_WATCH(i) ((uint64_t)0x10000 << (i))
+#define ODP_GATE_FROZEN ((uint64_t)0xffffffff)
+#define ODP_GATE_STEP ((uint64_t)1 << 32) /* the sequence */
+#define ODP_GATE_THAW (ODP_GATE_STEP - 1)
 
 enum odp_slot_state { ODP_SLOT_FREE, ODP_SLOT_SETUP, ODP_SLOT_LIVE };
 
@@ -95,6 +102,25 @@ struct odp_slot {
 static_assert(sizeof(struct odp_slot) == 4 * ODP_CACHELINE, "slot layout");
 static_assert(offsetof(struct odp_slot, gate) == ODP_CACHELINE, "gate has its own line");
 
+#define ODP_MAX_WATCHES 16u
+
+/*
+ * Who must be told of regions on a file, or on all files of a file system. Claimed
+ * under the domain's lock; it ends with its process. A registration sets its
+ * slot's bit in NEWS, then adds to BELL and wakes it (futex).
+ */
+struct odp_watch_shm {
+	_Atomic uint32_t serial; /* unique in the domain, 0: free; release store, last */
+	uint32_t slot, gen;      /* the process that watches */
+	uint32_t lease_ms;
+	uint64_t dev, ino; /* INO 0: every file */
+	uint32_t policy;   /* enum odp_policy that it names */
+	_Atomic uint32_t bell;
+	uint64_t pad[3];
+	_Atomic uint64_t news[ODP_MAX_PROCS / 64];
+};
+static_assert(sizeof(struct odp_watch_shm) == 3 * ODP_CACHELINE, "watch layout");
+
 #define ODP_DOMAIN_MAGIC 0x6e6d6f6470646f75ull /* "uodpdomn" */
 /* Bytes of the domain file used as fcntl locks, past everything that is data. */
 #define ODP_LOCK_BYTE ((off_t)1 << 40)
@@ -107,8 +133,10 @@ struct odp_domain {
 	uint32_t size_check;       /* sizeof(struct odp_domain) */
 	_Atomic uint64_t claims;   /* how often a slot was claimed, for reports */
 	_Atomic uint32_t qpn_next; /* where the search for a free block begins */
-	uint32_t pad0;
-	uint8_t pad[4096 - 32];
+	uint32_t watch_serial;     /* the last one given */
+	uint64_t pad0[4];
+	struct odp_watch_shm watches[ODP_MAX_WATCHES];
+	uint8_t pad[4096 - 64 - ODP_MAX_WATCHES * sizeof(struct odp_watch_shm)];
 	struct odp_slot slots[ODP_MAX_PROCS];
 	_Atomic uint16_t qpn_owner[ODP_QPN_BLOCKS]; /* slot + 1, 0: free */
 	struct odp_lane lanes[ODP_MAX_PROCS][ODP_MAX_LANES];
@@ -123,6 +151,8 @@ static_assert(offsetof(struct odp_domain, lanes) % 4096 == 0, "lanes of a slot f
  *          while the page is not valid, so that any process can fault it in;
  *          VA: the owner's address space; PIN: the region's pinned buffers.
  *   NOWRITE, NOACCESS: the mapping's protection, which a fault respects.
+ *   ORPHAN: the page's file has taken it away; a frame that is nobody else's has
+ *          its place until the region ends (recall.c), and no event changes that.
  * Zero: not known yet.
  */
 typedef uint64_t odp_entry_t;
@@ -134,6 +164,7 @@ typedef uint64_t odp_entry_t;
 #define ODP_E_POOL ((odp_entry_t)1 << 4)
 #define ODP_E_VA ((odp_entry_t)2 << 4)
 #define ODP_E_PIN ((odp_entry_t)3 << 4)
+#define ODP_E_ORPHAN ((odp_entry_t)1 << 6)
 #define ODP_E_FRAME (~(ODP_PAGE_SIZE - 1))
 
 /*
@@ -144,18 +175,23 @@ typedef uint64_t odp_entry_t;
 struct odp_mr_shm {
 	_Atomic uint32_t key; /* 0: free */
 	uint32_t pd;
-	uint32_t access;  /* ODP_ACCESS_* */
-	uint8_t kind;     /* enum odp_kind */
-	uint8_t backing;  /* enum odp_backing, of most of its pages */
-	uint8_t writable; /* the device may write */
-	uint8_t flags;    /* ODP_MR_* */
-	uint64_t addr;    /* in the owner */
+	uint32_t access;       /* ODP_ACCESS_* */
+	uint8_t kind;          /* enum odp_kind */
+	uint8_t backing;       /* enum odp_backing, of most of its pages */
+	uint8_t writable;      /* the device may write */
+	_Atomic uint8_t flags; /* ODP_MR_* */
+	uint64_t addr;         /* in the owner */
 	uint64_t iova;
 	uint64_t length;
-	uint64_t xlat;      /* segment offset of npages entries */
-	uint64_t npages;    /* from addr rounded down; implicit: 0 (implicit.c) */
-	uint32_t pin_first; /* first registered buffer in the owner's ring */
-	uint32_t pin_count;
+	uint64_t xlat;   /* segment offset of npages entries */
+	uint64_t npages; /* from addr rounded down; implicit (implicit.c) or revoked: 0 */
+	union {
+		struct {
+			uint32_t pin_first; /* first registered buffer in the owner's ring */
+			uint32_t pin_count;
+		};
+		uint64_t shadow; /* ODP_MR_SHADOW: the second mapping, of the first page */
+	};
 	/* counters, relaxed: struct odp_region_stats */
 	_Atomic uint64_t page_faults;
 	_Atomic uint64_t page_faults_handled;
@@ -171,6 +207,43 @@ static_assert(sizeof(struct odp_mr_shm) == 128, "two lines a region");
 
 #define ODP_MR_IMPLICIT 1u /* all of the address space */
 #define ODP_MR_HUGE 2u     /* of huge pages only */
+#define ODP_MR_SHADOW 4u   /* reached through a second mapping of its files (file.c) */
+#define ODP_MR_REVOKED 8u  /* every access fails; NPAGES is 0 */
+#define ODP_MR_POLICY 5    /* bits from here on: enum odp_policy, the strictest of its files */
+
+enum odp_file_state {
+	ODP_FILE_FREE,    /* set by the watch; by the owner if that is gone */
+	ODP_FILE_ASKED,   /* by the owner: complete, to be taken notice of */
+	ODP_FILE_KNOWN,   /* by the watch: recalls find it */
+	ODP_FILE_REFUSED, /* by the watch, which could not: see ERROR */
+	ODP_FILE_GONE,    /* by the owner: to be forgotten */
+};
+
+/*
+ * A part of a region that maps a part of a file which somebody watches. Written by
+ * the owner while it is FREE. Every change of STATE is announced by its index in
+ * the ring of the segment.
+ */
+struct odp_file_shm {
+	_Atomic uint32_t state; /* enum odp_file_state; also a futex of the owner's */
+	int32_t error;
+	uint32_t watch; /* serial */
+	uint32_t key;   /* the region's */
+	uint64_t ino;
+	uint64_t start; /* in the file, bytes */
+	uint64_t npages;
+	uint64_t page;  /* of the region, at START */
+	uint64_t spare; /* PINNED, SCRATCH: pool offset of the frame that takes the place of
+			 * the region's first page, or of every page */
+	uint32_t lease_ms;
+	uint8_t policy;         /* enum odp_policy, never DEFAULT */
+	_Atomic uint8_t notice; /* 1 << enum odp_notice: for the owner */
+	uint8_t pad0[2];
+	uint64_t pad[8];
+};
+static_assert(sizeof(struct odp_file_shm) == 2 * ODP_CACHELINE, "two lines a file");
+
+#define ODP_MAX_FILES (1u << 16) /* a process */
 
 #define ODP_SEG_MAGIC 0x676573706464706full
 
@@ -204,10 +277,15 @@ struct odp_seg {
 	_Atomic uint64_t inject;       /* what faults suffer (inject.c), 0: nothing */
 	_Atomic uint64_t inject_table; /* offset of the faults that take their time, 0: none */
 	_Atomic uint32_t inject_count;
-	uint32_t pad1;
-	uint8_t pad[4096 - 152];
+	_Atomic uint32_t files_high; /* highest file index ever used + 1 */
+	_Atomic uint32_t files_head; /* announcements so far; release store */
+	_Atomic uint32_t notices;    /* notices so far */
+	uint64_t pad1;
+	uint8_t pad[4096 - 168];
 	struct odp_mr_shm mrs[ODP_MAX_REGIONS];
-	/* arena follows, at .arena */
+	struct odp_file_shm files[ODP_MAX_FILES];
+	_Atomic uint32_t files_ring[ODP_MAX_FILES]; /* indexes of files that changed */
+						    /* arena follows, at .arena */
 };
 static_assert(offsetof(struct odp_seg, mrs) == 4096, "segment layout");
 

@@ -151,6 +151,12 @@ static bool name_fixed(const char *name)
 	       !strncmp(name, "[uprobes", 8);
 }
 
+/* Shared memory without a name by which anybody could truncate it. */
+static bool name_memory(const char *name)
+{
+	return !strncmp(name, "/dev/zero", 9) || !strncmp(name, "/SYSV", 5);
+}
+
 bool odp_vma_next(struct odp_mem *m, uint64_t at, uint64_t end, struct odp_vma *vma)
 {
 	struct maps_line line;
@@ -164,6 +170,9 @@ bool odp_vma_next(struct odp_mem *m, uint64_t at, uint64_t end, struct odp_vma *
 	vma->off = line.off;
 	vma->page_size = line.page_size;
 	vma->prot = line.prot;
+	vma->shared = line.shared;
+	vma->dev = line.dev;
+	vma->ino = name_memory(line.name) ? 0 : line.inode;
 	vma->kind = ODP_VMA_OTHER;
 	if (line.shared && line.inode == m->pool_ino && line.dev == m->pool_dev)
 		vma->kind = ODP_VMA_POOL;

@@ -80,6 +80,17 @@ struct odp_umem {
 	struct odp_umem *next; /* in mem->spare */
 };
 
+/* A part of a region that maps a file which somebody watches. */
+struct odp_part {
+	uint64_t start, end; /* addresses */
+	uint64_t dev, ino, off;
+	uint32_t watch;         /* serial; 0: nobody, after all */
+	uint32_t index;         /* of its record in the segment, ODP_MAX_FILES: none */
+	enum odp_policy policy; /* never DEFAULT */
+	bool named;             /* by somebody */
+	bool shared;
+};
+
 struct odp_region {
 	struct odp_inode it; /* page-rounded addresses */
 	struct odp_mem *mem;
@@ -92,6 +103,10 @@ struct odp_region {
 	uint32_t key;
 	enum odp_kind kind;
 	bool in_tree;
+	enum odp_policy policy; /* that its attributes name */
+	uint32_t lease_ms;
+	struct odp_part *parts; /* file.c: in the order of their addresses */
+	unsigned nparts;
 	struct odp_region *next; /* in mem->zombies */
 };
 
@@ -143,7 +158,8 @@ struct odp_mem {
 	uint64_t pool_next;         /* where the search for free offsets begins */
 	uint32_t *free_keys;        /* indexes in the order in which they were freed */
 	uint32_t free_head, free_count;
-	uint8_t *variants; /* last 8-bit variant of each index */
+	uint8_t *variants;  /* last 8-bit variant of each index */
+	uint32_t file_next; /* where the search for a free file record begins */
 	uint32_t key_high;
 
 	_Atomic uint64_t locked; /* bytes pinned */
@@ -216,8 +232,10 @@ enum odp_vma_kind { ODP_VMA_ANON, ODP_VMA_POOL, ODP_VMA_OTHER };
 struct odp_vma {
 	uint64_t start, end, off;
 	uint64_t page_size; /* 0: not told by /proc/self/maps */
+	uint64_t dev, ino;  /* of a file, INO 0: none */
 	uint32_t prot;
 	enum odp_vma_kind kind;
+	bool shared;
 };
 
 /* ---- umem.c: all under mem_lock but odp_umem_reserve() ---- */
@@ -261,6 +279,23 @@ void odp_region_reap(struct odp_mem *m);
 /* CAP_IPC_LOCK: RLIMIT_MEMLOCK does not count. */
 bool odp_lock_exempt(void);
 
+/* ---- policy.c ---- */
+/* What $UODP_POLICY and $UODP_LEASE_MS say; DEFAULT and 0 without. */
+enum odp_policy odp_policy_env(void);
+uint32_t odp_lease_env(void);
+
+/* ---- file.c: not by the service thread ---- */
+/* Find R's parts that files lie under, make them known to who watches these, and
+ * wait until they are. -EOPNOTSUPP: nobody can do what was asked for. */
+int odp_files_ask(struct odp_region *r);
+/* Are they still what is mapped? (conv_lock) */
+bool odp_files_same(struct odp_region *r);
+/* The watched part that holds ADDR, NULL: none. */
+struct odp_part *odp_part_find(const struct odp_region *r, uint64_t addr);
+/* Map the shared ones a second time, for the device alone. */
+int odp_shadow_map(struct odp_region *r);
+void odp_files_drop(struct odp_region *r);
+
 /* ---- keys.c (mem_lock) ---- */
 int odp_key_alloc(struct odp_mem *m, uint32_t *key);
 void odp_key_free(struct odp_mem *m, uint32_t key);
@@ -278,6 +313,27 @@ odp_entry_t odp_xlat_prot(uint32_t prot);
 void odp_inv_remove(struct odp_mem *m, uint64_t start, uint64_t end, bool fenced);
 void odp_inv_unmap(struct odp_mem *m, uint64_t start, uint64_t end, bool fenced);
 void odp_inv_remap(struct odp_mem *m, uint64_t from, uint64_t to, uint64_t len, bool fenced);
+
+/* relaxed: all but REVOKED are there when the key is, and that one is followed by
+ * a fence over all lanes. */
+static inline unsigned odp_mr_flags(const struct odp_mr_shm *mr)
+{
+	return atomic_load_explicit(&mr->flags, memory_order_relaxed);
+}
+
+/* Every access fails from here on; the gate shut, all lanes fenced. */
+static inline void odp_mr_revoke(struct odp_mr_shm *mr)
+{
+	atomic_fetch_or_explicit(&mr->flags, ODP_MR_REVOKED, memory_order_relaxed);
+	/* The fast path looks at nothing else; opening the gate publishes it. */
+	__atomic_store_n(&mr->npages, 0, __ATOMIC_RELAXED);
+}
+
+/* Has it registered buffers? */
+static inline bool odp_mr_pinned(const struct odp_mr_shm *mr)
+{
+	return !(odp_mr_flags(mr) & ODP_MR_SHADOW) && mr->pin_count;
+}
 
 /* ---- fault.c: inside the pool side of a lane, the owner's gate open ---- */
 /* Resolve the page (and those after it that are missing too, up to WANT pages).

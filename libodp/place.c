@@ -14,9 +14,12 @@ struct survey {
 	bool hole;     /* nothing mapped */
 	bool noaccess; /* PROT_NONE */
 	bool nowrite;
-	bool fixed; /* something that cannot be in the pool */
-	bool pool;  /* something that can, or is */
-	bool moved; /* all of it is in the pool already */
+	bool fixed;  /* something that cannot be in the pool */
+	bool pool;   /* something that can, or is */
+	bool moved;  /* all of it is in the pool already */
+	bool shadow; /* a watched file, shared: reached through a second mapping */
+	bool other;  /* something fixed that is not */
+	const struct odp_region *r;
 };
 
 struct range {
@@ -74,7 +77,7 @@ static bool pin_overlaps(struct odp_mem *m, uint64_t start, uint64_t end)
 	odp_mem_lock(m);
 	for (n = odp_itree_first(&m->regions, start, end - 1); n && !found;
 	     n = odp_itree_next(&m->regions, n, start, end - 1))
-		found = ((struct odp_region *)n)->mr->pin_count > 0;
+		found = odp_mr_pinned(((struct odp_region *)n)->mr);
 	odp_mem_unlock(m);
 	return found;
 }
@@ -172,11 +175,17 @@ static int parts_walk(struct odp_mem *m, uint64_t start, uint64_t end, part_fn f
 static int part_survey(struct odp_mem *m, const struct odp_vma *vma, uint64_t start, uint64_t end,
 		       bool poolable, struct survey *s)
 {
+	const struct odp_part *part = odp_part_find(s->r, start);
+
 	survey_prot(s, vma->prot);
 	if (poolable)
 		s->pool = true;
 	else
 		s->fixed = true;
+	if (part && part->shared)
+		s->shadow = true;
+	else if (!poolable)
+		s->other = true;
 	if (vma->kind != ODP_VMA_POOL)
 		stale_drop(m, start, end);
 	return 0;
@@ -220,7 +229,7 @@ static int part_convert(struct odp_mem *m, const struct odp_vma *vma, uint64_t s
 {
 	if (poolable && vma->kind == ODP_VMA_ANON && !block_convert(m, vma, start, end) &&
 	    odp_convert(m, start, end, vma->prot))
-		s->fixed = true;
+		s->fixed = s->other = true;
 	return 0;
 }
 
@@ -285,6 +294,8 @@ static int pages_resolve(const struct odp_region *r, bool write)
 
 static int spares_get(struct odp_region *r)
 {
+	if (r->spares)
+		return 0; /* those for files that go away serve both */
 	r->spares = odp_extent_create(r->mem, r->npages << ODP_PAGE_SHIFT, false);
 	if (!r->spares)
 		return -ENOMEM;
@@ -319,6 +330,36 @@ static int place_pin(struct odp_region *r, bool write, enum odp_backing *backing
 	return spares_get(r);
 }
 
+/* Over a file whose blocks may be taken back, which the kernel would not pin: its
+ * pages are reached through a mapping that the program does not know of. */
+static int place_shadow(struct odp_region *r, bool write, struct survey *s,
+			enum odp_backing *backing)
+{
+	struct odp_mem *m = r->mem;
+	int ret;
+
+	if (*backing == ODP_BACKING_POOL || *backing == ODP_BACKING_PIN)
+		return -EOPNOTSUPP;
+	if (s->pool && !s->moved)
+		parts_walk(m, r->it.start, r->it.last + 1, part_convert, s);
+	if (s->other) {
+		odp_log(ODP_LOG_WARN,
+			"%#lx: a watched file and memory of another kind under one pinned region: "
+			"register them apart",
+			(long)r->it.start);
+		return -EOPNOTSUPP;
+	}
+	ret = pool_resolve(m, r->it.start, r->it.last + 1);
+	if (!ret)
+		ret = pages_resolve(r, write);
+	if (!ret)
+		ret = odp_shadow_map(r);
+	if (!ret)
+		ret = spares_get(r);
+	*backing = ODP_BACKING_VA;
+	return ret;
+}
+
 static int place_pinned(struct odp_region *r, bool write, struct survey *s,
 			enum odp_backing *backing)
 {
@@ -327,6 +368,8 @@ static int place_pinned(struct odp_region *r, bool write, struct survey *s,
 
 	if (s->hole || s->noaccess || (write && s->nowrite))
 		return -EFAULT;
+	if (s->shadow)
+		return place_shadow(r, write, s, backing);
 	if (*backing == ODP_BACKING_AUTO || *backing == ODP_BACKING_POOL) {
 		if (!s->fixed && !s->moved)
 			parts_walk(m, r->it.start, r->it.last + 1, part_convert, s);
@@ -357,7 +400,7 @@ static int place_on_demand(struct odp_region *r, struct survey *s, enum odp_back
 int odp_place(struct odp_region *r, bool write, enum odp_backing *backing)
 {
 	struct odp_mem *m = r->mem;
-	struct survey s = {0};
+	struct survey s = {.r = r};
 
 	if (*backing == ODP_BACKING_AUTO)
 		*backing = m->backing;

@@ -12,8 +12,8 @@ static void region_protect(struct odp_region *r, uint64_t start, uint64_t end, o
 	for (; (p = odp_region_entry(r, &page, last)); page++, n++) {
 		odp_entry_t old = atomic_load_explicit(p, memory_order_relaxed);
 
-		if ((old & ODP_E_WHERE) != ODP_E_POOL)
-			continue; /* the kernel checks */
+		if ((old & ODP_E_WHERE) != ODP_E_POOL || (old & ODP_E_ORPHAN))
+			continue; /* the kernel checks; nobody's */
 		valid += old & ODP_E_VALID ? 1 : 0;
 		atomic_store_explicit(p, (old & (ODP_E_FRAME | ODP_E_WHERE)) | deny,
 				      memory_order_release);

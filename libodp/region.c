@@ -10,6 +10,8 @@
 	(ODP_ACCESS_LOCAL_WRITE | ODP_ACCESS_REMOTE_WRITE | ODP_ACCESS_REMOTE_READ |               \
 	 ODP_ACCESS_REMOTE_ATOMIC)
 
+#define PLACE_TRIES 8
+
 static int access_check(uint32_t access)
 {
 	if (access & ~(uint32_t)ACCESS_ALL)
@@ -29,6 +31,9 @@ static int attr_check(const struct odp_region_attr *a)
 {
 	uint64_t end;
 
+	/* What lies under one of those is not known when it is made. */
+	if (attr_implicit(a) && a->policy > ODP_POLICY_ODP)
+		return a->policy > ODP_POLICY_DENY ? -EINVAL : -EOPNOTSUPP;
 	if (attr_implicit(a))
 		return a->iova || a->huge ||
 				       (a->backing != ODP_BACKING_AUTO &&
@@ -42,6 +47,7 @@ static int attr_check(const struct odp_region_attr *a)
 	if (__builtin_add_overflow(a->iova, a->length - 1, &end))
 		return -EINVAL;
 	if ((unsigned)a->kind > ODP_ON_DEMAND || (unsigned)a->backing > ODP_BACKING_PIN ||
+	    (unsigned)a->policy > ODP_POLICY_DENY ||
 	    (a->kind == ODP_ON_DEMAND && a->backing == ODP_BACKING_PIN))
 		return -EINVAL;
 	return access_check(a->access);
@@ -94,6 +100,8 @@ static struct odp_region *region_alloc(struct odp_mem *m, const struct odp_regio
 		return NULL;
 	r->mem = m;
 	r->kind = a->kind;
+	r->policy = a->policy;
+	r->lease_ms = a->lease_ms;
 	if (attr_implicit(a)) {
 		r->it.last = (ODP_IMPLICIT_PAGES << ODP_PAGE_SHIFT) - 1;
 		r->npages = ODP_IMPLICIT_PAGES;
@@ -163,7 +171,8 @@ static void record_fill(struct odp_region *r, const struct odp_region_attr *a,
 	mr->iova = a->iova;
 	mr->length = a->length;
 	mr->tag = a->tag;
-	mr->flags |= a->huge ? ODP_MR_HUGE : 0;
+	atomic_fetch_or_explicit(&mr->flags, (uint8_t)(a->huge ? ODP_MR_HUGE : 0),
+				 memory_order_relaxed);
 }
 
 /* Pinned in the pool: frames of the pages counted once more (mem_lock). */
@@ -177,11 +186,11 @@ static void frames_release(struct odp_region *r)
 		odp_entry_t e = atomic_load_explicit(&r->xlat[i], memory_order_relaxed);
 
 		n = 1;
-		if ((e & ODP_E_WHERE) != ODP_E_POOL)
+		if ((e & ODP_E_WHERE) != ODP_E_POOL || (e & ODP_E_ORPHAN))
 			continue;
 		while (i + n < r->npages &&
 		       (atomic_load_explicit(&r->xlat[i + n], memory_order_relaxed) &
-			(ODP_E_FRAME | ODP_E_WHERE)) ==
+			(ODP_E_FRAME | ODP_E_WHERE | ODP_E_ORPHAN)) ==
 			       ((e & (ODP_E_FRAME | ODP_E_WHERE)) + (n << ODP_PAGE_SHIFT)) &&
 		       (e & ODP_E_FRAME) + (n << ODP_PAGE_SHIFT) <=
 			       odp_extent_find(r->mem, e & ODP_E_FRAME)->it.last)
@@ -202,8 +211,9 @@ static void region_release(struct odp_region *r)
 	if (r->spares)
 		odp_extent_drop(m, r->spares, true);
 	odp_mem_unlock(m);
-	if (r->mr && r->mr->pin_count)
+	if (r->mr && odp_mr_pinned(r->mr))
 		odp_pin_unregister(r);
+	odp_files_drop(r);
 	record_free(r);
 	lock_uncharge(r);
 	odp_priv_free(r, sizeof(*r));
@@ -239,6 +249,10 @@ static int region_back(struct odp_region *r, const struct odp_region_attr *a)
 	int ret;
 
 	pthread_mutex_lock(&r->mem->conv_lock);
+	if (!odp_files_same(r)) {
+		pthread_mutex_unlock(&r->mem->conv_lock);
+		return -ESTALE;
+	}
 	if (!r->xlat || (a->huge && r->kind == ODP_ON_DEMAND))
 		backing = ODP_BACKING_VA;
 	ret = r->xlat ? odp_place(r, a->access & ODP_ACCESS_LOCAL_WRITE, &backing) : 0;
@@ -250,6 +264,20 @@ static int region_back(struct odp_region *r, const struct odp_region_attr *a)
 		ret = odp_huge_check(r);
 	pthread_mutex_unlock(&r->mem->conv_lock);
 	return ret;
+}
+
+/* Mappings that change meanwhile are the program's own race: but not ours to lose. */
+static int region_place(struct odp_region *r, const struct odp_region_attr *a)
+{
+	int ret = -ESTALE;
+
+	for (unsigned i = 0; i < PLACE_TRIES && ret == -ESTALE; i++) {
+		odp_files_drop(r);
+		ret = odp_files_ask(r);
+		if (!ret)
+			ret = region_back(r, a);
+	}
+	return ret == -ESTALE ? -EFAULT : ret;
 }
 
 ODP_EXPORT int odp_region_create(struct odp_proc *proc, const struct odp_region_attr *attr,
@@ -270,7 +298,7 @@ ODP_EXPORT int odp_region_create(struct odp_proc *proc, const struct odp_region_
 	if (!ret)
 		ret = record_alloc(r, attr_implicit(&a));
 	if (!ret)
-		ret = region_back(r, &a);
+		ret = region_place(r, &a);
 	if (ret) {
 		region_release(r);
 		return ret;
@@ -357,6 +385,19 @@ ODP_EXPORT int odp_region_modify(struct odp_region *r, uint32_t pd, uint32_t acc
 	r->mr->access = access;
 	r->mr->writable = !!(access & ODP_ACCESS_LOCAL_WRITE);
 	return 0;
+}
+
+ODP_EXPORT void odp_region_revoke(struct odp_region *r)
+{
+	odp_freeze(r->mem->proc);
+	odp_fence(r->mem->proc, true);
+	odp_mr_revoke(r->mr);
+	odp_thaw(r->mem->proc);
+}
+
+ODP_EXPORT bool odp_region_revoked(const struct odp_region *r)
+{
+	return odp_mr_flags(r->mr) & ODP_MR_REVOKED;
 }
 
 ODP_EXPORT void odp_quiesce(struct odp_proc *proc)

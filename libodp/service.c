@@ -110,6 +110,7 @@ static void service_loop(struct odp_service *svc)
 			odp_mem_uffd_ready(proc);
 		if (ev & ODP_EV_BELL)
 			service_drain_bell(proc);
+		odp_notices_pass(proc);
 		/* acquire: what the ringer wrote before it rang is seen. */
 		rung = atomic_load_explicit(&slot->bell_rung, memory_order_acquire);
 		call = rung != seen || (ev & (ODP_EV_PEER | ODP_EV_BELL));

@@ -14,7 +14,9 @@ static void stats_add(struct odp_region_stats *stats, const struct odp_mr_shm *m
 	ADD(page_prefetch);
 	ADD(pages_valid);
 #undef ADD
-	stats->pages += mr->flags & ODP_MR_IMPLICIT ? 0 : mr->npages;
+	if (!(odp_mr_flags(mr) & ODP_MR_IMPLICIT)) /* nor by NPAGES, which a revoked one loses */
+		stats->pages += (odp_page_up(mr->addr + mr->length) - odp_page_down(mr->addr)) >>
+				ODP_PAGE_SHIFT;
 }
 
 ODP_EXPORT void odp_region_stats(const struct odp_region *r, struct odp_region_stats *stats)

@@ -1,0 +1,468 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/*
+ * The owner's side of files whose blocks may be taken back: a record in the
+ * segment for each part of a region that maps such a file, and a second mapping of
+ * it for regions that must not follow the program's.
+ *
+ * Invariant: a region's key is not published before every record of it is KNOWN,
+ * so whoever takes blocks away finds all regions that could reach them. It is
+ * ended (its key cleared, all lanes fenced) before its records are GONE, so
+ * whoever waits for them may go on then.
+ */
+#include <linux/futex.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "mem.h"
+
+#define WAIT_NS 20000000u
+#define WAIT_LIMIT_NS 10000000000ull
+
+static struct odp_file_shm *record(struct odp_mem *m, uint32_t index)
+{
+	return &m->proc->self->seg->files[index];
+}
+
+static struct odp_watch_shm *watch_by_serial(struct odp_proc *proc, uint32_t serial)
+{
+	for (unsigned i = 0; serial && i < ODP_MAX_WATCHES; i++) {
+		struct odp_watch_shm *w = &proc->domain->watches[i];
+
+		/* acquire: pairs with the release store that completed the watch. */
+		if (atomic_load_explicit(&w->serial, memory_order_acquire) == serial)
+			return odp_watch_alive(proc, i) ? w : NULL;
+	}
+	return NULL;
+}
+
+static struct odp_watch_shm *watch_of(struct odp_proc *proc, uint64_t dev, uint64_t ino)
+{
+	for (unsigned i = 0; ino && i < ODP_MAX_WATCHES; i++) {
+		struct odp_watch_shm *w = &proc->domain->watches[i];
+
+		if (atomic_load_explicit(&w->serial, memory_order_acquire) && w->dev == dev &&
+		    (!w->ino || w->ino == ino) && odp_watch_alive(proc, i))
+			return w;
+	}
+	return NULL;
+}
+
+static bool watches_any(struct odp_proc *proc)
+{
+	for (unsigned i = 0; i < ODP_MAX_WATCHES; i++)
+		if (atomic_load_explicit(&proc->domain->watches[i].serial, memory_order_relaxed))
+			return true;
+	return false;
+}
+
+struct odp_part *odp_part_find(const struct odp_region *r, uint64_t addr)
+{
+	for (unsigned i = 0; i < r->nparts; i++)
+		if (addr >= r->parts[i].start && addr < r->parts[i].end)
+			return r->parts[i].watch ? &r->parts[i] : NULL;
+	return NULL;
+}
+
+/* ---- which files lie under a region (conv_lock) ---- */
+
+static enum odp_policy stricter(enum odp_policy a, enum odp_policy b)
+{
+	return a > b ? a : b;
+}
+
+/* False: no file that anybody watches, nor one that a policy was named for. */
+static bool part_look(struct odp_region *r, const struct odp_vma *vma, struct odp_part *part)
+{
+	struct odp_watch_shm *w;
+	enum odp_policy named = stricter(r->policy, odp_policy_env());
+
+	if (vma->kind != ODP_VMA_OTHER || !vma->ino)
+		return false;
+	w = watch_of(r->mem->proc, vma->dev, vma->ino);
+	if (w)
+		named = stricter(named, (enum odp_policy)w->policy);
+	part->named = named;
+	part->policy = named ? named : r->kind == ODP_PINNED ? ODP_POLICY_PINNED : ODP_POLICY_ODP;
+	part->watch = w ? atomic_load_explicit(&w->serial, memory_order_relaxed) : 0;
+	part->dev = vma->dev;
+	part->ino = vma->ino;
+	part->shared = vma->shared;
+	part->index = ODP_MAX_FILES;
+	return w || named;
+}
+
+/* The parts of R, the first MAX of them into PARTS: how many there are. */
+static unsigned parts_survey(struct odp_region *r, struct odp_part *parts, unsigned max)
+{
+	uint64_t at = r->it.start, end = r->it.last + 1;
+	struct odp_part part;
+	struct odp_vma vma;
+	unsigned n = 0;
+
+	memset(&part, 0, sizeof(part));
+	for (; at < end && odp_vma_next(r->mem, at, end, &vma); at = vma.end) {
+		part.start = odp_max(at, vma.start);
+		part.end = odp_min(end, vma.end);
+		part.off = vma.off + (part.start - vma.start);
+		if (!part_look(r, &vma, &part))
+			continue;
+		if (n < max)
+			parts[n] = part;
+		n++;
+	}
+	return n;
+}
+
+static bool in_pool(struct odp_region *r)
+{
+	bool covered;
+
+	odp_mem_lock(r->mem);
+	covered = odp_umem_covers(r->mem, r->it.start, r->it.last + 1);
+	odp_mem_unlock(r->mem);
+	return covered;
+}
+
+static int parts_get(struct odp_region *r)
+{
+	unsigned n;
+
+	if (!r->xlat || in_pool(r))
+		return 0;
+	if (!r->policy && !odp_policy_env() && !watches_any(r->mem->proc))
+		return 0;
+	n = parts_survey(r, NULL, 0);
+	if (!n)
+		return 0;
+	r->parts = odp_priv_alloc(n * sizeof(*r->parts));
+	if (!r->parts)
+		return -ENOMEM;
+	r->nparts = n;
+	return parts_survey(r, r->parts, n) == n ? 0 : -ESTALE;
+}
+
+bool odp_files_same(struct odp_region *r)
+{
+	uint64_t at;
+	unsigned i;
+
+	for (i = 0; i < r->nparts; i++) {
+		const struct odp_part *p = &r->parts[i];
+		struct odp_vma vma;
+
+		for (at = p->start; at < p->end; at = vma.end)
+			if (!odp_vma_next(r->mem, at, p->end, &vma) || vma.start > at ||
+			    vma.dev != p->dev || vma.ino != p->ino ||
+			    vma.off + (at - vma.start) != p->off + (at - p->start))
+				return false;
+	}
+	return true;
+}
+
+/* ---- what an MR without a watch can still promise ---- */
+
+/* Pinned pages are pinned, and the kernel's page tables follow the file. */
+static int part_unwatched(const struct odp_region *r, const struct odp_part *p)
+{
+	if (p->policy == ODP_POLICY_ODP && r->kind == ODP_ON_DEMAND)
+		return 0;
+	if (p->policy == ODP_POLICY_PINNED && r->kind == ODP_PINNED)
+		return 0;
+	odp_log(ODP_LOG_ERR,
+		"%#lx: policy %s: nobody watches this file: put it on odpfs, or name another "
+		"policy",
+		(long)p->start, odp_policy_name(p->policy));
+	return -EOPNOTSUPP;
+}
+
+/* ---- frames that take the place of pages ---- */
+
+static int spares_fill(struct odp_region *r, const struct odp_part *p)
+{
+	struct odp_peer *self = r->mem->proc->self;
+	uint64_t base = r->spares->it.start;
+
+	if (p->policy == ODP_POLICY_SCRATCH)
+		return odp_pool_populate(self, base + (r->npages << ODP_PAGE_SHIFT), ODP_PAGE_SIZE);
+	if (p->policy != ODP_POLICY_PINNED)
+		return 0;
+	return odp_pool_populate(self, base + (p->start - r->it.start), p->end - p->start);
+}
+
+/* One a page, and one for scratch, of which whoever takes blocks away makes use:
+ * it could get none then. */
+static int spares_get(struct odp_region *r)
+{
+	bool want = false;
+	int ret = 0;
+
+	for (unsigned i = 0; i < r->nparts; i++)
+		want |= r->parts[i].watch && (r->parts[i].policy == ODP_POLICY_PINNED ||
+					      r->parts[i].policy == ODP_POLICY_SCRATCH);
+	if (!want)
+		return 0;
+	if (!r->spares) {
+		r->spares = odp_extent_create(r->mem, (r->npages + 1) << ODP_PAGE_SHIFT, false);
+		if (!r->spares)
+			return -ENOMEM;
+		odp_mem_lock(r->mem);
+		odp_extent_hold(r->spares);
+		r->spares->suspect = true; /* its frames have no counts */
+		odp_mem_unlock(r->mem);
+	}
+	for (unsigned i = 0; i < r->nparts && !ret; i++)
+		ret = spares_fill(r, &r->parts[i]);
+	return ret ? -ENOMEM : 0;
+}
+
+/* ---- records ---- */
+
+static void announce(struct odp_mem *m, uint32_t index, struct odp_watch_shm *w)
+{
+	struct odp_seg *seg = m->proc->self->seg;
+	unsigned nr = m->proc->self->nr;
+	uint32_t head = atomic_load_explicit(&seg->files_head, memory_order_relaxed);
+
+	atomic_store_explicit(&seg->files_ring[head % ODP_MAX_FILES], index, memory_order_relaxed);
+	/* release: pairs with the acquire load in watch.c; mem_lock makes it one at a time. */
+	atomic_store_explicit(&seg->files_head, head + 1, memory_order_release);
+	/* seq_cst: the news before the bell; the watch reads them the other way round. */
+	atomic_fetch_or_explicit(&w->news[nr / 64], 1ull << nr % 64, memory_order_seq_cst);
+	atomic_fetch_add_explicit(&w->bell, 1, memory_order_seq_cst);
+	odp_sys6(SYS_futex, (long)&w->bell, FUTEX_WAKE, INT32_MAX, 0, 0, 0);
+}
+
+static bool record_usable(struct odp_mem *m, uint32_t index)
+{
+	struct odp_file_shm *f = record(m, index);
+	/* acquire: pairs with the release store of the watch that forgot it. */
+	uint32_t state = atomic_load_explicit(&f->state, memory_order_acquire);
+
+	return state == ODP_FILE_FREE ||
+	       (state == ODP_FILE_GONE && !watch_by_serial(m->proc, f->watch));
+}
+
+/* mem_lock */
+static uint32_t record_find(struct odp_mem *m)
+{
+	struct odp_seg *seg = m->proc->self->seg;
+	uint32_t high = atomic_load_explicit(&seg->files_high, memory_order_relaxed), i;
+
+	for (uint32_t n = 0; n < high; n++) {
+		i = (m->file_next + n) % high;
+		if (record_usable(m, i)) {
+			m->file_next = i + 1;
+			return i;
+		}
+		if (n >= 64 && high < ODP_MAX_FILES)
+			break; /* growing is cheaper than looking on */
+	}
+	if (high == ODP_MAX_FILES)
+		return ODP_MAX_FILES;
+	atomic_store_explicit(&seg->files_high, high + 1, memory_order_release);
+	return high;
+}
+
+static uint32_t part_lease(const struct odp_region *r)
+{
+	return r->lease_ms ? r->lease_ms : odp_lease_env();
+}
+
+static int record_ask(struct odp_region *r, struct odp_part *p, struct odp_watch_shm *w)
+{
+	struct odp_mem *m = r->mem;
+	struct odp_file_shm *f;
+
+	odp_mem_lock(m);
+	p->index = record_find(m);
+	if (p->index == ODP_MAX_FILES) {
+		odp_mem_unlock(m);
+		odp_log(ODP_LOG_ERR, "more than %u parts of watched files are registered",
+			ODP_MAX_FILES);
+		return -ENOMEM;
+	}
+	f = record(m, p->index);
+	f->error = 0;
+	f->watch = p->watch;
+	f->key = r->key;
+	f->ino = p->ino;
+	f->start = p->off;
+	f->npages = (p->end - p->start) >> ODP_PAGE_SHIFT;
+	f->page = (p->start - r->it.start) >> ODP_PAGE_SHIFT;
+	f->spare = r->spares ? r->spares->it.start : 0;
+	if (p->policy == ODP_POLICY_SCRATCH)
+		f->spare += r->npages << ODP_PAGE_SHIFT;
+	f->lease_ms = part_lease(r);
+	f->policy = (uint8_t)p->policy;
+	atomic_store_explicit(&f->notice, 0, memory_order_relaxed);
+	/* release: the record is complete. */
+	atomic_store_explicit(&f->state, ODP_FILE_ASKED, memory_order_release);
+	announce(m, p->index, w);
+	odp_mem_unlock(m);
+	return 0;
+}
+
+static void record_drop(struct odp_mem *m, struct odp_part *p)
+{
+	struct odp_watch_shm *w;
+
+	if (p->index == ODP_MAX_FILES)
+		return;
+	odp_mem_lock(m);
+	w = watch_by_serial(m->proc, p->watch);
+	/* release: the region ended before. */
+	atomic_store_explicit(&record(m, p->index)->state, w ? ODP_FILE_GONE : ODP_FILE_FREE,
+			      memory_order_release);
+	if (w)
+		announce(m, p->index, w);
+	odp_mem_unlock(m);
+	p->index = ODP_MAX_FILES;
+}
+
+/* Until the watch knows of it; 0 with P's watch cleared if that has ended. */
+static int record_wait(struct odp_region *r, struct odp_part *p)
+{
+	const struct timespec nap = {.tv_nsec = WAIT_NS};
+	struct odp_file_shm *f = record(r->mem, p->index);
+	uint64_t limit = odp_now() + WAIT_LIMIT_NS;
+	uint32_t state;
+
+	/* acquire: pairs with the watch's answer. */
+	while ((state = atomic_load_explicit(&f->state, memory_order_acquire)) == ODP_FILE_ASKED) {
+		if (!watch_by_serial(r->mem->proc, p->watch)) {
+			record_drop(r->mem, p);
+			p->watch = 0;
+			return 0;
+		}
+		/* One that was seen waits for a recall, and for its leases. */
+		if (odp_now() > limit && !__atomic_load_n(&f->error, __ATOMIC_RELAXED)) {
+			odp_log(ODP_LOG_ERR,
+				"%#lx: the process that watches this file does not answer: is it "
+				"stopped?",
+				(long)p->start);
+			return -ETIMEDOUT;
+		}
+		odp_sys6(SYS_futex, (long)&f->state, FUTEX_WAIT, ODP_FILE_ASKED, (long)&nap, 0, 0);
+	}
+	if (state == ODP_FILE_KNOWN)
+		return 0;
+	if (p->named) {
+		odp_log(ODP_LOG_ERR,
+			"%#lx: policy %s: the file's watch cannot reach this process: %s",
+			(long)p->start, odp_policy_name(p->policy), strerrordesc_np(-f->error));
+		return -EOPNOTSUPP;
+	}
+	record_drop(r->mem, p);
+	p->watch = 0;
+	return 0;
+}
+
+static void policy_show(struct odp_region *r)
+{
+	enum odp_policy most = ODP_POLICY_DEFAULT;
+
+	for (unsigned i = 0; i < r->nparts; i++)
+		if (r->parts[i].watch)
+			most = stricter(most, r->parts[i].policy);
+	/* relaxed: before the key. */
+	atomic_fetch_and_explicit(&r->mr->flags, (1u << ODP_MR_POLICY) - 1, memory_order_relaxed);
+	atomic_fetch_or_explicit(&r->mr->flags, (uint8_t)(most << ODP_MR_POLICY),
+				 memory_order_relaxed);
+}
+
+int odp_files_ask(struct odp_region *r)
+{
+	struct odp_watch_shm *w;
+	unsigned i;
+	int ret;
+
+	pthread_mutex_lock(&r->mem->conv_lock);
+	ret = parts_get(r);
+	pthread_mutex_unlock(&r->mem->conv_lock);
+	if (!ret)
+		ret = spares_get(r);
+	for (i = 0; i < r->nparts && !ret; i++) {
+		w = watch_by_serial(r->mem->proc, r->parts[i].watch);
+		if (w)
+			ret = record_ask(r, &r->parts[i], w);
+		else
+			r->parts[i].watch = 0;
+	}
+	for (i = 0; i < r->nparts && !ret; i++) {
+		if (r->parts[i].watch)
+			ret = record_wait(r, &r->parts[i]);
+		if (!ret && !r->parts[i].watch)
+			ret = part_unwatched(r, &r->parts[i]);
+	}
+	if (!ret)
+		policy_show(r);
+	return ret;
+}
+
+/* ---- the second mapping ---- */
+
+static uint64_t shadow_size(const struct odp_region *r)
+{
+	return r->npages << ODP_PAGE_SHIFT;
+}
+
+static long shadow_part(const struct odp_region *r, const struct odp_part *p)
+{
+	uint64_t to = r->mr->shadow + (p->start - r->it.start);
+	struct odp_vma vma;
+	long ret;
+
+	for (uint64_t at = p->start, end; at < p->end; to += end - at, at = end) {
+		if (!odp_vma_next(r->mem, at, p->end, &vma) || vma.start > at)
+			return -EFAULT;
+		end = odp_min(vma.end, p->end);
+		/* From a shared mapping, length 0 makes a second one (mremap(2)). */
+		ret = odp_sys6(SYS_mremap, (long)at, 0, (long)(end - at),
+			       MREMAP_MAYMOVE | MREMAP_FIXED, (long)to, 0);
+		if (ret < 0)
+			return ret;
+	}
+	return 0;
+}
+
+int odp_shadow_map(struct odp_region *r)
+{
+	uint64_t size = shadow_size(r);
+	long ret = odp_sys_mmap(0, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+				0);
+
+	if (ret < 0 && ret > -4096)
+		return -ENOMEM;
+	r->mr->shadow = (uint64_t)ret;
+	atomic_fetch_or_explicit(&r->mr->flags, ODP_MR_SHADOW, memory_order_relaxed);
+	for (unsigned i = 0; i < r->nparts; i++) {
+		if (!r->parts[i].watch || !r->parts[i].shared)
+			continue;
+		ret = shadow_part(r, &r->parts[i]);
+		if (ret < 0)
+			return (int)ret;
+	}
+	ret = odp_sys_madvise(r->mr->shadow, size, MADV_DONTFORK);
+	return ret < 0 ? (int)ret : 0;
+}
+
+static void shadow_unmap(struct odp_region *r)
+{
+	if (!r->mr || !(odp_mr_flags(r->mr) & ODP_MR_SHADOW))
+		return;
+	odp_sys_munmap(r->mr->shadow, shadow_size(r));
+	atomic_fetch_and_explicit(&r->mr->flags, (uint8_t)~ODP_MR_SHADOW, memory_order_relaxed);
+	r->mr->shadow = 0;
+}
+
+void odp_files_drop(struct odp_region *r)
+{
+	shadow_unmap(r);
+	for (unsigned i = 0; i < r->nparts; i++)
+		record_drop(r->mem, &r->parts[i]);
+	if (r->parts)
+		odp_priv_free(r->parts, r->nparts * sizeof(*r->parts));
+	r->parts = NULL;
+	r->nparts = 0;
+}

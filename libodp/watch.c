@@ -1,0 +1,460 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/*
+ * A watch learns of every region on its files when it is registered, so that a
+ * recall finds them in O(log n) without asking anybody, and allocates nothing. Its
+ * thread takes notice of what owners announce, and of their end.
+ */
+#include <linux/futex.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "watch.h"
+
+#define LOOK_NS 500000000 /* for processes that ended, without an announcement */
+
+bool odp_watch_alive(struct odp_proc *proc, unsigned index)
+{
+	struct odp_watch_shm *w = &proc->domain->watches[index];
+	struct odp_slot *slot;
+
+	/* acquire: pairs with the release store that completed it. */
+	if (!atomic_load_explicit(&w->serial, memory_order_acquire) || w->slot >= ODP_MAX_PROCS)
+		return false;
+	slot = &proc->domain->slots[w->slot];
+	return atomic_load_explicit(&slot->gen, memory_order_acquire) == w->gen &&
+	       !(atomic_load_explicit(&slot->life, memory_order_relaxed) & FUTEX_OWNER_DIED) &&
+	       atomic_load_explicit(&slot->life_gen, memory_order_relaxed) == w->gen;
+}
+
+void odp_watch_ring(struct odp_watch *w)
+{
+	/* seq_cst: after what it tells of. */
+	atomic_fetch_add_explicit(&w->shm->bell, 1, memory_order_seq_cst);
+	odp_sys6(SYS_futex, (long)&w->shm->bell, FUTEX_WAKE, INT32_MAX, 0, 0, 0);
+}
+
+/* ---- inodes and nodes (lock) ---- */
+
+static struct odp_ino **bucket(struct odp_watch *w, uint64_t nr)
+{
+	return &w->buckets[(nr * 0x9e3779b97f4a7c15ull) >> 52];
+}
+static_assert(ODP_WATCH_BUCKETS == 1u << 12, "as many as the hash has values");
+
+struct odp_ino *odp_ino_find(struct odp_watch *w, uint64_t nr)
+{
+	struct odp_ino *ino = *bucket(w, nr);
+
+	while (ino && ino->nr != nr)
+		ino = ino->next;
+	return ino;
+}
+
+static struct odp_ino *ino_get(struct odp_watch *w, uint64_t nr)
+{
+	struct odp_ino *ino = odp_ino_find(w, nr);
+
+	if (ino)
+		return ino;
+	ino = calloc(1, sizeof(*ino));
+	if (!ino)
+		return NULL;
+	ino->nr = nr;
+	ino->next = *bucket(w, nr);
+	*bucket(w, nr) = ino;
+	return ino;
+}
+
+static void ino_put(struct odp_watch *w, struct odp_ino *ino)
+{
+	struct odp_ino **p = bucket(w, ino->nr);
+
+	if (ino->nodes)
+		return;
+	while (*p != ino)
+		p = &(*p)->next;
+	*p = ino->next;
+	free(ino);
+}
+
+struct odp_file_shm *odp_node_record(const struct odp_node *node)
+{
+	return &node->peer->seg->files[node->index];
+}
+
+bool odp_node_live(const struct odp_node *node)
+{
+	/* acquire: pairs with the owner's GONE, after the region's end. */
+	return odp_peer_alive(node->peer) &&
+	       atomic_load_explicit(&odp_node_record(node)->state, memory_order_acquire) ==
+		       ODP_FILE_KNOWN;
+}
+
+void odp_node_put(struct odp_watch *w, struct odp_node *node)
+{
+	(void)w;
+	if (!--node->users && node->gone)
+		free(node);
+}
+
+static void deferred_remove(struct odp_watch *w, struct odp_node *node)
+{
+	for (struct odp_node **p = &w->deferred; *p; p = &(*p)->deferred) {
+		if (*p != node)
+			continue;
+		*p = node->deferred;
+		return;
+	}
+}
+
+static void node_remove(struct odp_watch *w, struct odp_owner *owner, struct odp_node *node)
+{
+	owner->nodes[node->index] = NULL;
+	deferred_remove(w, node);
+	odp_itree_remove(&node->ino->tree, &node->it);
+	node->ino->nodes--;
+	ino_put(w, node->ino);
+	node->gone = true;
+	node->users++;
+	odp_node_put(w, node);
+	pthread_cond_broadcast(&w->changed);
+}
+
+/* What an owner wrote: anything. */
+static bool record_sane(const struct odp_file_shm *f)
+{
+	uint64_t end;
+
+	return f->npages && f->npages < (uint64_t)1 << 40 && f->policy > ODP_POLICY_DEFAULT &&
+	       f->policy <= ODP_POLICY_DENY && !(f->start & ODP_PAGE_MASK) &&
+	       !__builtin_add_overflow(f->start, f->npages << ODP_PAGE_SHIFT, &end) &&
+	       !(f->spare & ODP_PAGE_MASK) && f->page < (uint64_t)1 << 40 && f->key &&
+	       f->key >> 8 < ODP_MAX_REGIONS;
+}
+
+static int node_add(struct odp_watch *w, struct odp_owner *owner, uint32_t index)
+{
+	const struct odp_file_shm copy = owner->peer->seg->files[index], *f = &copy;
+	struct odp_node *node;
+
+	if (!record_sane(f))
+		return -EINVAL;
+	node = calloc(1, sizeof(*node));
+	if (!node)
+		return -ENOMEM;
+	node->ino = ino_get(w, f->ino);
+	if (!node->ino) {
+		free(node);
+		return -ENOMEM;
+	}
+	node->it.start = f->start;
+	node->it.last = f->start + (f->npages << ODP_PAGE_SHIFT) - 1;
+	node->peer = owner->peer;
+	node->index = index;
+	node->key = f->key;
+	node->page = f->page;
+	node->npages = f->npages;
+	node->spare = f->spare;
+	node->policy = (enum odp_policy)f->policy;
+	node->lease_ms = f->lease_ms ? f->lease_ms : w->lease_ms;
+	node->ino->nodes++;
+	odp_itree_insert(&node->ino->tree, &node->it);
+	owner->nodes[index] = node;
+	return 0;
+}
+
+/* ---- records ---- */
+
+static void record_answer(struct odp_file_shm *f, uint32_t state, int error)
+{
+	uint32_t asked = ODP_FILE_ASKED;
+
+	__atomic_store_n(&f->error, error, __ATOMIC_RELAXED);
+	/* release: pairs with the owner's load. It may have given up: GONE stays. */
+	atomic_compare_exchange_strong_explicit(&f->state, &asked, state, memory_order_release,
+						memory_order_relaxed);
+	odp_sys6(SYS_futex, (long)&f->state, FUTEX_WAKE, INT32_MAX, 0, 0, 0);
+}
+
+static bool under_recall(const struct odp_watch *w, const struct odp_node *node)
+{
+	for (const struct odp_recall *rc = w->recalls; rc; rc = rc->next)
+		if (rc->ino == node->ino->nr && rc->start <= node->it.last &&
+		    rc->end > node->it.start)
+			return true;
+	return false;
+}
+
+/* Registrations on blocks that are going wait until they have gone. */
+static void node_admit(struct odp_watch *w, struct odp_node *node)
+{
+	struct odp_file_shm *f = odp_node_record(node);
+
+	if (!under_recall(w, node)) {
+		record_answer(f, ODP_FILE_KNOWN, 0);
+		return;
+	}
+	__atomic_store_n(&f->error, -EAGAIN, __ATOMIC_RELAXED);
+	node->deferred = w->deferred;
+	w->deferred = node;
+}
+
+static void deferred_admit(struct odp_watch *w)
+{
+	struct odp_node *list = w->deferred, *next;
+
+	w->deferred = NULL;
+	for (; list; list = next) {
+		next = list->deferred;
+		list->deferred = NULL;
+		node_admit(w, list);
+	}
+}
+
+static void record_look(struct odp_watch *w, struct odp_owner *owner, uint32_t index)
+{
+	struct odp_file_shm *f;
+	uint32_t state;
+	int ret;
+
+	if (index >= ODP_MAX_FILES)
+		return;
+	f = &owner->peer->seg->files[index];
+	/* acquire: the record is as its owner announced it. */
+	state = atomic_load_explicit(&f->state, memory_order_acquire);
+	if (f->watch != w->serial)
+		return;
+	if (state == ODP_FILE_GONE) {
+		if (owner->nodes[index])
+			node_remove(w, owner, owner->nodes[index]);
+		/* release: it may be used again. */
+		atomic_store_explicit(&f->state, ODP_FILE_FREE, memory_order_release);
+	} else if (state == ODP_FILE_ASKED && !owner->nodes[index]) {
+		ret = node_add(w, owner, index);
+		if (ret)
+			record_answer(f, ODP_FILE_REFUSED, ret);
+		else
+			node_admit(w, owner->nodes[index]);
+	}
+}
+
+/* ---- owners ---- */
+
+static void owner_forget(struct odp_watch *w, struct odp_owner *owner)
+{
+	for (uint32_t i = 0; owner->nodes && i < ODP_MAX_FILES; i++)
+		if (owner->nodes[i])
+			node_remove(w, owner, owner->nodes[i]);
+	free(owner->nodes);
+	owner->nodes = NULL;
+	owner->peer = NULL;
+	owner->tail = 0;
+}
+
+/* Not with the lock held: attaching asks the kernel. */
+static struct odp_peer *owner_attach(struct odp_watch *w, unsigned nr)
+{
+	struct odp_peer *peer;
+	int ret = odp_peer_get(w->proc, nr, &peer);
+
+	if (!ret)
+		return peer;
+	if (ret != -ENOENT)
+		odp_log(ODP_LOG_WARN,
+			"the process in slot %u has a watched file registered, but cannot be "
+			"reached: %s",
+			nr, strerrordesc_np(-ret));
+	return NULL;
+}
+
+/* lock */
+static void owner_read(struct odp_watch *w, struct odp_owner *owner)
+{
+	struct odp_seg *seg = owner->peer->seg;
+	/* acquire: pairs with the release store in announce(). */
+	uint32_t head = atomic_load_explicit(&seg->files_head, memory_order_acquire);
+
+	if (head - owner->tail > ODP_MAX_FILES / 2) { /* some may be overwritten by now */
+		uint32_t high = atomic_load_explicit(&seg->files_high, memory_order_relaxed);
+
+		for (uint32_t i = 0; i < high && i < ODP_MAX_FILES; i++)
+			record_look(w, owner, i);
+		owner->tail = head;
+	}
+	for (; owner->tail != head; owner->tail++)
+		record_look(w, owner,
+			    atomic_load_explicit(&seg->files_ring[owner->tail % ODP_MAX_FILES],
+						 memory_order_relaxed));
+}
+
+static void owner_news(struct odp_watch *w, unsigned nr)
+{
+	struct odp_owner *owner = &w->owners[nr];
+	struct odp_peer *peer = owner_attach(w, nr);
+
+	pthread_mutex_lock(&w->lock);
+	if (owner->peer != peer)
+		owner_forget(w, owner);
+	if (peer && !owner->nodes)
+		owner->nodes = calloc(ODP_MAX_FILES, sizeof(struct odp_node *));
+	if (peer && owner->nodes) {
+		owner->peer = peer;
+		owner_read(w, owner);
+	} else if (peer) { /* the next look tries again */
+		atomic_fetch_or_explicit(&w->shm->news[nr / 64], 1ull << nr % 64,
+					 memory_order_relaxed);
+	}
+	pthread_mutex_unlock(&w->lock);
+}
+
+static void owners_bury(struct odp_watch *w)
+{
+	pthread_mutex_lock(&w->lock);
+	for (unsigned nr = 0; nr < ODP_MAX_PROCS; nr++)
+		if (w->owners[nr].peer && !odp_peer_alive(w->owners[nr].peer))
+			owner_forget(w, &w->owners[nr]);
+	pthread_mutex_unlock(&w->lock);
+}
+
+static void news_read(struct odp_watch *w)
+{
+	for (unsigned i = 0; i < ODP_MAX_PROCS / 64; i++) {
+		/* acquire: the announcements came before. */
+		uint64_t bits = atomic_exchange_explicit(&w->shm->news[i], 0, memory_order_acquire);
+
+		for (; bits; bits &= bits - 1)
+			owner_news(w, i * 64 + (unsigned)__builtin_ctzll(bits));
+	}
+}
+
+static void *watch_main(void *arg)
+{
+	const struct timespec look = {.tv_nsec = LOOK_NS};
+	struct odp_watch *w = arg;
+
+	while (!atomic_load_explicit(&w->stop, memory_order_acquire)) {
+		/* seq_cst: the bell before the news; see announce(). */
+		uint32_t bell = atomic_load_explicit(&w->shm->bell, memory_order_seq_cst);
+
+		news_read(w);
+		pthread_mutex_lock(&w->lock);
+		deferred_admit(w);
+		pthread_mutex_unlock(&w->lock);
+		owners_bury(w);
+		odp_sys6(SYS_futex, (long)&w->shm->bell, FUTEX_WAIT, bell, (long)&look, 0, 0);
+	}
+	return NULL;
+}
+
+/* ---- making and ending one ---- */
+
+/* Under the domain's lock: a record of ours, or -EEXIST, -ENOSPC. */
+static int shm_claim(struct odp_watch *w, const struct odp_watch_attr *attr)
+{
+	struct odp_domain *dom = w->proc->domain;
+	int found = -ENOSPC;
+
+	for (unsigned i = 0; i < ODP_MAX_WATCHES; i++) {
+		struct odp_watch_shm *s = &dom->watches[i];
+
+		if (!odp_watch_alive(w->proc, i))
+			found = found < 0 ? (int)i : found;
+		else if (s->dev == attr->dev && (s->ino == attr->ino || !s->ino || !attr->ino))
+			return -EEXIST;
+	}
+	if (found < 0)
+		return found;
+	w->index = (unsigned)found;
+	w->shm = &dom->watches[found];
+	/* release: readers take the record for none while it changes. */
+	atomic_store_explicit(&w->shm->serial, 0, memory_order_release);
+	for (unsigned i = 0; i < ODP_MAX_PROCS; i++) /* what a dead one left shut */
+		odp_thaw_peer(&dom->slots[i], w->index);
+	w->shm->slot = w->proc->self->nr;
+	w->shm->gen = w->proc->self->gen;
+	w->shm->lease_ms = attr->lease_ms;
+	w->shm->dev = attr->dev;
+	w->shm->ino = attr->ino;
+	w->shm->policy = attr->policy;
+	for (unsigned i = 0; i < ODP_MAX_PROCS / 64; i++)
+		atomic_store_explicit(&w->shm->news[i], 0, memory_order_relaxed);
+	w->serial = ++dom->watch_serial ? dom->watch_serial : ++dom->watch_serial;
+	/* release: complete. */
+	atomic_store_explicit(&w->shm->serial, w->serial, memory_order_release);
+	return 0;
+}
+
+static uint32_t lease_default(void)
+{
+	int s = odp_proc_sys_int("/proc/sys/fs/lease-break-time");
+
+	if (odp_lease_env())
+		return odp_lease_env();
+	return s > 0 && s < 3600 ? (uint32_t)s * 1000 : 45000;
+}
+
+/* No signal of the program's may run on it. */
+static int thread_start(struct odp_watch *w)
+{
+	sigset_t all, old;
+	int ret;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	ret = pthread_create(&w->thread, NULL, watch_main, w);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (!ret)
+		pthread_setname_np(w->thread, "uodp-watch");
+	return -ret;
+}
+
+ODP_EXPORT int odp_watch_create(struct odp_proc *proc, const struct odp_watch_attr *attr,
+				struct odp_watch **watch)
+{
+	struct odp_watch *w;
+	int ret;
+
+	if ((unsigned)attr->policy > ODP_POLICY_DENY)
+		return -EINVAL;
+	w = calloc(1, sizeof(*w));
+	if (!w)
+		return -ENOMEM;
+	w->proc = proc;
+	w->lease_ms = attr->lease_ms ? attr->lease_ms : lease_default();
+	pthread_mutex_init(&w->lock, NULL);
+	pthread_cond_init(&w->changed, NULL);
+	ret = odp_domain_lock(proc);
+	if (ret)
+		goto err_free;
+	ret = shm_claim(w, attr);
+	odp_domain_unlock(proc);
+	if (ret)
+		goto err_free;
+	ret = thread_start(w);
+	if (ret)
+		goto err_release;
+	*watch = w;
+	return 0;
+
+err_release:
+	atomic_store_explicit(&w->shm->serial, 0, memory_order_release);
+err_free:
+	free(w);
+	return ret;
+}
+
+ODP_EXPORT void odp_watch_destroy(struct odp_watch *w)
+{
+	/* release: from here on nobody asks; who waits sees it end. */
+	atomic_store_explicit(&w->shm->serial, 0, memory_order_release);
+	atomic_store_explicit(&w->stop, true, memory_order_release);
+	odp_watch_ring(w);
+	pthread_join(w->thread, NULL);
+	for (unsigned nr = 0; nr < ODP_MAX_PROCS; nr++)
+		owner_forget(w, &w->owners[nr]);
+	pthread_mutex_destroy(&w->lock);
+	pthread_cond_destroy(&w->changed);
+	free(w);
+}

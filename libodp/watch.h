@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/* What watch.c and recall.c share: the regions on watched files, by inode. */
+#ifndef ODP_WATCH_H
+#define ODP_WATCH_H
+
+#include "mem.h"
+
+#define ODP_WATCH_BUCKETS 4096u
+
+/* A part of some process's region, as its owner told of it: a private copy, which
+ * is trusted no more than the owner could have lied then. */
+struct odp_node {
+	struct odp_inode it; /* bytes of the file */
+	struct odp_ino *ino;
+	struct odp_peer *peer;
+	uint32_t index; /* of the record */
+	uint32_t key;
+	uint64_t page, npages, spare;
+	uint32_t lease_ms;
+	enum odp_policy policy;
+	unsigned users; /* recalls that act on it without the lock */
+	bool gone;      /* to be freed by the last user */
+	bool told;      /* of a lease, which ends at */
+	bool revoked;
+	uint64_t deadline;
+	struct odp_node *deferred; /* next whose record waits for a recall's end */
+};
+
+struct odp_ino {
+	uint64_t nr;
+	struct odp_itree tree;
+	unsigned nodes;
+	struct odp_ino *next;
+};
+
+/* What is known of a process. */
+struct odp_owner {
+	struct odp_peer *peer;
+	struct odp_node **nodes; /* by the record's index */
+	uint32_t tail;           /* announcements read */
+	unsigned frozen;         /* freezers of this watch; under lock */
+};
+
+/*
+ * Locks: LOCK guards all of it but SERIAL and INDEX, and is held for look-ups and
+ * stores only: not while a process's memory is read, nor a lane waited for. So
+ * whoever serves the file system may take it at any time.
+ */
+struct odp_watch {
+	struct odp_proc *proc;
+	struct odp_watch_shm *shm;
+	unsigned index;
+	uint32_t serial;
+	uint32_t lease_ms;
+	pthread_t thread;
+	_Atomic bool stop;
+	pthread_mutex_t lock;
+	pthread_cond_t changed; /* a node has gone, or a lease's owner */
+	struct odp_recall *recalls;
+	struct odp_node *deferred;
+	struct odp_ino *buckets[ODP_WATCH_BUCKETS];
+	struct odp_owner owners[ODP_MAX_PROCS];
+};
+
+/* The inode's regions, NULL when it has none (lock). */
+struct odp_ino *odp_ino_find(struct odp_watch *w, uint64_t nr);
+struct odp_file_shm *odp_node_record(const struct odp_node *node);
+/* Is there still a region, of a process that lives? (any thread) */
+bool odp_node_live(const struct odp_node *node);
+/* Done with a node that was counted as used (lock). */
+void odp_node_put(struct odp_watch *w, struct odp_node *node);
+/* Wake the watch's thread: a recall has ended. */
+void odp_watch_ring(struct odp_watch *w);
+
+#endif
