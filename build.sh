@@ -55,6 +55,7 @@ need_build() {
 	need liburing-dev have_header liburing.h
 	need libjson-c-dev have_header json-c/json.h
 	need libcunit1-dev have_header CUnit/Basic.h
+	need libfuse3-dev have_header fuse3/fuse_opt.h
 }
 need_perftest() {
 	need perftest command -v ib_write_bw
@@ -65,6 +66,17 @@ need_tests() {
 	need python3 command -v python3
 	need python3-pyverbs have_pyverbs
 	need groff-base have_groff
+	need_odpfs
+}
+
+# odpfs is mounted, and other programs are let loose on it.
+need_odpfs() {
+	need fuse3 command -v fusermount3
+	need fio command -v fio
+	need stress-ng command -v stress-ng
+	need dbench command -v dbench
+	need rsync command -v rsync
+	need git command -v git
 }
 
 # The virtual machine with rdma_rxe. The tools of a system are in sbin.

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/* Attributes: getattr, setattr, statfs. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "odpfs.h"
+
+/*
+ * The inode number that programs see, in stat and in /proc/PID/maps, and by which
+ * libodp knows the file. Files of other file systems below BACKING get the hash of
+ * their device mixed in: numbers below 2^48 then never meet in practice.
+ */
+uint64_t attr_ino(dev_t dev, ino_t ino)
+{
+	uint64_t h = dev;
+
+	if (dev == node_of(FUSE_ROOT_ID)->dev)
+		return ino;
+	h = (h + 0x9e3779b97f4a7c15u) * 0xbf58476d1ce4e5b9u;
+	h = (h ^ h >> 27) * 0x94d049bb133111ebu;
+	return ino ^ (h | 1ull << 63);
+}
+
+void attr_fix(struct stat *st)
+{
+	st->st_ino = attr_ino(st->st_dev, st->st_ino);
+}
+
+static void attr_reply(fuse_req_t req, int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st)) {
+		fuse_reply_err(req, errno);
+		return;
+	}
+	attr_fix(&st);
+	fuse_reply_attr(req, &st, odpfs.timeout);
+}
+
+void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	(void)fi;
+	attr_reply(req, node_of(ino)->fd);
+}
+
+struct setattr {
+	fuse_req_t req;
+	struct node *node;
+	int fd; /* of the open file that it came through, or -1 */
+	int which;
+	struct stat attr;
+};
+
+static int set_mode(struct setattr *s)
+{
+	if (s->fd >= 0)
+		return fchmod(s->fd, s->attr.st_mode);
+	return chmod(fd_path(s->node->fd).text, s->attr.st_mode);
+}
+
+static int set_owner(struct setattr *s)
+{
+	uid_t uid = s->which & FUSE_SET_ATTR_UID ? s->attr.st_uid : (uid_t)-1;
+	gid_t gid = s->which & FUSE_SET_ATTR_GID ? s->attr.st_gid : (gid_t)-1;
+
+	return fchownat(s->node->fd, "", uid, gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW);
+}
+
+static struct timespec time_of(int which, int given, int now, struct timespec t)
+{
+	if (which & now)
+		return (struct timespec){.tv_nsec = UTIME_NOW};
+	if (which & given)
+		return t;
+	return (struct timespec){.tv_nsec = UTIME_OMIT};
+}
+
+static int set_times(struct setattr *s)
+{
+	struct timespec t[2] = {
+		time_of(s->which, FUSE_SET_ATTR_ATIME, FUSE_SET_ATTR_ATIME_NOW, s->attr.st_atim),
+		time_of(s->which, FUSE_SET_ATTR_MTIME, FUSE_SET_ATTR_MTIME_NOW, s->attr.st_mtim)};
+
+	return utimensat(s->node->fd, "", t, AT_EMPTY_PATH);
+}
+
+/* The size goes first: it alone can be refused after the kernel has agreed. */
+static int setattr_do(struct setattr *s)
+{
+	int times = FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME;
+
+	if (s->which & FUSE_SET_ATTR_SIZE) {
+		int err = space_truncate(s->node, s->fd, s->attr.st_size);
+
+		if (err)
+			return err;
+	}
+	if (s->which & FUSE_SET_ATTR_MODE && set_mode(s))
+		return -errno;
+	if (s->which & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID) && set_owner(s))
+		return -errno;
+	if (s->which & times && set_times(s))
+		return -errno;
+	return 0;
+}
+
+static void setattr_run(void *arg)
+{
+	struct setattr *s = arg;
+	int err = setattr_do(s);
+
+	if (err)
+		fuse_reply_err(s->req, -err);
+	else
+		attr_reply(s->req, s->node->fd);
+	free(s);
+}
+
+void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int which,
+		struct fuse_file_info *fi)
+{
+	struct setattr *s = malloc(sizeof(*s));
+
+	if (!s) {
+		fuse_reply_err(req, ENOMEM);
+		return;
+	}
+	*s = (struct setattr){.req = req,
+			      .node = node_of(ino),
+			      .fd = fi ? file_of(fi)->fd : -1,
+			      .which = which,
+			      .attr = *attr};
+	if (which & FUSE_SET_ATTR_SIZE && space_truncate_waits(s->node, attr->st_size))
+		aside_run(setattr_run, s);
+	else
+		setattr_run(s);
+}
+
+void op_statfs(fuse_req_t req, fuse_ino_t ino)
+{
+	struct statvfs st;
+
+	if (fstatvfs(node_of(ino)->fd, &st))
+		fuse_reply_err(req, errno);
+	else
+		fuse_reply_statfs(req, &st);
+}

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/*
+ * odpfs: a file system over a backing directory, whose truncates tell libodp first.
+ *
+ * Which thread does what. Session workers (libfuse's) answer requests; they call
+ * only into the backing file system, and hold no lock meanwhile that another
+ * worker could want for long. Whatever can wait for the mount itself (a recall that
+ * reads the owner's pages, a write-back that the kernel is asked for) runs in a
+ * thread of its own (aside.c), so that there is always a worker to serve it.
+ */
+#ifndef ODPFS_H
+#define ODPFS_H
+
+#define FUSE_USE_VERSION 312
+
+#include <fuse_lowlevel.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+enum { ODPFS_OK = 0, ODPFS_FAILED = 1, ODPFS_USAGE = 2 };
+
+struct odp_recall;
+
+/* ---- Nodes (node.c): the files that the kernel or an open file refers to ---- */
+
+struct node {
+	struct node *next; /* in its bucket; the table's lock */
+	uint64_t lookups;  /* the kernel's references and ours; the table's lock */
+	uint64_t parent;   /* where it was found last, a FUSE number that may be stale, */
+	char *name;        /* and its name there; for reclaim.c; the table's lock */
+	dev_t dev;
+	ino_t ino;
+	mode_t type;
+	int fd;                   /* O_PATH */
+	_Atomic unsigned files;   /* open files, */
+	_Atomic unsigned writers; /* of them those that may have dirty pages in the kernel */
+};
+
+int node_init(int fd);
+struct node *node_of(fuse_ino_t ino);
+fuse_ino_t node_number(const struct node *node);
+/* The file behind FD (O_PATH, taken over in any case), with one more lookup. */
+int node_get(int fd, fuse_ino_t parent, const char *name, struct node **node, struct stat *st);
+void node_ref(struct node *node);
+void node_put(struct node *node, uint64_t lookups);
+size_t node_count(void);
+/* Up to N unopened files, and how to make the kernel forget them; oldest buckets
+ * first. The caller frees the names. */
+struct node_place {
+	uint64_t parent;
+	char *name;
+};
+size_t node_places(struct node_place *places, size_t n);
+void node_fini(void);
+
+/* ---- What the mount is (main.c) ---- */
+
+struct odpfs {
+	const char *backing;    /* as a path, for df */
+	const char *mountpoint; /* absolute */
+	struct fuse_session *session;
+	int root_fd;    /* BACKING, O_PATH */
+	int proc_fd;    /* /proc/self/fd */
+	uint64_t dev;   /* st_dev of its files */
+	double timeout; /* seconds that names and attributes are kept in the kernel */
+	bool owns;      /* root: new files are given to those who make them */
+};
+extern struct odpfs odpfs;
+
+/* One line on stderr: "odpfs: ...". */
+void odpfs_note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* ---- Requests, by the file that answers them ---- */
+
+/* entry.c */
+int entry_find(fuse_ino_t parent, const char *name, struct fuse_entry_param *e);
+int entry_of_fd(int fd, fuse_ino_t parent, const char *name, struct fuse_entry_param *e);
+void entry_reply(fuse_req_t req, int err, const struct fuse_entry_param *e);
+void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t lookups);
+void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets);
+
+/* attr.c */
+uint64_t attr_ino(dev_t dev, ino_t ino);
+void attr_fix(struct stat *st);
+void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int which,
+		struct fuse_file_info *fi);
+void op_statfs(fuse_req_t req, fuse_ino_t ino);
+
+/* owner.c: to whom new files belong */
+mode_t owner_mode(fuse_req_t req, struct node *parent, mode_t mode);
+int owner_set(fuse_req_t req, struct node *parent, int dir_fd, const char *name, mode_t mode);
+
+/* name.c */
+void op_readlink(fuse_req_t req, fuse_ino_t ino);
+void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev);
+void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
+void op_symlink(fuse_req_t req, const char *text, fuse_ino_t parent, const char *name);
+void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name);
+void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
+	       const char *new_name, unsigned flags);
+
+/* dir.c */
+void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
+void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+		    struct fuse_file_info *fi);
+void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
+
+/* file.c */
+struct file {
+	int fd;
+	bool writer;
+	struct node *node; /* with a lookup of its own */
+};
+struct file *file_of(const struct fuse_file_info *fi);
+void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+/* NAME is TMPFILE_NAME for a file without one. */
+#define TMPFILE_NAME "/"
+void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+	       struct fuse_file_info *fi);
+void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+
+/* data.c */
+int data_write(int fd, const char *buf, size_t size, off_t off);
+/* Ask the kernel for what it has not written yet from OFF on, LEN bytes or (0) all.
+ * Other workers must be free to take it: never in a session worker. */
+void data_flush(const struct node *node, off_t off, off_t len);
+void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
+void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
+	      struct fuse_file_info *fi);
+void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
+void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
+			struct fuse_file_info *fi_in, fuse_ino_t ino_out, off_t off_out,
+			struct fuse_file_info *fi_out, size_t len, int flags);
+void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi);
+
+/* space.c: what takes blocks away */
+bool space_truncate_waits(struct node *node, off_t size);
+int space_truncate(struct node *node, int fd, off_t size);
+void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,
+		  struct fuse_file_info *fi);
+
+/* range.c: data that is being written back against blocks that are being taken */
+struct range {
+	struct range *next;
+	const struct node *node;
+	uint64_t start, end;
+	bool taking;
+};
+/* Wait for writes there that have begun; until close, range_write() leaves it out. */
+void range_take(struct range *range, const struct node *node, uint64_t start, uint64_t end);
+void range_close(struct range *range);
+/* Write back; 0 or -errno. */
+int range_write(const struct node *node, int fd, const char *buf, size_t size, off_t off);
+
+/* xattr.c */
+void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size,
+		 int flags);
+void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size);
+void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size);
+void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
+
+/* ops.c: all of them */
+extern const struct fuse_lowlevel_ops ops;
+
+/* ---- Around them ---- */
+
+/* path.c: "/proc/self/fd/N" for calls that take no O_PATH descriptor */
+struct fd_path {
+	char text[32];
+};
+struct fd_path fd_path(int fd);
+/* The size that the kernel has for NODE's file, which may be ahead of the backing
+ * file's; by way of the mount, so never in a session worker. */
+int path_kernel_size(struct node *node, off_t *size);
+int path_mount_dev(uint64_t *dev);
+
+/* aside.c: FN(ARG) in a thread of its own; in this one if there can be none. */
+void aside_run(void (*fn)(void *arg), void *arg);
+unsigned aside_running(void);
+
+/* reclaim.c: keeps the number of nodes below the limit on descriptors */
+int reclaim_start(void);
+void reclaim_stop(void);
+void reclaim_kick(void);
+bool reclaim_is_tight(void);
+
+/* device.c: /dev/fuse */
+int device_hook(struct fuse_session *session);
+
+/* daemon.c */
+int daemon_begin(bool foreground);
+void daemon_ready(int status);
+
+/* leave.c */
+int leave_watch(void);
+void leave_now(void);
+
+/* recall.c: everything that is asked of libodp */
+struct recall_options {
+	const char *policy, *uodp;
+	unsigned lease_ms;
+};
+int recall_options_check(const struct recall_options *options);
+int recall_attach(const struct recall_options *options);
+void recall_detach(void);
+/* There are memory regions on these bytes: recall_begin() is no quick call. */
+bool recall_waits(const struct node *node, uint64_t start, uint64_t end);
+/* 0 or -ETXTBSY. */
+int recall_begin(const struct node *node, uint64_t start, uint64_t end, struct odp_recall *recall);
+void recall_end(struct odp_recall *recall);
+
+#endif

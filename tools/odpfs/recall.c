@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/* Everything that is asked of libodp: which regions are on a file, and their recall. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <odp/odp.h>
+
+#include "odpfs.h"
+
+static struct odp_watch *watch; /* NULL: a plain file system */
+
+int recall_options_check(const struct recall_options *options)
+{
+	enum odp_policy policy;
+
+	if (options->policy && odp_policy_parse(options->policy, &policy)) {
+		odpfs_note("there is no policy \"%s\"; they are: odp, pinned, scratch, revoke, "
+			   "lease, kill, deny",
+			   options->policy);
+		return -EINVAL;
+	}
+	if (options->uodp && strcmp(options->uodp, "auto") && strcmp(options->uodp, "require") &&
+	    strcmp(options->uodp, "off")) {
+		odpfs_note("uodp= takes auto, require or off, not \"%s\"", options->uodp);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static int watch_start(const struct recall_options *options)
+{
+	struct odp_watch_attr attr = {.dev = odpfs.dev, .lease_ms = options->lease_ms};
+	struct odp_proc *proc;
+	int err = odp_proc_get(&proc);
+
+	if (err)
+		return err;
+	if (options->policy)
+		odp_policy_parse(options->policy, &attr.policy);
+	return odp_watch_create(proc, &attr, &watch);
+}
+
+/* Starts threads. */
+int recall_attach(const struct recall_options *options)
+{
+	const char *uodp = options->uodp ? options->uodp : "auto";
+	int err;
+
+	if (!strcmp(uodp, "off"))
+		return 0;
+	err = watch_start(options);
+	if (!err)
+		return 0;
+	if (!strcmp(uodp, "require")) {
+		odpfs_note("cannot watch for memory regions (uodp=require): %s", strerror(-err));
+		return err;
+	}
+	odpfs_note("a plain file system, which knows of no memory regions: %s", strerror(-err));
+	return 0;
+}
+
+void recall_detach(void)
+{
+	if (watch)
+		odp_watch_destroy(watch);
+	watch = NULL;
+}
+
+bool recall_waits(const struct node *node, uint64_t start, uint64_t end)
+{
+	return watch && odp_watch_policy(watch, attr_ino(node->dev, node->ino), start, end) !=
+				ODP_POLICY_DEFAULT;
+}
+
+int recall_begin(const struct node *node, uint64_t start, uint64_t end, struct odp_recall *recall)
+{
+	if (!watch)
+		return 0;
+	return odp_recall_begin(watch, attr_ino(node->dev, node->ino), start, end, recall);
+}
+
+void recall_end(struct odp_recall *recall)
+{
+	if (watch)
+		odp_recall_end(watch, recall);
+}
