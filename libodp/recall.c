@@ -286,12 +286,29 @@ static void pages_save(const struct act *a, uint64_t page, uint64_t n)
 		 (long)(a->node->spare + (page << ODP_PAGE_SHIFT)), 0, 0);
 }
 
+/* How many pages from PAGE on, at most N, are still the file's. */
+static uint64_t run_kept(const struct act *a, uint64_t page, uint64_t n)
+{
+	uint64_t i;
+
+	for (i = 0; i < n; i++) {
+		_Atomic odp_entry_t *p = odp_xlat_entry(a->node->peer, a->mr, page + i);
+		odp_entry_t e = p ? atomic_load_explicit(p, memory_order_relaxed) : 0;
+
+		if (!entry_takeable(e) || (e & ODP_E_WHERE) != ODP_E_VA)
+			break;
+	}
+	return i;
+}
+
 static uint64_t act_keep(const struct act *a)
 {
 	uint64_t done = 0, n;
 
-	for (uint64_t i = 0; i < a->n; i += n) {
-		n = odp_min(a->n - i, CHUNK_PAGES);
+	for (uint64_t i = 0; i < a->n; i += n ? n : 1) {
+		n = run_kept(a, a->first + i, odp_min(a->n - i, CHUNK_PAGES));
+		if (!n)
+			continue;
 		pages_save(a, a->first + i, n);
 		done += entries_take(a, a->first + i, n,
 				     a->node->spare + ((a->first + i) << ODP_PAGE_SHIFT),
