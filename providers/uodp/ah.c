@@ -22,8 +22,8 @@ struct ibv_ah *uodp_create_ah(struct ibv_pd *pd, struct ibv_ah_attr *attr)
 {
 	struct uodp_ah *ah;
 
-	if (!attr_valid(attr)) {
-		errno = EINVAL;
+	if (uodp_context_check(pd->context) || !attr_valid(attr)) {
+		errno = uodp_context_check(pd->context) ? EIO : EINVAL;
 		return NULL;
 	}
 	if (atomic_fetch_add_explicit(&num_ahs, 1, memory_order_relaxed) >= UODP_MAX_AH)

@@ -14,7 +14,7 @@
 #define HIGH_FD 512
 
 /* FD again with a number that programs do not use, or FD itself. */
-static int fd_raise(int fd)
+int uodp_fd_raise(int fd)
 {
 	int high = fcntl(fd, F_DUPFD_CLOEXEC, HIGH_FD);
 
@@ -30,7 +30,7 @@ int uodp_pipe(int *rd, int *wr)
 
 	if (pipe2(fds, O_CLOEXEC))
 		return -errno;
-	fds[1] = fd_raise(fds[1]);
+	fds[1] = uodp_fd_raise(fds[1]);
 	if (fcntl(fds[1], F_SETFL, O_NONBLOCK)) {
 		ret = -errno;
 		close(fds[0]);
@@ -48,6 +48,10 @@ struct ibv_comp_channel *uodp_create_comp_channel(struct ibv_context *ctx)
 	struct uodp_channel *channel;
 	int ret;
 
+	if (uodp_context_check(ctx)) {
+		errno = EIO;
+		return NULL;
+	}
 	channel = calloc(1, sizeof(*channel));
 	if (!channel)
 		return NULL;

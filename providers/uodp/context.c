@@ -13,6 +13,7 @@
 /* What is not here answers EOPNOTSUPP. */
 static const struct verbs_context_ops context_ops = {
 	.advise_mr = uodp_advise_mr,
+	.alloc_dm = uodp_alloc_dm,
 	.alloc_pd = uodp_alloc_pd,
 	.async_event = uodp_async_event,
 	.cq_event = uodp_cq_event,
@@ -27,7 +28,11 @@ static const struct verbs_context_ops context_ops = {
 	.destroy_cq = uodp_destroy_cq,
 	.destroy_qp = uodp_destroy_qp,
 	.destroy_srq = uodp_destroy_srq,
+#if UODP_IBVERBS_RELEASE >= 62
+	.dm_export_dmabuf_fd = uodp_dm_export_fd,
+#endif
 	.free_context = uodp_free_context,
+	.free_dm = uodp_free_dm,
 	.modify_qp = uodp_modify_qp,
 	.modify_srq = uodp_modify_srq,
 	.poll_cq = uodp_poll_cq,
@@ -38,6 +43,8 @@ static const struct verbs_context_ops context_ops = {
 	.query_port = uodp_query_port,
 	.query_qp = uodp_query_qp,
 	.query_srq = uodp_query_srq,
+	.reg_dm_mr = uodp_reg_dm_mr,
+	.reg_dmabuf_mr = uodp_reg_dmabuf_mr,
 	.reg_mr = uodp_reg_mr,
 	.req_notify_cq = uodp_req_notify_cq,
 	.rereg_mr = uodp_rereg_mr,
@@ -149,6 +156,13 @@ struct verbs_context *uodp_alloc_context(struct ibv_device *ibdev, int cmd_fd, v
 		return NULL;
 	}
 	context_link(ctx);
+	ret = uodp_link_open(ctx);
+	if (ret) {
+		context_unlink(ctx);
+		context_destroy(ctx);
+		errno = -ret;
+		return NULL;
+	}
 	return &ctx->vctx;
 }
 
@@ -191,6 +205,17 @@ static void drop_cqs(struct uodp_context *ctx)
 	}
 }
 
+static void drop_dms(struct uodp_context *ctx)
+{
+	struct uodp_dm *dm;
+
+	while ((dm = uodp_table_find(ctx->proc, ctx->proc->dms, &ctx->vctx.context))) {
+		atomic_store_explicit(&dm->users, 0, memory_order_relaxed);
+		if (uodp_free_dm(&dm->vdm.dm))
+			return;
+	}
+}
+
 void uodp_free_context(struct ibv_context *ibctx)
 {
 	struct uodp_context *ctx = to_uodp_context(ibctx);
@@ -199,7 +224,9 @@ void uodp_free_context(struct ibv_context *ibctx)
 	drop_srqs(ctx);
 	drop_cqs(ctx);
 	uodp_mr_drop_all(ibctx);
+	drop_dms(ctx);
 	uodp_pd_drop_all(ibctx);
+	uodp_link_close(ctx);
 	context_unlink(ctx);
 	context_destroy(ctx);
 }

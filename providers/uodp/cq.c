@@ -192,6 +192,10 @@ struct ibv_cq *uodp_create_cq(struct ibv_context *ctx, int cqe, struct ibv_comp_
 	uint32_t entries;
 	int index;
 
+	if (uodp_context_check(ctx)) {
+		errno = EIO;
+		return NULL;
+	}
 	if (cqe < 1 || (uint32_t)cqe > UODP_MAX_CQE || comp_vector < 0 ||
 	    comp_vector >= ctx->num_comp_vectors) {
 		errno = EINVAL;
@@ -247,6 +251,8 @@ int uodp_resize_cq(struct ibv_cq *ibcq, int cqe)
 	uint64_t off, old_off = cq->ring_off;
 	struct uodp_cqe *ring;
 
+	if (uodp_context_check(ibcq->context))
+		return EIO;
 	if (cqe < 1 || (uint32_t)cqe > UODP_MAX_CQE)
 		return EINVAL;
 	entries = uodp_pow2((uint32_t)cqe + 1);

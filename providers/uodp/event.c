@@ -97,7 +97,7 @@ void uodp_event_raise(struct uodp_proc *proc, struct odp_peer *peer, enum ibv_ev
 	odp_bell_ring(peer);
 }
 
-static void deliver(int fd, uint64_t handle, uint32_t type)
+void uodp_async_deliver(int fd, uint64_t handle, uint32_t type)
 {
 	struct ib_uverbs_async_event_desc desc = {.element = handle, .event_type = type};
 
@@ -113,7 +113,7 @@ static void qp_event(struct uodp_proc *proc, const struct uodp_event *ev)
 
 	if (!qp)
 		return;
-	deliver(qp->async_wr, (uintptr_t)&qp->vqp.qp, ev->type);
+	uodp_async_deliver(qp->async_wr, (uintptr_t)&qp->vqp.qp, ev->type);
 	/* A responder's error leaves sends to flush. */
 	if (uodp_spin_try(&qp->sq_lock)) {
 		uodp_sq_run(qp);
@@ -132,11 +132,11 @@ static void object_event(struct uodp_proc *proc, const struct uodp_event *ev)
 	if (ev->type == IBV_EVENT_CQ_ERR && ev->index < UODP_MAX_CQ) {
 		cq = proc->cqs->slots[ev->index];
 		if (cq)
-			deliver(cq->async_wr, (uintptr_t)&cq->vcq.cq, ev->type);
+			uodp_async_deliver(cq->async_wr, (uintptr_t)&cq->vcq.cq, ev->type);
 	} else if (ev->index < UODP_MAX_SRQ) {
 		srq = proc->srqs->slots[ev->index];
 		if (srq)
-			deliver(srq->async_wr, (uintptr_t)&srq->vsrq.srq, ev->type);
+			uodp_async_deliver(srq->async_wr, (uintptr_t)&srq->vsrq.srq, ev->type);
 	}
 	pthread_mutex_unlock(&proc->pin_lock);
 }

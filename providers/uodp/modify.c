@@ -276,6 +276,9 @@ static int modify(struct uodp_qp *qp, struct ibv_qp_attr *a, int mask)
 		ret = check_values(a, mask);
 	if (ret)
 		return ret;
+	ret = uodp_context_check(qp->vqp.qp.context);
+	if (ret)
+		return ret;
 	take_values(qp, a, mask);
 	if (cur == IBV_QPS_RTS && next == IBV_QPS_SQD)
 		qp->sqd_notify = mask & IBV_QP_EN_SQD_ASYNC_NOTIFY && a->en_sqd_async_notify;
@@ -283,10 +286,14 @@ static int modify(struct uodp_qp *qp, struct ibv_qp_attr *a, int mask)
 		leave(qp, next, true);
 	else
 		enter(qp, cur, next);
-	if (next == IBV_QPS_RTR)
+	/* Unplugged meanwhile? Who did it may have seen the state before. */
+	ret = uodp_context_recheck(qp->vqp.qp.context);
+	if (ret)
+		leave(qp, IBV_QPS_ERR, true);
+	else if (next == IBV_QPS_RTR)
 		meet_peer(qp);
 	uodp_sq_run(qp); /* flushes in ERR, goes on in RTS, drains in SQD */
-	return 0;
+	return ret;
 }
 
 int uodp_modify_qp(struct ibv_qp *ibqp, struct ibv_qp_attr *attr, int mask)

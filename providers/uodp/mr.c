@@ -82,34 +82,46 @@ static int range_check(void *addr, size_t length, uint64_t iova, int access)
 	return ((uintptr_t)addr ^ iova) & PAGE_MASK ? -EINVAL : 0;
 }
 
-static int region_create(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova, int access,
-			 enum odp_backing backing, struct odp_region **region)
+/* ATTR, which is complete but for what follows from PD and ACCESS. */
+static int region_create(struct ibv_pd *pd, struct odp_region_attr *attr, int access,
+			 struct odp_region **region)
 {
 	struct uodp_context *ctx = to_uodp_context(pd->context);
+	int ret = uodp_context_check(pd->context);
+
+	attr->pd = to_uodp_pd(pd)->num;
+	attr->access = access & ACCESS_RIGHTS;
+	attr->tag = UODP_TAG(ctx->dev->index);
+	if (!ret)
+		ret = odp_region_create(ctx->proc->odp, attr, region);
+	if (ret)
+		return ret;
+	ret = slot_reserve(odp_region_key(*region));
+	if (!ret)
+		ret = uodp_context_recheck(pd->context);
+	if (ret)
+		odp_region_destroy(*region);
+	return ret;
+}
+
+/* Memory of the program's. */
+static int memory_create(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova, int access,
+			 enum odp_backing backing, struct odp_region **region)
+{
 	struct odp_region_attr attr = {
 		.addr = addr,
 		.length = length,
 		.iova = iova,
-		.pd = to_uodp_pd(pd)->num,
-		.access = access & ACCESS_RIGHTS,
 		.kind = access & IBV_ACCESS_ON_DEMAND ? ODP_ON_DEMAND : ODP_PINNED,
 		.backing = backing,
 		/* The flag is about on-demand paging alone. */
 		.huge = (access & IBV_ACCESS_HUGETLB) && (access & IBV_ACCESS_ON_DEMAND),
-		.tag = UODP_TAG(ctx->dev->index),
 	};
 	int ret = access_check(access);
 
 	if (!ret)
 		ret = range_check(addr, length, iova, access);
-	if (!ret)
-		ret = odp_region_create(ctx->proc->odp, &attr, region);
-	if (ret)
-		return ret;
-	ret = slot_reserve(odp_region_key(*region));
-	if (ret)
-		odp_region_destroy(*region);
-	return ret;
+	return ret ? ret : region_create(pd, &attr, access, region);
 }
 
 static void mr_set_region(struct uodp_mr *mr, struct odp_region *region, uint64_t iova)
@@ -146,6 +158,37 @@ static int region_end(struct ibv_context *ibctx, struct odp_region *region)
 	return 0;
 }
 
+static void mr_init(struct uodp_mr *mr, struct ibv_pd *pd, int access, struct odp_region *region,
+		    uint64_t iova)
+{
+	mr->vmr.mr_type = VERBS_MR_TYPE_MR;
+	mr->vmr.access = access;
+	mr->vmr.ibv_mr.context = pd->context;
+	mr->vmr.ibv_mr.pd = pd;
+	mr->map_fd = -1;
+	mr_set_region(mr, region, iova);
+	atomic_fetch_add_explicit(&to_uodp_pd(pd)->users, 1, memory_order_relaxed);
+}
+
+int uodp_mr_create(struct ibv_pd *pd, struct odp_region_attr *attr, int access,
+		   struct uodp_mr **out)
+{
+	struct uodp_mr *mr = calloc(1, sizeof(*mr));
+	struct odp_region *region;
+	int ret;
+
+	if (!mr)
+		return -ENOMEM;
+	ret = region_create(pd, attr, access, &region);
+	if (ret) {
+		free(mr);
+		return ret;
+	}
+	mr_init(mr, pd, access, region, attr->iova);
+	*out = mr;
+	return 0;
+}
+
 struct ibv_mr *uodp_reg_mr_backed(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova,
 				  int access, enum odp_backing backing)
 {
@@ -156,16 +199,11 @@ struct ibv_mr *uodp_reg_mr_backed(struct ibv_pd *pd, void *addr, size_t length, 
 	mr = calloc(1, sizeof(*mr));
 	if (!mr)
 		goto err;
-	ret = region_create(pd, addr, length, iova, access, backing, &region);
+	ret = memory_create(pd, addr, length, iova, access, backing, &region);
 	if (ret)
 		goto err;
 	mr->backing = backing;
-	mr->vmr.mr_type = VERBS_MR_TYPE_MR;
-	mr->vmr.access = access;
-	mr->vmr.ibv_mr.context = pd->context;
-	mr->vmr.ibv_mr.pd = pd;
-	mr_set_region(mr, region, iova);
-	atomic_fetch_add_explicit(&to_uodp_pd(pd)->users, 1, memory_order_relaxed);
+	mr_init(mr, pd, access, region, iova);
 	return &mr->vmr.ibv_mr;
 
 err:
@@ -192,6 +230,11 @@ int uodp_dereg_mr(struct verbs_mr *vmr)
 		slot_set(key, mr);
 		return -ret;
 	}
+	/* release: pairs with the acquire in uodp_free_dm() */
+	if (mr->dm)
+		atomic_fetch_sub_explicit(&mr->dm->users, 1, memory_order_release);
+	if (mr->map)
+		uodp_dmabuf_unmap(mr);
 	/* release: pairs with the acquire in uodp_dealloc_pd() */
 	atomic_fetch_sub_explicit(&pd->users, 1, memory_order_release);
 	free(mr);
@@ -232,7 +275,7 @@ static int mr_replace(struct uodp_mr *mr, struct ibv_pd *pd, void *addr, size_t 
 	struct odp_region *old = mr->region, *region;
 	int ret;
 
-	ret = region_create(pd, addr, length, iova, access, mr->backing, &region);
+	ret = memory_create(pd, addr, length, iova, access, mr->backing, &region);
 	if (ret)
 		return ret;
 	slot_set(odp_region_key(old), NULL);
@@ -246,6 +289,15 @@ static void mr_set_pd(struct uodp_mr *mr, struct ibv_pd *pd)
 	/* release: pairs with the acquire in uodp_dealloc_pd() */
 	atomic_fetch_sub_explicit(&to_uodp_pd(mr->vmr.ibv_mr.pd)->users, 1, memory_order_release);
 	mr->vmr.ibv_mr.pd = pd;
+}
+
+/* An MR of memory that is not the program's: the kernel's drivers change nothing of
+ * device memory's, and of a dma-buf's not where it is. */
+static int rereg_foreign(const struct uodp_mr *mr, int flags)
+{
+	if (mr->dm)
+		return -EINVAL;
+	return flags & IBV_REREG_MR_CHANGE_TRANSLATION ? -EOPNOTSUPP : 0;
 }
 
 int uodp_rereg_mr(struct verbs_mr *vmr, int flags, struct ibv_pd *pd, void *addr, size_t length,
@@ -265,7 +317,11 @@ int uodp_rereg_mr(struct verbs_mr *vmr, int flags, struct ibv_pd *pd, void *addr
 		length = ibmr->length;
 		iova = mr->iova;
 	}
-	ret = !pd || pd->context != ibmr->context ? -EINVAL : access_check(access);
+	ret = uodp_context_check(ibmr->context);
+	if (!ret)
+		ret = !pd || pd->context != ibmr->context ? -EINVAL
+		      : mr->dm || mr->map                 ? rereg_foreign(mr, flags)
+							  : access_check(access);
 	if (!ret) {
 		if ((flags & IBV_REREG_MR_CHANGE_TRANSLATION) ||
 		    ((access ^ vmr->access) & (IBV_ACCESS_ON_DEMAND | IBV_ACCESS_HUGETLB)))
@@ -328,7 +384,9 @@ int uodp_advise_mr(struct ibv_pd *pd, enum ibv_advise_mr_advice advice, uint32_t
 	struct uodp_mr *mr;
 	int ret;
 
-	ret = advice_from_verbs(advice, &what);
+	ret = uodp_context_check(pd->context);
+	if (!ret)
+		ret = advice_from_verbs(advice, &what);
 	if (ret)
 		return -ret;
 	if ((flags & ~IBV_ADVISE_MR_FLAG_FLUSH) || !n || !sg)

@@ -33,6 +33,10 @@ struct ibv_pd *uodp_alloc_pd(struct ibv_context *ibctx)
 {
 	struct uodp_pd *pd;
 
+	if (uodp_context_check(ibctx)) {
+		errno = EIO;
+		return NULL;
+	}
 	if (atomic_fetch_add_explicit(&num_pds, 1, memory_order_relaxed) >= UODP_MAX_PD)
 		goto err_count;
 	pd = calloc(1, sizeof(*pd));

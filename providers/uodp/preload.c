@@ -67,6 +67,8 @@ static struct ibv_device **list_append(struct ibv_device **list, int *n, struct 
 	if (!longer)
 		return list;
 	for (unsigned i = 0; i < num_devs; i++) {
+		if (!uodp_device_plugged(&devs[i]))
+			continue;
 		/* The reference that ibv_free_device_list() drops. */
 		atomic_fetch_add_explicit(&devs[i].vdev.refcount, 1, memory_order_relaxed);
 		longer[(*n)++] = &devs[i].vdev.device;

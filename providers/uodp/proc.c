@@ -11,6 +11,7 @@ static struct uodp_proc *self;
 static uint64_t service(void *arg)
 {
 	struct uodp_proc *proc = arg;
+	uint64_t again, next;
 
 	if (!atomic_load_explicit(&proc->service_known, memory_order_relaxed)) {
 		proc->service = pthread_self();
@@ -18,7 +19,9 @@ static uint64_t service(void *arg)
 		atomic_store_explicit(&proc->service_known, 1, memory_order_release);
 	}
 	uodp_events_drain(proc);
-	return uodp_progress(proc, true);
+	again = uodp_unplugged_end(proc);
+	next = uodp_progress(proc, true);
+	return again < next ? again : next;
 }
 
 int uodp_table_claim(struct uodp_proc *proc, struct uodp_table *table, void *obj,
@@ -97,13 +100,15 @@ static int tables_create(struct uodp_proc *proc)
 	proc->qps_shm = shared(proc, &root->qps, UODP_MAX_QP * sizeof(struct uodp_qp_shm));
 	proc->cqs_shm = shared(proc, &root->cqs, UODP_MAX_CQ * sizeof(struct uodp_cq_shm));
 	proc->srqs_shm = shared(proc, &root->srqs, UODP_MAX_SRQ * sizeof(struct uodp_srq_shm));
+	proc->dms_shm = shared(proc, &root->dms, UODP_MAX_DM * sizeof(struct uodp_dm_shm));
 	proc->qps = table_create(UODP_MAX_QP, &root->qp_high);
 	proc->cqs = table_create(UODP_MAX_CQ, &root->cq_high);
 	proc->srqs = table_create(UODP_MAX_SRQ, &root->srq_high);
+	proc->dms = table_create(UODP_MAX_DM, &root->dm_high);
 	proc->ord_block = odp_priv_alloc((UODP_MAX_QP >> ODP_QPN_BLOCK_SHIFT) * sizeof(uint16_t));
 	proc->live = odp_priv_alloc(UODP_MAX_QP * sizeof(*proc->live));
-	if (!proc->qps_shm || !proc->cqs_shm || !proc->srqs_shm || !proc->qps || !proc->cqs ||
-	    !proc->srqs || !proc->ord_block || !proc->live)
+	if (!proc->qps_shm || !proc->cqs_shm || !proc->srqs_shm || !proc->dms_shm || !proc->qps ||
+	    !proc->cqs || !proc->srqs || !proc->dms || !proc->ord_block || !proc->live)
 		return -ENOMEM;
 	proc->qps->size = 0; /* grows by a QPN block at a time (qp.c) */
 	root->version = UODP_SHM_VERSION;

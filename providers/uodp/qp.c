@@ -175,6 +175,7 @@ static int qp_create(struct ibv_qp_init_attr_ex *a, struct uodp_qp **out)
 	qp->recv_cq = to_uodp_cq(a->recv_cq);
 	qp->srq = a->srq ? to_uodp_srq(a->srq) : NULL;
 	qp->async_wr = ctx->async_wr;
+	qp->link = ctx->link;
 	qp->sq_sig_all = a->sq_sig_all;
 	ret = index_claim(proc, qp);
 	if (ret)
@@ -215,9 +216,10 @@ err_free:
 struct ibv_qp *uodp_create_qp_ex(struct ibv_context *ctx, struct ibv_qp_init_attr_ex *attr)
 {
 	struct uodp_qp *qp;
-	int ret = check_init(attr);
+	int ret = uodp_context_check(ctx);
 
-	(void)ctx;
+	if (!ret)
+		ret = check_init(attr);
 	if (!ret)
 		ret = qp_create(attr, &qp);
 	if (ret) {
@@ -294,6 +296,8 @@ int uodp_query_qp(struct ibv_qp *ibqp, struct ibv_qp_attr *attr, int mask,
 	struct uodp_qp *qp = to_uodp_qp(ibqp);
 
 	(void)mask;
+	if (uodp_context_check(ibqp->context))
+		return EIO;
 	uodp_spin_lock(&qp->sq_lock);
 	*attr = qp->attr;
 	attr->qp_state = atomic_load_explicit(&qp->shm->state, memory_order_acquire);

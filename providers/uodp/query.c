@@ -72,6 +72,8 @@ int uodp_query_device_ex(struct ibv_context *ctx, const struct ibv_query_device_
 {
 	struct ibv_device_attr_ex full;
 
+	if (uodp_context_check(ctx))
+		return EIO;
 	if ((in && in->comp_mask) || size < sizeof(attr->orig_attr))
 		return EINVAL;
 	memset(&full, 0, sizeof(full));
@@ -79,6 +81,7 @@ int uodp_query_device_ex(struct ibv_context *ctx, const struct ibv_query_device_
 	odp_fill(&full.odp_caps);
 	full.device_cap_flags_ex = full.orig_attr.device_cap_flags;
 	full.phys_port_cnt_ex = 1;
+	full.max_dm_size = uodp_dm_limit();
 
 	memset(attr, 0, size);
 	memcpy(attr, &full, size < sizeof(full) ? size : sizeof(full));
@@ -88,7 +91,8 @@ int uodp_query_device_ex(struct ibv_context *ctx, const struct ibv_query_device_
 /* libibverbs has zeroed ATTR. */
 int uodp_query_port(struct ibv_context *ctx, uint8_t port, struct ibv_port_attr *attr)
 {
-	(void)ctx;
+	if (uodp_context_check(ctx))
+		return EIO;
 	if (port != UODP_PORT)
 		return EINVAL;
 	attr->state = IBV_PORT_ACTIVE;

@@ -163,6 +163,7 @@ struct uodp_qp {
 	struct uodp_srq *srq;
 	struct uodp_pd *pd;
 	struct uodp_rq rq;
+	const struct uodp_link *link;
 	int async_wr;
 	uint32_t index;
 	uint32_t refs; /* by progress, under proc->pin_lock */
@@ -324,7 +325,14 @@ uint64_t uodp_progress(struct uodp_proc *proc, bool service);
 struct uodp_qp *uodp_qp_pin(struct uodp_proc *proc, uint32_t index);
 void uodp_qp_unpin(struct uodp_qp *qp);
 
+/* ---- plug.c ---- */
+/* End what belongs to contexts whose device has been unplugged (service thread).
+ * When it wants to be asked again, UINT64_MAX: never. */
+uint64_t uodp_unplugged_end(struct uodp_proc *proc);
+
 /* ---- event.c ---- */
+/* Write an event to a context's async_fd; HANDLE: of the object it names. */
+void uodp_async_deliver(int fd, uint64_t handle, uint32_t type);
 /* Hand the events that peers raised to the program (service thread). */
 void uodp_events_drain(struct uodp_proc *proc);
 /* Write the completion event of a CQ of PEER to its channel. */

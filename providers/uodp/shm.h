@@ -13,7 +13,7 @@
 
 #include <odp/odp.h>
 
-#define UODP_SHM_VERSION 2u
+#define UODP_SHM_VERSION 3u
 
 #define UODP_MAX_QP 32768u
 #define UODP_MAX_CQ 32768u
@@ -23,6 +23,7 @@
 #define UODP_MAX_SGE 32u
 #define UODP_MAX_INLINE 1024u
 #define UODP_EVENT_RING 1024u
+#define UODP_MAX_DM 4096u
 
 /* A completion; what ibv_poll_cq() turns into struct ibv_wc. */
 struct uodp_cqe {
@@ -148,6 +149,21 @@ struct uodp_qp_shm {
 };
 static_assert(sizeof(struct uodp_qp_shm) == 256, "four lines a QP");
 
+/*
+ * Device memory: a memfd of the owner's, under a name that says so. Whoever unplugs
+ * the device takes the pages away, after a look whether it is still that file.
+ */
+struct uodp_dm_shm {
+	_Atomic uint32_t gen; /* odd while in use */
+	int32_t fd;           /* in the owner */
+	uint32_t device;      /* index of the device in the owner's list */
+	uint32_t pad0;
+	uint64_t ino;
+	uint64_t size;
+};
+static_assert(sizeof(struct uodp_dm_shm) == 32, "two to a line");
+#define UODP_DM_NAME "uodp-dm"
+
 /* An async event on its way to the owner's service thread. */
 struct uodp_event {
 	uint32_t type;  /* enum ibv_event_type */
@@ -173,9 +189,12 @@ struct uodp_root {
 	uint32_t version;
 	uint32_t num_devices;
 	char devices[16][64];                        /* names, for odpctl */
-	uint64_t qps, cqs, srqs;                     /* offsets of the tables below */
+	uint64_t qps, cqs, srqs, dms;                /* offsets of the tables below */
 	_Atomic uint32_t qp_high, cq_high, srq_high; /* highest index used + 1 */
-	uint32_t pad0;
+	_Atomic uint32_t dm_high;
+	/* By device: even while it is plugged in. What was opened at another value is
+	 * gone for good (plug.c). Changed by whoever plugs and unplugs. */
+	_Atomic uint32_t plug[16];
 	struct uodp_odp_sums ended[16]; /* by device */
 	/* QPN block -> 1 + ordinal of 256 QPs in the QP table */
 	_Atomic uint16_t block_ord[1u << (24 - ODP_QPN_BLOCK_SHIFT)];

@@ -12,8 +12,11 @@ struct ibv_srq *uodp_create_srq(struct ibv_pd *ibpd, struct ibv_srq_init_attr *i
 	struct ibv_srq_attr *attr = &init->attr;
 	struct uodp_proc *proc = ctx->proc;
 	struct uodp_srq *srq;
-	int ret = -EINVAL;
+	int ret = uodp_context_check(ibpd->context);
 
+	if (ret)
+		goto err;
+	ret = -EINVAL;
 	if (attr->max_wr < 1 || attr->max_wr > UODP_MAX_WR || attr->max_sge > UODP_MAX_SGE ||
 	    attr->srq_limit > attr->max_wr)
 		goto err;
@@ -102,6 +105,8 @@ int uodp_modify_srq(struct ibv_srq *ibsrq, struct ibv_srq_attr *attr, int mask)
 	struct uodp_rq_shm *shm = &srq->shm->rq;
 	int ret;
 
+	if (uodp_context_check(ibsrq->context))
+		return EIO;
 	if (mask & ~(IBV_SRQ_MAX_WR | IBV_SRQ_LIMIT))
 		return EINVAL;
 	if (mask & IBV_SRQ_MAX_WR) {
@@ -123,6 +128,8 @@ int uodp_query_srq(struct ibv_srq *ibsrq, struct ibv_srq_attr *attr)
 {
 	struct uodp_rq_shm *shm = &to_uodp_srq(ibsrq)->shm->rq;
 
+	if (uodp_context_check(ibsrq->context))
+		return EIO;
 	attr->max_wr = shm->max_wr;
 	attr->max_sge = shm->max_sge;
 	attr->srq_limit = shm->limit;

@@ -31,6 +31,7 @@
 #define UODP_MAX_RD_ATOMIC 128
 
 struct uodp_table;
+struct odp_watch;
 
 struct uodp_device {
 	struct verbs_device vdev;   /* first */
@@ -49,8 +50,9 @@ struct uodp_proc {
 	struct uodp_qp_shm *qps_shm;
 	struct uodp_cq_shm *cqs_shm;
 	struct uodp_srq_shm *srqs_shm;
+	struct uodp_dm_shm *dms_shm;
 	pthread_mutex_t lock; /* contexts, next_pd */
-	struct uodp_table *qps, *cqs, *srqs;
+	struct uodp_table *qps, *cqs, *srqs, *dms;
 	uint16_t *ord_block;           /* QPN block of each 256 QPs of the table */
 	struct uodp_context *contexts; /* open ones, linked by .next */
 	uint32_t next_pd;
@@ -60,14 +62,25 @@ struct uodp_proc {
 	_Atomic uint64_t service_next; /* ns, when the service thread looks again */
 	pthread_t service;             /* that thread, once it has run */
 	_Atomic uint32_t service_known;
-	pthread_mutex_t pin_lock; /* the tables and live[]; held for look-ups only */
+	pthread_mutex_t pin_lock; /* the tables, links, live[]; held for look-ups only */
+	struct uodp_link *links;
 	struct uodp_qp **live;    /* by index: QPs that may be referred to */
+};
+
+/* What the service thread knows of an open context; from odp_priv_alloc(). */
+struct uodp_link {
+	uint32_t device; /* index */
+	uint32_t plug;   /* the device's, when it was opened */
+	int async_wr;    /* as the context's */
+	bool told;       /* that the device is gone; service thread */
+	struct uodp_link *next;
 };
 
 struct uodp_context {
 	struct verbs_context vctx;
 	struct uodp_proc *proc;
 	struct uodp_device *dev;
+	struct uodp_link *link;
 	int async_wr;        /* write end of async_fd's pipe */
 	struct uodp_pd *pds; /* under proc->lock */
 	struct uodp_context *next;
@@ -85,6 +98,27 @@ struct uodp_mr {
 	struct odp_region *region;
 	uint64_t iova;
 	enum odp_backing backing; /* as asked for */
+	struct uodp_dm *dm;       /* whose memory it is; NULL: the program's */
+	void *map;                /* of a dma-buf, and MAP_LEN bytes of it; else NULL */
+	size_t map_len;
+	int map_fd; /* a dma-buf of the kernel's; -1 */
+};
+
+/* Device memory, allocated here. */
+struct uodp_dm {
+	struct verbs_dm vdm; /* first */
+	struct uodp_proc *proc;
+	struct uodp_dm_shm *shm;
+	uint32_t index;
+	int fd;
+	char *map;              /* as the device sees it */
+	size_t length, size;    /* asked for; in pages */
+	_Atomic uint32_t users; /* MRs: free gives EBUSY */
+	_Atomic bool revoked;
+	pthread_mutex_t lock;    /* the rest */
+	struct odp_watch *watch; /* NULL: not exported */
+	struct odp_recall recall;
+	bool held;
 };
 
 struct uodp_ah {
@@ -124,6 +158,24 @@ static inline struct uodp_ah *to_uodp_ah(struct ibv_ah *ah)
 	return uodp_container_of(ah, struct uodp_ah, ibah);
 }
 
+static inline struct uodp_dm *to_uodp_dm(struct ibv_dm *dm)
+{
+	return uodp_container_of(dm, struct uodp_dm, vdm.dm);
+}
+
+static inline bool uodp_link_gone(const struct uodp_proc *proc, const struct uodp_link *link)
+{
+	/* acquire: pairs with the change in plug.c */
+	return atomic_load_explicit(&proc->root->plug[link->device], memory_order_acquire) !=
+	       link->plug;
+}
+
+/* 0; -EIO when the device has been unplugged since CTX was opened. */
+int uodp_context_check(const struct ibv_context *ctx);
+/* The same, after something was published that who unplugs looks for: one of the
+ * two sees the other. */
+int uodp_context_recheck(const struct ibv_context *ctx);
+
 /* ---- proc.c: the per-process part (data plane) ---- */
 /* Attach (odp_proc_get) and publish the root object; 0 or -errno. */
 int uodp_proc_get(struct uodp_proc **proc);
@@ -146,6 +198,8 @@ void uodp_free_context(struct ibv_context *ctx);
 /* A pipe whose write end is nonblocking and has a high number, so that a
  * program that uses low ones by their numbers does not meet it; 0 or -errno. */
 int uodp_pipe(int *rd, int *wr);
+/* FD with a high number, or FD itself. */
+int uodp_fd_raise(int fd);
 struct ibv_comp_channel *uodp_create_comp_channel(struct ibv_context *ctx);
 int uodp_destroy_comp_channel(struct ibv_comp_channel *ch);
 /* Deregister, and deallocate, what CTX's program has left. */
@@ -161,6 +215,16 @@ void uodp_async_event(struct ibv_context *ctx, struct ibv_async_event *event);
  * that process's service thread into the context's async_fd. */
 void uodp_event_raise(struct uodp_proc *proc, struct odp_peer *peer, enum ibv_event_type type,
 		      uint32_t index);
+
+/* ---- plug.c (control plane) ---- */
+/* Enter CTX among those that end when its device is unplugged: 0, or -ENODEV, after
+ * a line on stderr, when it is unplugged now. */
+int uodp_link_open(struct uodp_context *ctx);
+void uodp_link_close(struct uodp_context *ctx);
+/* Is DEV to be listed? */
+bool uodp_device_plugged(const struct uodp_device *dev);
+/* The file in DEV's directory, below UODP_SYSFS_DIR, that says it is unplugged. */
+#define UODP_UNPLUGGED "unplugged"
 
 /* ---- verbs, data plane ---- */
 struct ibv_cq *uodp_create_cq(struct ibv_context *ctx, int cqe, struct ibv_comp_channel *channel,
@@ -193,11 +257,29 @@ struct ibv_mr *uodp_reg_mr(struct ibv_pd *pd, void *addr, size_t length, uint64_
 /* The same with a choice of where the memory is kept. */
 struct ibv_mr *uodp_reg_mr_backed(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova,
 				  int access, enum odp_backing backing);
+/* Register as ATTR says, whose pd, access, tag are filled in here; *MR is complete
+ * but for addr and length. 0 or -errno. */
+int uodp_mr_create(struct ibv_pd *pd, struct odp_region_attr *attr, int access,
+		   struct uodp_mr **mr);
 int uodp_dereg_mr(struct verbs_mr *vmr);
 int uodp_rereg_mr(struct verbs_mr *vmr, int flags, struct ibv_pd *pd, void *addr, size_t length,
 		  int access);
 int uodp_advise_mr(struct ibv_pd *pd, enum ibv_advise_mr_advice advice, uint32_t flags,
 		   struct ibv_sge *sg, uint32_t n);
+struct ibv_dm *uodp_alloc_dm(struct ibv_context *ctx, struct ibv_alloc_dm_attr *attr);
+int uodp_free_dm(struct ibv_dm *dm);
+struct ibv_mr *uodp_reg_dm_mr(struct ibv_pd *pd, struct ibv_dm *dm, uint64_t offset, size_t length,
+			      unsigned int access);
+/* A new descriptor of it (dmabuf.c), or -1 with errno. */
+int uodp_dm_export_fd(struct ibv_dm *dm);
+/* Nobody is held off from it, nor told of any more. */
+void uodp_dm_unexport(struct uodp_dm *dm);
+/* What a process may allocate on a device ($UODP_DM_SIZE). */
+uint64_t uodp_dm_limit(void);
+struct ibv_mr *uodp_reg_dmabuf_mr(struct ibv_pd *pd, uint64_t offset, size_t length, uint64_t iova,
+				  int fd, int access);
+/* Undo what a dma-buf's MR has beyond its region. */
+void uodp_dmabuf_unmap(struct uodp_mr *mr);
 struct ibv_ah *uodp_create_ah(struct ibv_pd *pd, struct ibv_ah_attr *attr);
 int uodp_destroy_ah(struct ibv_ah *ah);
 

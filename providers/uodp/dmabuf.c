@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/*
+ * MRs of dma-bufs, of which there are two sorts. Device memory that was exported
+ * (dm_export.c) is a memfd of ours, whose exporter may move or revoke it: what the
+ * device sees is what a mapping of it sees, so it follows. A real one, of the
+ * kernel's, is mapped and bracketed with DMA_BUF_IOCTL_SYNC, which is how a program
+ * uses it; not every exporter lets the kernel reach it through a mapping.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/dma-buf.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "uodp.h"
+
+#define PAGE ((uint64_t)4096)
+#define ACCESS_ALLOWED                                                                             \
+	(IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ |               \
+	 IBV_ACCESS_REMOTE_ATOMIC | IBV_ACCESS_RELAXED_ORDERING)
+
+enum buffer { BUFFER_OURS, BUFFER_KERNEL };
+
+/* What FD is; -EBADF, -EINVAL: no dma-buf. */
+static int buffer_kind(int fd)
+{
+	char path[32], target[64];
+	ssize_t n;
+
+	if (fcntl(fd, F_GETFD) < 0)
+		return -EBADF;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	n = readlink(path, target, sizeof(target) - 1);
+	if (n < 0)
+		return -errno;
+	target[n] = '\0';
+	/* Without the seal against growth its pages could come back. */
+	if (!strncmp(target, "/memfd:" UODP_DM_NAME " ", sizeof("/memfd:" UODP_DM_NAME)) &&
+	    fcntl(fd, F_GET_SEALS) & F_SEAL_GROW)
+		return BUFFER_OURS;
+	if (!strncmp(target, "/dmabuf:", 8))
+		return BUFFER_KERNEL;
+	odp_log(ODP_LOG_WARN, "ibv_reg_dmabuf_mr: descriptor %d is no dma-buf (%s)", fd, target);
+	return -EINVAL;
+}
+
+/* Is [OFFSET, OFFSET+LENGTH) a part of it that an MR can be of? */
+static int range_check(int fd, uint64_t offset, size_t length, uint64_t iova)
+{
+	off_t size = lseek(fd, 0, SEEK_END);
+	uint64_t end;
+
+	if (size < 0)
+		return -errno;
+	if (!length || __builtin_add_overflow(offset, length, &end) || end > (uint64_t)size)
+		return -EINVAL;
+	return (offset ^ iova) % PAGE ? -EINVAL : 0;
+}
+
+static int buffer_sync(int fd, uint64_t flags)
+{
+	struct dma_buf_sync sync = {.flags = flags | DMA_BUF_SYNC_RW};
+	int ret;
+
+	do
+		ret = ioctl(fd, DMA_BUF_IOCTL_SYNC, &sync);
+	while (ret && (errno == EINTR || errno == EAGAIN));
+	return ret ? -errno : 0;
+}
+
+/* Can the kernel copy from there? Of some exporters' pages it has no struct page. */
+static int reach_check(void *map)
+{
+	char byte;
+	struct iovec local = {&byte, 1}, remote = {map, 1};
+
+	if (process_vm_readv(getpid(), &local, 1, &remote, 1, 0) == 1)
+		return 0;
+	odp_log(ODP_LOG_WARN,
+		"ibv_reg_dmabuf_mr: the kernel does not reach this dma-buf through a mapping (%s)",
+		strerror(errno));
+	return -EOPNOTSUPP;
+}
+
+static int buffer_begin(int fd, void *map, size_t len, int *own)
+{
+	int ret;
+
+	*own = uodp_fd_raise(fcntl(fd, F_DUPFD_CLOEXEC, 0));
+	if (*own < 0)
+		return -errno;
+	ret = buffer_sync(*own, DMA_BUF_SYNC_START);
+	if (ret)
+		goto err;
+	madvise(map, len, MADV_POPULATE_READ);
+	ret = reach_check(map);
+	if (!ret)
+		return 0;
+	buffer_sync(*own, DMA_BUF_SYNC_END);
+err:
+	close(*own);
+	*own = -1;
+	return ret == -EOPNOTSUPP || ret == -ENOTTY ? -EOPNOTSUPP : ret;
+}
+
+static int buffer_map(int fd, uint64_t offset, size_t length, int access, void **map, size_t *len)
+{
+	int prot = PROT_READ | (access & IBV_ACCESS_LOCAL_WRITE ? PROT_WRITE : 0);
+	uint64_t in = offset % PAGE;
+
+	*len = (in + length + PAGE - 1) & ~(PAGE - 1);
+	*map = mmap(NULL, *len, prot, MAP_SHARED, fd, (off_t)(offset - in));
+	if (*map == MAP_FAILED)
+		return errno == ENODEV ? -EOPNOTSUPP : -errno;
+	/* A child has no device. Pages that are there count as no fault. */
+	madvise(*map, *len, MADV_DONTFORK);
+	madvise(*map, *len, MADV_POPULATE_READ);
+	return 0;
+}
+
+void uodp_dmabuf_unmap(struct uodp_mr *mr)
+{
+	if (mr->map_fd >= 0) {
+		buffer_sync(mr->map_fd, DMA_BUF_SYNC_END);
+		close(mr->map_fd);
+	}
+	munmap(mr->map, mr->map_len);
+}
+
+static int args_check(struct ibv_pd *pd, uint64_t offset, size_t length, uint64_t iova, int fd,
+		      int access)
+{
+	int kind, ret = uodp_context_check(pd->context);
+
+	if (ret)
+		return ret;
+	if (access & ~(int)ACCESS_ALLOWED)
+		return -EINVAL;
+	kind = buffer_kind(fd);
+	if (kind < 0)
+		return kind;
+	ret = range_check(fd, offset, length, iova);
+	return ret ? ret : kind;
+}
+
+struct ibv_mr *uodp_reg_dmabuf_mr(struct ibv_pd *pd, uint64_t offset, size_t length, uint64_t iova,
+				  int fd, int access)
+{
+	struct odp_region_attr attr = {
+		.length = length,
+		.iova = iova,
+		.kind = ODP_ON_DEMAND, /* a dynamic importer: it follows its exporter */
+		.backing = ODP_BACKING_VA,
+		.policy = ODP_POLICY_ODP,
+	};
+	int kind = args_check(pd, offset, length, iova, fd, access), own = -1, ret = kind;
+	struct uodp_mr *mr;
+	size_t len;
+	void *map;
+
+	if (ret < 0)
+		goto err;
+	ret = buffer_map(fd, offset, length, access, &map, &len);
+	if (ret)
+		goto err;
+	if (kind == BUFFER_KERNEL)
+		ret = buffer_begin(fd, map, len, &own);
+	if (ret)
+		goto err_map;
+	attr.addr = (char *)map + offset % PAGE;
+	ret = uodp_mr_create(pd, &attr, access, &mr);
+	if (ret)
+		goto err_begun;
+	mr->map = map;
+	mr->map_len = len;
+	mr->map_fd = own;
+	return &mr->vmr.ibv_mr;
+
+err_begun:
+	if (own >= 0) {
+		buffer_sync(own, DMA_BUF_SYNC_END);
+		close(own);
+	}
+err_map:
+	munmap(map, len);
+err:
+	errno = -ret;
+	return NULL;
+}

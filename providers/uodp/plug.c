@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/*
+ * A context's tie to its device. The root object has a number for each device that
+ * grows when it is unplugged and when it is plugged in again (unplug.c); a context
+ * remembers the one at which it was opened, and is gone for good once it differs:
+ * verbs give EIO, as those of a disassociated context of the kernel do, but for
+ * what destroys.
+ *
+ * Who unplugs marks the queue pairs and regions in shared memory, whether or not
+ * the owner runs. What needs the owner follows here, in its service thread: flushed
+ * work requests, and the event.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "queue.h"
+
+#define AGAIN_NS 100000u /* when to come back to a send queue that somebody runs */
+
+int uodp_context_check(const struct ibv_context *ibctx)
+{
+	const struct uodp_context *ctx = to_uodp_context((struct ibv_context *)ibctx);
+
+	/* A child after fork has its parent's contexts, but not what they share. */
+	if (odp_proc_attached() != ctx->proc->odp)
+		return -EIO;
+	return uodp_unlikely(uodp_link_gone(ctx->proc, ctx->link)) ? -EIO : 0;
+}
+
+int uodp_context_recheck(const struct ibv_context *ibctx)
+{
+	/* seq_cst: pairs with the fence in unplug.c, between the change of the number
+	 * and the look for what there is. */
+	atomic_thread_fence(memory_order_seq_cst);
+	return uodp_context_check(ibctx);
+}
+
+static bool marked(const char *dir, const char *name)
+{
+	char path[512];
+	int n = snprintf(path, sizeof(path), "%s/" UODP_SYSFS_DIR "/%s/" UODP_UNPLUGGED, dir, name);
+
+	return n < (int)sizeof(path) && !access(path, F_OK);
+}
+
+int uodp_link_open(struct uodp_context *ctx)
+{
+	const struct uodp_device *dev = ctx->dev;
+	struct uodp_proc *proc = ctx->proc;
+	struct uodp_link *link = odp_priv_alloc(sizeof(*link));
+
+	if (!link)
+		return -ENOMEM;
+	link->device = dev->index;
+	link->async_wr = ctx->async_wr;
+	/* seq_cst: before the look for the mark, which who unplugs makes first. */
+	link->plug = atomic_load_explicit(&proc->root->plug[dev->index], memory_order_seq_cst);
+	if (link->plug & 1 || marked(odp_proc_dir(proc->odp), dev->vdev.device.name)) {
+		odp_priv_free(link, sizeof(*link));
+		odp_log(ODP_LOG_WARN, "%s is unplugged (odpctl plug %s)", dev->vdev.device.name,
+			dev->vdev.device.name);
+		return -ENODEV;
+	}
+	ctx->link = link;
+	pthread_mutex_lock(&proc->pin_lock);
+	link->next = proc->links;
+	proc->links = link;
+	pthread_mutex_unlock(&proc->pin_lock);
+	return 0;
+}
+
+void uodp_link_close(struct uodp_context *ctx)
+{
+	struct uodp_proc *proc = ctx->proc;
+	struct uodp_link **at;
+
+	if (!ctx->link)
+		return;
+	pthread_mutex_lock(&proc->pin_lock);
+	for (at = &proc->links; *at != ctx->link; at = &(*at)->next)
+		;
+	*at = ctx->link->next;
+	pthread_mutex_unlock(&proc->pin_lock);
+	odp_priv_free(ctx->link, sizeof(*ctx->link));
+	ctx->link = NULL;
+}
+
+bool uodp_device_plugged(const struct uodp_device *dev)
+{
+	char path[sizeof(dev->sysfs.ibdev_path) + sizeof(UODP_UNPLUGGED) + 1];
+
+	snprintf(path, sizeof(path), "%s/" UODP_UNPLUGGED, dev->sysfs.ibdev_path);
+	return access(path, F_OK);
+}
+
+/* ---- the service thread ---- */
+
+/* False: its sends are still to be flushed. */
+static bool qp_end(struct uodp_qp *qp)
+{
+	struct uodp_qp_shm *shm = qp->shm;
+	bool idle;
+
+	odp_lock(qp->proc->odp, &shm->lock);
+	if (atomic_load_explicit(&shm->state, memory_order_relaxed) != IBV_QPS_RESET) {
+		/* seq_cst: pairs with odp_copy(), as in leave() of modify.c. */
+		atomic_fetch_add_explicit(&shm->epoch, 1, memory_order_seq_cst);
+		atomic_store_explicit(&shm->state, IBV_QPS_ERR, memory_order_release);
+		uodp_resp_flush(qp->proc, qp->proc->self, shm);
+	}
+	odp_unlock(&shm->lock);
+	if (!uodp_spin_try(&qp->sq_lock))
+		return false;
+	uodp_sq_run(qp);
+	idle = qp->sq_tail == qp->sq_head;
+	uodp_spin_unlock(&qp->sq_lock);
+	return idle || atomic_load_explicit(&shm->state, memory_order_relaxed) == IBV_QPS_RESET;
+}
+
+static bool qps_end(struct uodp_proc *proc, uint32_t device)
+{
+	uint32_t high = atomic_load_explicit(&proc->root->qp_high, memory_order_relaxed);
+	bool all = true;
+
+	for (uint32_t i = 0; i < high; i++) {
+		struct uodp_qp *qp = uodp_qp_pin(proc, i);
+
+		if (!qp)
+			continue;
+		if (qp->link->device == device && uodp_link_gone(proc, qp->link))
+			all &= qp_end(qp);
+		uodp_qp_unpin(qp);
+	}
+	return all;
+}
+
+static bool link_next(struct uodp_proc *proc, struct uodp_link *out)
+{
+	struct uodp_link *link;
+	bool found = false;
+
+	pthread_mutex_lock(&proc->pin_lock);
+	for (link = proc->links; link && !found; link = link->next) {
+		found = !link->told && uodp_link_gone(proc, link);
+		if (found)
+			*out = *link;
+	}
+	pthread_mutex_unlock(&proc->pin_lock);
+	return found;
+}
+
+/* Under the lock, so that the descriptors are theirs. */
+static void links_tell(struct uodp_proc *proc, uint32_t device)
+{
+	struct uodp_link *link;
+
+	pthread_mutex_lock(&proc->pin_lock);
+	for (link = proc->links; link; link = link->next) {
+		if (link->told || link->device != device || !uodp_link_gone(proc, link))
+			continue;
+		link->told = true;
+		uodp_async_deliver(link->async_wr, 0, IBV_EVENT_DEVICE_FATAL);
+	}
+	pthread_mutex_unlock(&proc->pin_lock);
+}
+
+uint64_t uodp_unplugged_end(struct uodp_proc *proc)
+{
+	struct uodp_link link;
+	bool wait = false;
+
+	while (!wait && link_next(proc, &link)) {
+		wait = !qps_end(proc, link.device);
+		/* The event comes last: what it makes the program look at is there. */
+		if (!wait)
+			links_tell(proc, link.device);
+	}
+	return wait ? odp_now() + AGAIN_NS : UINT64_MAX;
+}
