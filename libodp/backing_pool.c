@@ -58,27 +58,33 @@ static uint64_t extent_place(struct odp_mem *m, uint64_t len, bool guarded, uint
 	}
 }
 
+bool odp_extent_enter(struct odp_mem *m, struct odp_extent *ext, uint64_t len, bool guarded)
+{
+	uint64_t at = ODP_POOL_SIZE, total;
+
+	if (len < ODP_POOL_SIZE / 2)
+		at = extent_place(m, len, guarded, &total);
+	if (at == ODP_POOL_SIZE)
+		return false;
+	ext->guarded = guarded;
+	ext->it.start = at;
+	ext->it.last = at + total - 1;
+	odp_itree_insert(&m->extents, &ext->it);
+	m->pool_next = at + total;
+	return true;
+}
+
 struct odp_extent *odp_extent_create(struct odp_mem *m, uint64_t len, bool guarded)
 {
-	struct odp_extent *ext;
-	uint64_t at, total;
+	struct odp_extent *ext = odp_priv_alloc(sizeof(*ext));
+	bool ok;
 
-	if (len >= ODP_POOL_SIZE / 2)
-		return NULL;
-	ext = odp_priv_alloc(sizeof(*ext));
 	if (!ext)
 		return NULL;
 	odp_mem_lock(m);
-	at = extent_place(m, len, guarded, &total);
-	if (at != ODP_POOL_SIZE) {
-		ext->guarded = guarded;
-		ext->it.start = at;
-		ext->it.last = at + total - 1;
-		odp_itree_insert(&m->extents, &ext->it);
-		m->pool_next = at + total;
-	}
+	ok = odp_extent_enter(m, ext, len, guarded);
 	odp_mem_unlock(m);
-	if (at != ODP_POOL_SIZE)
+	if (ok)
 		return ext;
 	odp_priv_free(ext, sizeof(*ext));
 	return NULL;

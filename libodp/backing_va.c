@@ -7,13 +7,27 @@
 
 #include "mem.h"
 
-/* The thread that answers this process's own faults. */
-static bool waits_for_itself(const struct odp_peer *peer)
+static struct odp_lane *service_lane(const struct odp_peer *peer)
+{
+	return &odp_self->domain->lanes[peer->nr][ODP_LANE_SERVICE];
+}
+
+/*
+ * The copy may fault on a page for which the owner's service thread must answer. If
+ * that is the caller, it answers beforehand. If the caller is another process's,
+ * the two could wait for each other, so only one of a chain waits: none for a
+ * service thread that is in such a call itself. Its lane, like the caller's, was
+ * entered before this (seq_cst on both sides): the last of a ring sees the first.
+ */
+static bool may_wait(const struct odp_peer *peer, uint64_t addr, size_t n)
 {
 	const struct odp_proc *proc = odp_self;
 
-	return peer == proc->self && proc->mem->uffd >= 0 &&
-	       odp_lane_mine == &proc->domain->lanes[peer->nr][ODP_LANE_SERVICE];
+	if (odp_lane_mine != service_lane(proc->self))
+		return true;
+	if (peer == proc->self)
+		return proc->mem->uffd < 0 || odp_uffd_ready(proc->mem, addr, n);
+	return !(atomic_load_explicit(&service_lane(peer)->va, memory_order_seq_cst) & 1);
 }
 
 ssize_t odp_va_io(struct odp_peer *peer, uint64_t addr, void *buf, size_t n, bool write)
@@ -23,7 +37,7 @@ ssize_t odp_va_io(struct odp_peer *peer, uint64_t addr, void *buf, size_t n, boo
 
 	if (!odp_peer_alive(peer))
 		return -EFAULT;
-	if (waits_for_itself(peer) && !odp_uffd_ready(odp_self->mem, addr, n))
+	if (!may_wait(peer, addr, n))
 		return -EAGAIN;
 	ret = write ? process_vm_writev(peer->pid, &local, 1, &remote, 1, 0)
 		    : process_vm_readv(peer->pid, &local, 1, &remote, 1, 0);

@@ -112,7 +112,7 @@ static void grown_record(struct odp_mem *m)
 	bool any;
 
 	odp_mem_lock(m);
-	any = m->umems.root;
+	any = m->moved;
 	odp_mem_unlock(m);
 	for (uint64_t at = 0; any && odp_vma_next(m, at, UINT64_MAX, &vma); at = vma.end)
 		for (uint64_t page = vma.start; vma.kind == ODP_VMA_POOL && page < vma.end;)

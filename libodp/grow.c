@@ -1,107 +1,129 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
 /*
  * mremap lets a program grow a mapping of the pool as far as it likes: past its
- * guard the pool's offsets are another mapping's. Nothing of that part has been
- * touched when the first fault there comes, so it becomes plain private memory,
- * as it would be had the range never been registered.
+ * guard the pool's offsets are another mapping's, or what a pinned region keeps.
+ * Nothing of that part has been touched when the first fault there comes: it is
+ * given other offsets of the pool.
  *
- * Mapping over a watched range raises an event and waits until it is read, which
- * the service thread must not do itself. A helper thread does, for as long as
- * that takes: made by clone() with a stack of its own and nothing else, so it
- * makes system calls and touches no more than that stack.
+ * The program may unmap that part meanwhile, and map something else there, so a
+ * mapping of MAP_FIXED could destroy what is not ours. remap_file_pages() changes
+ * the offset of what is mapped, in one step: it refuses private memory and holes,
+ * and since it raises no event the service thread can call it. Who unmaps the part
+ * after we looked at it waits for an event that is not read before we are done.
  */
-#include <sched.h>
-#include <signal.h>
+#include <linux/userfaultfd.h>
+#include <string.h>
+#include <sys/ioctl.h>
 
 #include "grow.h"
 
-#define HELPER_STACK ((size_t)64 << 10)
-#define HELPER_FLAGS                                                                               \
-	(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |        \
-	 CLONE_CHILD_CLEARTID)
+#define MOST ((uint64_t)1 << 30) /* at once: each page has a count */
+#define MODES (UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR)
 
-/* clone() by the name that sanitizers do not put their own under. */
-int __clone(int (*fn)(void *arg), void *stack, int flags, void *arg, ...);
+/* struct uffdio_poison (Linux 6.6), for headers that lack it. */
+struct poison {
+	struct uffdio_range range;
+	uint64_t mode;
+	int64_t updated;
+};
+#define POISON _IOWR(0xAA, 0x08, struct poison)
 
-static struct {
-	uint64_t start, end;
+/* Part of a mapping, and its new place in the pool. */
+struct part {
+	uint64_t start, len, off;
 	uint32_t prot;
-	uint32_t tid; /* cleared by the kernel when the helper has ended */
-	char *stack;
-} helper;
+	struct odp_extent *ext;
+};
 
-ODP_NO_SANITIZE static int helper_run(void *arg)
+/* A node of our own: the service thread takes no allocator's lock. */
+static struct odp_extent *extent_make(struct odp_mem *m, uint64_t len)
 {
-	(void)arg;
-	odp_sys_mmap(helper.start, helper.end - helper.start, (int)helper.prot,
-		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
-	odp_sys(SYS_exit, 0, 0, 0);
+	long at = odp_sys_mmap(0, ODP_PAGE_SIZE, PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (at < 0 && at > -4096)
+		return NULL;
+	if (odp_extent_enter(m, (struct odp_extent *)at, len, true))
+		return (struct odp_extent *)at;
+	odp_sys_munmap((uint64_t)at, ODP_PAGE_SIZE);
+	return NULL;
+}
+
+/* From the page of ADDR to the end of its mapping, or to the next record. */
+static int part_find(struct odp_mem *m, uint64_t addr, struct part *p)
+{
+	struct odp_umem *um;
+	struct odp_vma vma;
+
+	if (!odp_umem_look(m, addr, &vma))
+		return -ENOENT;
+	p->start = odp_page_down(addr);
+	p->prot = vma.prot;
+	um = odp_umem_first(m, p->start, vma.end);
+	p->len = odp_min((um ? um->it.start : vma.end) - p->start, MOST);
+	p->ext = extent_make(m, p->len);
+	if (!p->ext)
+		return -ENOMEM;
+	odp_extent_hold(p->ext);
+	p->off = p->ext->it.start;
 	return 0;
 }
 
-static bool helper_busy(void)
+/* Not populated (MAP_NONBLOCK): the faults to come do that. */
+static int part_remap(const struct part *p)
 {
-	/* acquire: the kernel's store ends the helper's use of all of it. */
-	return __atomic_load_n(&helper.tid, __ATOMIC_ACQUIRE);
+	return (int)odp_sys6(SYS_remap_file_pages, (long)p->start, (long)p->len, 0,
+			     (long)(p->off >> ODP_PAGE_SHIFT), MAP_NONBLOCK, 0);
 }
 
-/* From the page of ADDR to the end of the mapping, as long as no record begins
- * and the frames are none that the mapping may have (mem_lock). */
-static void range_find(struct odp_mem *m, uint64_t addr)
+static int part_watch(struct odp_mem *m, const struct part *p)
 {
+	struct uffdio_register reg = {.range = {p->start, p->len}, .mode = MODES};
 	struct odp_vma vma;
-	struct odp_umem *um;
-	uint64_t end, off;
+	int ret = (int)odp_sys_ioctl(m->uffd, UFFDIO_REGISTER, &reg);
 
-	helper.start = odp_page_down(addr);
-	helper.end = helper.start + ODP_PAGE_SIZE;
-	helper.prot = PROT_READ | PROT_WRITE;
-	if (!odp_umem_look(m, helper.start, &vma))
-		return;
-	helper.prot = vma.prot;
-	um = odp_umem_first(m, helper.start, vma.end);
-	end = um ? um->it.start : vma.end;
-	off = vma.off + (helper.end - vma.start);
-	for (; helper.end < end && !odp_extent_vacant(m, off); off += ODP_PAGE_SIZE)
-		helper.end += ODP_PAGE_SIZE;
-	/* The rest keeps a record next to it, for fork.c to find. */
-	if (helper.end < end)
-		odp_umem_extend(m, helper.end);
+	/* Still what it was made? From here on an event tells when it goes. */
+	if (ret || (odp_umem_look(m, p->start, &vma) && vma.end >= p->start + p->len &&
+		    vma.off + (p->start - vma.start) == p->off))
+		return ret;
+	odp_sys_ioctl(m->uffd, UFFDIO_UNREGISTER, &reg.range);
+	return -ENOENT;
 }
 
-bool odp_grow_covers(uint64_t start, uint64_t end)
+/* False: the mapping has gone, or must do unwatched until the next fault. */
+static bool part_adopt(struct odp_mem *m, const struct part *p)
 {
-	return helper_busy() && start < helper.end && end > helper.start;
+	if (part_watch(m, p))
+		return false;
+	odp_sys_madvise(p->start, p->len, MADV_DONTFORK);
+	return !odp_umem_add(m, p->start, p->len, p->off, p->ext, p->prot);
 }
 
-static bool helper_start(void)
+/* No memory for ADDR: whoever touches it gets SIGBUS, or EFAULT in a system call. */
+static void page_refuse(struct odp_mem *m, uint64_t addr, int err)
 {
-	sigset_t all, old;
-	int tid;
+	struct poison p = {.range = {odp_page_down(addr), ODP_PAGE_SIZE}};
 
-	/* No handler of the program's may run on that stack. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	tid = __clone(helper_run, helper.stack + HELPER_STACK, HELPER_FLAGS, NULL, NULL, NULL,
-		      &helper.tid);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	return tid > 0;
+	odp_log(ODP_LOG_ERR,
+		"%#lx: the program has grown registered memory so far that it needs other "
+		"memory, which the kernel refuses (remap_file_pages: %s): SIGBUS",
+		(long)addr, strerrordesc_np(-err));
+	odp_sys_ioctl(m->uffd, POISON, &p);
 }
 
-/* When the mapping is there, its event wakes all who wait for it (uffd.c). */
-void odp_grow_replace(struct odp_mem *m, uint64_t addr)
+void odp_grow(struct odp_mem *m, uint64_t addr)
 {
-	if (helper_busy())
+	struct part p;
+	int ret = part_find(m, addr, &p);
+
+	if (ret == -ENOENT)
 		return;
-	if (!helper.stack)
-		helper.stack = odp_mem_map(HELPER_STACK);
-	pthread_mutex_lock(&m->mem_lock);
-	range_find(m, addr);
-	__atomic_store_n(&helper.tid, 1, __ATOMIC_RELAXED);
-	pthread_mutex_unlock(&m->mem_lock);
-	if (helper.stack && helper_start())
-		return;
-	__atomic_store_n(&helper.tid, 0, __ATOMIC_RELAXED);
-	odp_log(ODP_LOG_ERR, "no memory for a mapping grown past the pool's guard at %#lx",
-		(long)addr);
+	if (!ret) {
+		ret = part_remap(&p);
+		/* Once it is mapped, only a record can tell when it no longer is. */
+		if (ret || part_adopt(m, &p))
+			odp_extent_drop(m, p.ext, true);
+	}
+	if (ret && ret != -EINVAL) /* that: something else is mapped there by now */
+		page_refuse(m, addr, ret);
 }

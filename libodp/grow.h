@@ -5,10 +5,9 @@
 
 #include "mem.h"
 
-/* ADDR is missing, and the pool has no frame for it: give it memory of its own.
- * Service thread only. */
-void odp_grow_replace(struct odp_mem *m, uint64_t addr);
-/* Is that under way for some of [start, end)? (mem_lock) */
-bool odp_grow_covers(uint64_t start, uint64_t end);
+/* ADDR, in a mapping of the pool, has no record, and the frame that is mapped there
+ * is not free: give the mapping others from there on, and a record. If something
+ * else is mapped there by now, nothing is done. Service thread, mem_lock. */
+void odp_grow(struct odp_mem *m, uint64_t addr);
 
 #endif

@@ -132,14 +132,6 @@ static void borders_make(struct odp_mem *m, uint64_t start, uint64_t end)
 			(long)end);
 }
 
-/* A grown part without a record is found by the mapping before it (fork.c), of
- * which the part up to AT is going. */
-static void tail_keep(struct odp_mem *m, uint64_t at)
-{
-	if (!odp_umem_find(m, at))
-		odp_umem_extend(m, at);
-}
-
 /* Could the program grow the mapping below START back over UM? */
 static bool grows_back(struct odp_mem *m, const struct odp_umem *um, uint64_t start)
 {
@@ -154,7 +146,6 @@ void odp_inv_unmap(struct odp_mem *m, uint64_t start, uint64_t end, bool fenced)
 	struct odp_umem *um;
 
 	regions_invalidate(m, start, end, FORGET);
-	tail_keep(m, end);
 	borders_make(m, start, end);
 	while ((um = odp_umem_first(m, start, end))) {
 		/* It would see these offsets again, where new memory must be. */
@@ -172,7 +163,6 @@ void odp_inv_remap(struct odp_mem *m, uint64_t from, uint64_t to, uint64_t len, 
 
 	odp_inv_unmap(m, to, to + len, fenced);
 	regions_invalidate(m, from, from + len, FORGET);
-	tail_keep(m, from + len);
 	borders_make(m, from, from + len);
 	while ((um = odp_umem_first(m, from, from + len))) {
 		uint64_t start = to + (um->it.start - from), last = to + (um->it.last - from);

@@ -37,19 +37,22 @@ int odp_maps_open(struct odp_mem *m)
 	int err;
 
 	m->maps_buf = odp_priv_alloc(MAPS_BUF);
+	m->look_buf = odp_priv_alloc(MAPS_BUF);
 	m->maps_fd = odp_fd_high(open("/proc/self/maps", O_RDONLY | O_CLOEXEC));
 	m->pagemap_fd = odp_fd_high(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
-	if (m->maps_buf && m->maps_fd >= 0 && m->pagemap_fd >= 0) {
+	if (m->maps_buf && m->look_buf && m->maps_fd >= 0 && m->pagemap_fd >= 0) {
 		m->query_maps = odp_sys_ioctl(m->maps_fd, MAPS_QUERY, &q) == 0;
 		return 0;
 	}
-	err = m->maps_buf ? -errno : -ENOMEM;
+	err = m->maps_buf && m->look_buf ? -errno : -ENOMEM;
 	if (m->maps_fd >= 0)
 		close(m->maps_fd);
 	if (m->pagemap_fd >= 0)
 		close(m->pagemap_fd);
 	if (m->maps_buf)
 		odp_priv_free(m->maps_buf, MAPS_BUF);
+	if (m->look_buf)
+		odp_priv_free(m->look_buf, MAPS_BUF);
 	return err;
 }
 
@@ -119,17 +122,18 @@ static void line_parse(const char *s, struct maps_line *line)
 	line->name[sizeof(line->name) - 1] = 0;
 }
 
-static bool line_read(struct odp_mem *m, uint64_t at, struct maps_line *line)
+static bool line_read(struct odp_mem *m, char *buf, uint64_t at, struct maps_line *line)
 {
 	size_t have = 0;
+	uint64_t pos = 0;
 
-	lseek(m->maps_fd, 0, SEEK_SET);
 	for (;;) {
-		char *s = m->maps_buf, *nl;
-		ssize_t n = read(m->maps_fd, s + have, MAPS_BUF - 1 - have);
+		char *s = buf, *nl;
+		long n = odp_sys_pread(m->maps_fd, s + have, MAPS_BUF - 1 - have, pos);
 
 		if (n <= 0)
 			return false;
+		pos += (uint64_t)n;
 		have += (size_t)n;
 		s[have] = 0;
 		while ((nl = strchr(s, '\n'))) {
@@ -139,8 +143,8 @@ static bool line_read(struct odp_mem *m, uint64_t at, struct maps_line *line)
 				return true;
 			s = nl + 1;
 		}
-		have -= (size_t)(s - m->maps_buf);
-		memmove(m->maps_buf, s, have);
+		have -= (size_t)(s - buf);
+		memmove(buf, s, have);
 	}
 }
 
@@ -157,11 +161,11 @@ static bool name_memory(const char *name)
 	return !strncmp(name, "/dev/zero", 9) || !strncmp(name, "/SYSV", 5);
 }
 
-bool odp_vma_next(struct odp_mem *m, uint64_t at, uint64_t end, struct odp_vma *vma)
+static bool vma_find(struct odp_mem *m, char *buf, uint64_t at, uint64_t end, struct odp_vma *vma)
 {
 	struct maps_line line;
 
-	if (!(m->query_maps ? line_query(m, at, &line) : line_read(m, at, &line)))
+	if (!(m->query_maps ? line_query(m, at, &line) : line_read(m, buf, at, &line)))
 		return false;
 	if (line.start >= end)
 		return false;
@@ -179,4 +183,14 @@ bool odp_vma_next(struct odp_mem *m, uint64_t at, uint64_t end, struct odp_vma *
 	else if (!line.shared && !line.inode && !name_fixed(line.name))
 		vma->kind = ODP_VMA_ANON;
 	return true;
+}
+
+bool odp_vma_next(struct odp_mem *m, uint64_t at, uint64_t end, struct odp_vma *vma)
+{
+	return vma_find(m, m->maps_buf, at, end, vma);
+}
+
+bool odp_vma_at(struct odp_mem *m, uint64_t at, struct odp_vma *vma)
+{
+	return vma_find(m, m->look_buf, at, at + 1, vma);
 }

@@ -143,11 +143,13 @@ struct odp_mem {
 
 	pthread_mutex_t conv_lock;
 	char *maps_buf; /* conv_lock */
+	char *look_buf; /* mem_lock */
 
 	pthread_mutex_t mem_lock; /* all of the next block */
 	sigset_t mem_mask;        /* of the program's thread that holds it */
 	struct odp_itree umems;
 	unsigned numems;
+	bool moved; /* there has been one */
 	struct odp_itree regions;
 	struct odp_itree extents;
 	uint32_t *refs;         /* by frame: 1 mapped, + 1 a pinned region */
@@ -213,6 +215,8 @@ void odp_uffd_map(int uffd, uint64_t addr, uint64_t len);
 /* ---- backing_pool.c ---- */
 /* Offsets for LEN bytes; guarded: with room for the mapping to grow. */
 struct odp_extent *odp_extent_create(struct odp_mem *m, uint64_t len, bool guarded);
+/* The same with a zeroed node EXT that the caller has; false: no room (mem_lock). */
+bool odp_extent_enter(struct odp_mem *m, struct odp_extent *ext, uint64_t len, bool guarded);
 void odp_extent_hold(struct odp_extent *ext);                                 /* mem_lock */
 void odp_extent_drop(struct odp_mem *m, struct odp_extent *ext, bool fenced); /* mem_lock */
 struct odp_extent *odp_extent_find(struct odp_mem *m, uint64_t off);          /* mem_lock */
@@ -250,7 +254,7 @@ int odp_umem_add(struct odp_mem *m, uint64_t start, uint64_t len, uint64_t off,
 /* The program has grown a mapping into the guard: make ADDR's record, with the
  * pages before it that have none; NULL if that part cannot be the pool's. */
 struct odp_umem *odp_umem_extend(struct odp_mem *m, uint64_t addr);
-/* The mapping of the pool at ADDR, as far as can be told; false if it is none. */
+/* The program's mapping of the pool at ADDR; false if it is none. */
 bool odp_umem_look(struct odp_mem *m, uint64_t addr, struct odp_vma *vma);
 /* The extent in which the frame at OFF may be given to a mapping; NULL: none. */
 struct odp_extent *odp_extent_vacant(struct odp_mem *m, uint64_t off);
@@ -259,9 +263,12 @@ int odp_umem_split(struct odp_mem *m, uint64_t at);
 /* Forget a record (the frames' counts are the caller's matter). */
 void odp_umem_remove(struct odp_mem *m, struct odp_umem *um);
 
-/* ---- maps.c (conv_lock) ---- */
+/* ---- maps.c ---- */
 int odp_maps_open(struct odp_mem *m);
-/* The first mapping that ends above AT; false if it starts at END or above. */
+/* The mapping at AT; false if there is none (mem_lock). */
+bool odp_vma_at(struct odp_mem *m, uint64_t at, struct odp_vma *vma);
+/* The first mapping that ends above AT; false if it starts at END or above
+ * (conv_lock). */
 bool odp_vma_next(struct odp_mem *m, uint64_t at, uint64_t end, struct odp_vma *vma);
 
 /* R is for huge pages alone: entries of others refuse access, with -EINVAL if such
@@ -362,10 +369,11 @@ struct odp_pending {
 	uint64_t mark;
 };
 void odp_inject_env(struct odp_proc *proc);
-/* May the fault on PAGE be resolved now? 0; -EINPROGRESS: at *WHEN; -EFAULT: it
- * is made to fail. */
-int odp_inject(struct odp_peer *peer, struct odp_mr_shm *mr, uint64_t page,
-	       struct odp_pending *pending, uint64_t *when);
+/* May the fault on PAGE, of a transfer that wants LENGTH bytes from there, be
+ * resolved now? 0; -EINPROGRESS: at *WHEN; -EFAULT: it is made to fail; -EAGAIN: it
+ * has been resolved. */
+int odp_inject(struct odp_peer *peer, struct odp_mr_shm *mr, uint64_t page, uint64_t length,
+	       bool write, struct odp_pending *pending, uint64_t *when);
 void odp_inject_end(const struct odp_pending *pending);
 /* Do faults of SPAN suffer anything? */
 bool odp_inject_active(const struct odp_span *span);

@@ -111,6 +111,12 @@ static bool grown_adopt(struct odp_mem *m, uint64_t start, uint64_t end)
 
 		if (!um)
 			um = odp_umem_extend(m, at);
+		if (!um) { /* grow.c does it, by way of a fault */
+			odp_mem_unlock(m);
+			odp_sys_madvise(at, ODP_PAGE_SIZE, MADV_POPULATE_READ);
+			odp_mem_lock(m);
+			um = odp_umem_find(m, at);
+		}
 		if (um)
 			at = um->it.last + 1 - ODP_PAGE_SIZE;
 		else

@@ -218,27 +218,17 @@ static void page_resolve(struct odp_mem *m, uint64_t addr, uint64_t off, uint64_
  * mapping was moved there and the event of that is still to come: then the thread
  * is sent to fault again.
  */
-static void fault_unknown(struct odp_mem *m, uint64_t addr)
+static struct odp_umem *fault_unknown(struct odp_mem *m, uint64_t addr)
 {
-	struct odp_umem *um = NULL;
-	struct odp_vma vma;
-	uint64_t off = 0;
-	bool pool = false;
+	struct odp_umem *um;
 
-	if (!odp_uffd_pending(m)) {
-		pthread_mutex_lock(&m->mem_lock);
-		pool = odp_umem_look(m, addr, &vma);
-		um = odp_umem_extend(m, addr);
-		if (um)
-			off = um->off + (addr - um->it.start);
-		pthread_mutex_unlock(&m->mem_lock);
-	}
+	if (odp_uffd_pending(m))
+		return NULL;
+	um = odp_umem_extend(m, addr);
 	if (um)
-		page_resolve(m, addr, off, ODP_PAGE_SIZE);
-	else if (pool)
-		odp_grow_replace(m, addr); /* wakes the thread */
-	else
-		uffd_wake(m->uffd, addr);
+		return um;
+	odp_grow(m, addr);
+	return odp_umem_find(m, addr);
 }
 
 static void fault_answer(struct odp_mem *m, uint64_t addr)
@@ -249,6 +239,8 @@ static void fault_answer(struct odp_mem *m, uint64_t addr)
 	addr = odp_page_down(addr);
 	pthread_mutex_lock(&m->mem_lock);
 	um = odp_umem_find(m, addr);
+	if (!um)
+		um = fault_unknown(m, addr);
 	if (um) {
 		off = um->off + (addr - um->it.start);
 		room = um->it.last + 1 - addr;
@@ -257,7 +249,7 @@ static void fault_answer(struct odp_mem *m, uint64_t addr)
 	if (um)
 		page_resolve(m, addr, off, room);
 	else
-		fault_unknown(m, addr);
+		uffd_wake(m->uffd, addr);
 }
 
 /*

@@ -3,7 +3,7 @@
  * Records of converted ranges. The service thread splits and drops them when the
  * program unmaps or moves parts; what it needs for that is put by beforehand.
  */
-#include "grow.h"
+#include "mem.h"
 
 #define SPARE_LOW 64u
 #define SPARE_CHUNK 512u /* nodes that the service thread maps when none is left */
@@ -97,6 +97,7 @@ static struct odp_umem *umem_new(struct odp_mem *m, uint64_t start, uint64_t las
 	um->prot = prot;
 	odp_itree_insert(&m->umems, &um->it);
 	m->numems++;
+	m->moved = true;
 	return um;
 }
 
@@ -123,23 +124,9 @@ static bool is_window(struct odp_mem *m, const struct odp_vma *vma)
 	return win && (uintptr_t)win + (vma->off & ODP_WINDOW_MASK) == vma->start;
 }
 
-/* Where the kernel cannot be asked: what a mapping that grew from the record below
- * would be. */
 bool odp_umem_look(struct odp_mem *m, uint64_t addr, struct odp_vma *vma)
 {
-	struct odp_umem *um;
-
-	if (m->query_maps)
-		return odp_vma_next(m, addr, addr + 1, vma) && vma->kind == ODP_VMA_POOL &&
-		       !is_window(m, vma);
-	um = (struct odp_umem *)odp_itree_below(&m->umems, addr);
-	if (!um)
-		return false;
-	vma->start = odp_page_down(addr);
-	vma->end = vma->start + ODP_PAGE_SIZE;
-	vma->off = um->off + (vma->start - um->it.start);
-	vma->prot = um->prot;
-	return true;
+	return odp_vma_at(m, addr, vma) && vma->kind == ODP_VMA_POOL && !is_window(m, vma);
 }
 
 /* A region's spare frames are no mapping's to grow into. */
@@ -174,7 +161,7 @@ struct odp_umem *odp_umem_extend(struct odp_mem *m, uint64_t addr)
 		start -= ODP_PAGE_SIZE;
 		off -= ODP_PAGE_SIZE;
 	}
-	if (odp_grow_covers(start, end) || odp_umem_add(m, start, end - start, off, ext, vma.prot))
+	if (odp_umem_add(m, start, end - start, off, ext, vma.prot))
 		return NULL;
 	return odp_umem_find(m, addr);
 }
