@@ -392,13 +392,14 @@ static void owner_freeze(struct odp_watch *w, struct odp_peer *peer)
 }
 
 /* lock */
-static void owner_thaw(struct odp_watch *w, struct odp_peer *peer)
+static void owner_thaw(struct odp_watch *w, struct odp_slot *slot, unsigned nr)
 {
-	if (!--w->owners[peer->nr].frozen)
-		odp_thaw_peer(peer->slot, w->index);
+	if (!--w->owners[nr].frozen)
+		odp_thaw_peer(slot, w->index);
 }
 
-static void peer_act(struct odp_watch *w, struct odp_recall *rc, struct odp_peer *peer)
+/* HOLD: the gate stays shut until the end of the recall. */
+static void peer_act(struct odp_watch *w, struct odp_recall *rc, struct odp_peer *peer, bool hold)
 {
 	struct odp_node *n, *next;
 
@@ -425,7 +426,10 @@ static void peer_act(struct odp_watch *w, struct odp_recall *rc, struct odp_peer
 			next = node_next(rc, n);
 		}
 	}
-	owner_thaw(w, peer);
+	if (hold)
+		rc->held[peer->nr / 64] |= 1ull << peer->nr % 64;
+	else
+		owner_thaw(w, peer->slot, peer->nr);
 	pthread_mutex_unlock(&w->lock);
 }
 
@@ -453,8 +457,8 @@ static void owners_collect(struct odp_watch *w, struct odp_recall *rc, uint64_t 
 	}
 }
 
-ODP_EXPORT int odp_recall_begin(struct odp_watch *w, uint64_t ino, uint64_t start, uint64_t end,
-				struct odp_recall *rc)
+static int recall_begin(struct odp_watch *w, uint64_t ino, uint64_t start, uint64_t end,
+			struct odp_recall *rc, bool hold)
 {
 	uint64_t bits[ODP_MAX_PROCS / 64];
 
@@ -480,14 +484,29 @@ ODP_EXPORT int odp_recall_begin(struct odp_watch *w, uint64_t ino, uint64_t star
 		struct odp_peer *peer = w->owners[nr].peer;
 
 		if ((bits[nr / 64] >> nr % 64 & 1) && peer)
-			peer_act(w, rc, peer);
+			peer_act(w, rc, peer, hold);
 	}
 	return 0;
+}
+
+ODP_EXPORT int odp_recall_begin(struct odp_watch *w, uint64_t ino, uint64_t start, uint64_t end,
+				struct odp_recall *rc)
+{
+	return recall_begin(w, ino, start, end, rc, false);
+}
+
+ODP_EXPORT int odp_recall_hold(struct odp_watch *w, uint64_t ino, uint64_t start, uint64_t end,
+			       struct odp_recall *rc)
+{
+	return recall_begin(w, ino, start, end, rc, true);
 }
 
 ODP_EXPORT void odp_recall_end(struct odp_watch *w, struct odp_recall *rc)
 {
 	pthread_mutex_lock(&w->lock);
+	for (unsigned nr = 0; nr < ODP_MAX_PROCS; nr++)
+		if (rc->held[nr / 64] >> nr % 64 & 1)
+			owner_thaw(w, &w->proc->domain->slots[nr], nr);
 	recall_unlink(w, rc);
 	pthread_mutex_unlock(&w->lock);
 	odp_watch_ring(w);

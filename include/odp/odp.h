@@ -432,6 +432,7 @@ struct odp_recall {
 	enum odp_policy strictest; /* of their policies */
 	uint64_t pages;            /* whose translation changed */
 	uint64_t waited_ns;        /* for leases */
+	uint64_t held[16];         /* private */
 };
 
 /*
@@ -448,10 +449,23 @@ int odp_recall_begin(struct odp_watch *watch, uint64_t ino, uint64_t start, uint
 		     struct odp_recall *recall);
 void odp_recall_end(struct odp_watch *watch, struct odp_recall *recall);
 
+/*
+ * As odp_recall_begin(), for blocks that are not going but changing: until
+ * odp_recall_end() transfers to and from the memory of the processes that have
+ * regions there wait, all of it, so that none sees anything half done. To be ended
+ * soon; should the caller die, they go on.
+ */
+int odp_recall_hold(struct odp_watch *watch, uint64_t ino, uint64_t start, uint64_t end,
+		    struct odp_recall *recall);
+
 /* Accesses to REGION fail from now on, as after a recall with REVOKE; when this
  * returns no transfer is under way. Its key stays taken until it is destroyed. */
 void odp_region_revoke(struct odp_region *region);
 bool odp_region_revoked(const struct odp_region *region);
+/* The same for every region of PEER that has TAG, whether or not PEER runs; how many
+ * that were. Waits for transfers under way, at most a second for those of a stopped
+ * process. Not from the service thread. */
+unsigned odp_peer_revoke(struct odp_proc *proc, struct odp_peer *peer, uint32_t tag);
 
 /* What a region's owner is told of a recall. */
 enum odp_notice { ODP_NOTICE_LEASE, ODP_NOTICE_REVOKED };
