@@ -105,6 +105,18 @@ static void floors_set(struct page_ctl *pg, uint64_t old, uint64_t new)
 	}
 }
 
+/* How many were under way, and how many had been asked for: floor is not used
+ * otherwise. In this order: one that is counted twice does no harm. */
+static void counts_begin(struct page_ctl *pg, uint64_t old, uint64_t new)
+{
+	for (uint32_t w = 0; w < WORDS; w++) {
+		struct word_ctl *n = word_at(pg, new, w);
+
+		STORE(n->floor, entry_number(&word_at(pg, old, w)->live, old));
+		STORE(n->base, LOAD(pg->busy[w]));
+	}
+}
+
 void objects_begin(struct place at, uint32_t p, uint32_t n)
 {
 	for (uint32_t i = p; i < p + n; i++) {
@@ -117,26 +129,30 @@ void objects_begin(struct place at, uint32_t p, uint32_t n)
 		if (page_role(i) != BY_ATOMIC)
 			floors_set(pg, LOAD(pg->obj[LIVE]), new);
 		else
-			for (uint32_t w = 0; w < WORDS; w++)
-				STORE(word_at(pg, new, w)->base, 0);
+			counts_begin(pg, LOAD(pg->obj[LIVE]), new);
 	}
 }
 
 /* What was under way at the event may be in either object. */
-static void bases_set(struct page_ctl *pg, uint64_t old, uint64_t new, bool counts)
+static void bases_set(struct page_ctl *pg, uint64_t old, uint64_t new)
 {
-	const uint32_t limit = MAX_PROCS * DEPTH;
-
 	for (uint32_t w = 0; w < WORDS; w++) {
 		struct word_ctl *o = word_at(pg, old, w), *n = word_at(pg, new, w);
-		uint32_t live = entry_number(&o->live, old), base = LOAD(o->base);
 
-		if (counts) {
-			base += live - entry_number(&o->acked, old);
-			STORE(n->base, base < limit ? base : limit);
-		} else {
-			STORE(n->base, max32(live, base));
-		}
+		STORE(n->base, max32(entry_number(&o->live, old), LOAD(o->base)));
+	}
+}
+
+static void counts_end(struct page_ctl *pg, uint64_t old, uint64_t new, bool whole)
+{
+	for (uint32_t w = 0; w < WORDS; w++) {
+		struct word_ctl *o = word_at(pg, old, w), *n = word_at(pg, new, w);
+		uint32_t live = entry_number(&o->live, old);
+		uint32_t under_way = LOAD(n->base) + live - LOAD(n->floor);
+
+		if (under_way && !whole)
+			under_way = live + LOAD(o->base);
+		STORE(n->base, under_way);
 	}
 }
 
@@ -146,7 +162,10 @@ void objects_end(struct place at, uint32_t p, uint32_t n)
 		struct page_ctl *pg = page_at(at, i);
 		uint64_t new = LOAD(pg->next);
 
-		bases_set(pg, LOAD(pg->obj[LIVE]), new, page_role(i) == BY_ATOMIC);
+		if (page_role(i) == BY_ATOMIC)
+			counts_end(pg, LOAD(pg->obj[LIVE]), new, at.area == PRIVATE);
+		else
+			bases_set(pg, LOAD(pg->obj[LIVE]), new);
 		STORE(pg->obj[LIVE], new);
 		atomic_fetch_add(&pg->done, 1);
 	}
@@ -286,7 +305,14 @@ void range_acked(struct range *r, uint32_t number)
 
 void count_post(struct range *r)
 {
+	/* Before it is asked for: see counts_begin(). */
+	atomic_fetch_add(&page_at(r->at, range_first(r))->busy[r->w0 % WORDS], 1);
 	range_post(r, 1);
+}
+
+void count_ended(struct range *r)
+{
+	atomic_fetch_sub(&page_at(r->at, range_first(r))->busy[r->w0 % WORDS], 1);
 }
 
 void count_acked(struct range *r)

@@ -231,8 +231,11 @@ static void op_post(struct end *e, uint32_t i, struct op *op)
 		wr.wr.rdma.rkey = atomic_load(&op->r.mr->rkey);
 	}
 	/* With the key of a later registration the number would be a wrong one. */
-	if (op->r.mr && atomic_load(&op->r.mr->seq) != op->r.mr_seq)
+	if (op->r.mr && atomic_load(&op->r.mr->seq) != op->r.mr_seq) {
+		if (op_is_atomic(op))
+			count_ended(&op->r);
 		return;
+	}
 	op->busy = true;
 	op->posted_ns = now_ns();
 	e->busy++;
@@ -303,6 +306,8 @@ static int ends_poll(void)
 			op_succeeded(op);
 		else
 			op_failed(e, op, &wc[i]);
+		if (op_is_atomic(op))
+			count_ended(&op->r);
 		op->busy = false;
 		e->busy--;
 	}

@@ -38,7 +38,9 @@
  *   7. An access fails only if an event that takes the memory away, or its MR's
  *      re-registration, overlapped it; one by a pinned key only for the latter.
  * Words of the atomic pages count up from zero: 2 and 3 as acked <= V, 5 as
- * V <= live + base, where base is what was under way at the event.
+ * V <= live + base, where base is what was under way at the event. In shared and
+ * file memory an atomic is a read and a write, between which an event may fall:
+ * there base is all that the old object may have held, if any was under way.
  *   8. A child of fork sees what the parent's memory was, and keeps seeing it.
  */
 #ifndef TESTS_STORM_H
@@ -82,6 +84,7 @@ struct page_ctl {
 	_Atomic uint64_t next;          /* what an event under way makes */
 	_Atomic uint32_t version[SLOTS];
 	_Atomic uint32_t first[SLOTS][3]; /* by view: registrations that may have written */
+	_Atomic uint32_t busy[WORDS];     /* atomics under way */
 	struct word_ctl w[SLOTS][WORDS];
 };
 
@@ -174,6 +177,7 @@ void range_acked(struct range *r, uint32_t number);
 /* The same for one atomic that adds one. */
 void count_post(struct range *r);
 void count_acked(struct range *r);
+void count_ended(struct range *r);
 /* May an access that failed just now have failed? */
 bool range_may_fail(const struct range *r);
 /* acked of each word, when a read begins. */
