@@ -400,6 +400,11 @@ ODP_EXPORT bool odp_region_revoked(const struct odp_region *r)
 	return odp_mr_flags(r->mr) & ODP_MR_REVOKED;
 }
 
+ODP_EXPORT enum odp_policy odp_region_policy(const struct odp_region *r)
+{
+	return (enum odp_policy)(odp_mr_flags(r->mr) >> ODP_MR_POLICY);
+}
+
 ODP_EXPORT void odp_quiesce(struct odp_proc *proc)
 {
 	odp_freeze(proc);

@@ -33,8 +33,26 @@ enum uodpdv_backing {
 	UODPDV_BACKING_PIN,  /* pages pinned through io_uring */
 };
 
+/*
+ * What becomes of a region when the blocks of a file under it go away, in order of
+ * strictness (uodp(7), "Files that shrink"). The strictest of those that are named
+ * for a region counts: here, in $UODP_POLICY, by the file system.
+ */
+enum uodpdv_policy {
+	UODPDV_POLICY_DEFAULT, /* names none: ODP or PINNED, by the kind of the region */
+	UODPDV_POLICY_ODP,     /* follows the file */
+	UODPDV_POLICY_PINNED,  /* goes on with copies of the old pages */
+	UODPDV_POLICY_SCRATCH, /* goes on outside the file; what is written is lost */
+	UODPDV_POLICY_REVOKE,  /* accesses fail until it is deregistered */
+	UODPDV_POLICY_LEASE,   /* its owner is told and has time to deregister; then REVOKE */
+	UODPDV_POLICY_KILL,    /* as LEASE, with SIGKILL at the end */
+	UODPDV_POLICY_DENY,    /* the truncate fails with ETXTBSY */
+};
+
 enum uodpdv_mr_init_attr_mask {
 	UODPDV_MR_INIT_ATTR_IOVA = 1 << 0,
+	UODPDV_MR_INIT_ATTR_POLICY = 1 << 1,
+	UODPDV_MR_INIT_ATTR_LEASE = 1 << 2,
 };
 
 struct uodpdv_mr_init_attr {
@@ -42,10 +60,14 @@ struct uodpdv_mr_init_attr {
 	uint32_t backing;   /* enum uodpdv_backing */
 	uint32_t reserved;  /* 0 */
 	uint64_t iova;      /* else ADDR */
+	uint32_t policy;    /* enum uodpdv_policy */
+	uint32_t lease_ms;  /* the lease-break time in milliseconds, else $UODP_LEASE_MS, the
+			     * file system's, /proc/sys/fs/lease-break-time */
 };
 
-/* As ibv_reg_mr(3), with a choice of the backing. NULL with errno, which is
- * EOPNOTSUPP too when the memory cannot have that backing. */
+/* As ibv_reg_mr(3), with a choice of the backing and the policy. NULL with errno,
+ * which is EOPNOTSUPP too when the memory cannot have that backing, or when nobody
+ * can hold a truncate of the file up as the policy needs it. */
 struct ibv_mr *uodpdv_reg_mr(struct ibv_pd *pd, void *addr, size_t length, int access,
 			     const struct uodpdv_mr_init_attr *attr, uint32_t inlen);
 
@@ -55,8 +77,18 @@ struct uodpdv_mr_attr {
 	uint32_t backing;     /* enum uodpdv_backing, of most of its pages */
 	uint64_t pages;       /* that it spans; 0: implicit */
 	uint64_t pages_valid; /* that the device needs no fault for now */
+	uint32_t policy;      /* enum uodpdv_policy, the strictest of its files; DEFAULT:
+			       * no file lies under it whose blocks anybody recalls */
+	uint32_t revoked;     /* by a recall, or with its device: every access fails */
 };
 int uodpdv_query_mr(struct ibv_mr *mr, struct uodpdv_mr_attr *attr, uint32_t inlen);
+
+/*
+ * Types of events beyond enum ibv_event_type, read with ibv_get_async_event(3) and
+ * acknowledged as all are; element.port_num is the lkey of the MR.
+ */
+#define UODPDV_EVENT_MR_LEASE ((enum ibv_event_type)0x10001) /* deregister it in time */
+#define UODPDV_EVENT_MR_REVOKED ((enum ibv_event_type)0x10002)
 
 /* ---- Statistics, under the kernel's names (rdma-statistic(8)) ---- */
 

@@ -466,6 +466,8 @@ bool odp_region_revoked(const struct odp_region *region);
  * that were. Waits for transfers under way, at most a second for those of a stopped
  * process. Not from the service thread. */
 unsigned odp_peer_revoke(struct odp_proc *proc, struct odp_peer *peer, uint32_t tag);
+/* The strictest policy of the files under it; DEFAULT: nobody recalls any of them. */
+enum odp_policy odp_region_policy(const struct odp_region *region);
 
 /* What a region's owner is told of a recall. */
 enum odp_notice { ODP_NOTICE_LEASE, ODP_NOTICE_REVOKED };

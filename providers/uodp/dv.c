@@ -7,10 +7,16 @@
 
 #include "uodp.h"
 
+#define MR_INIT_KNOWN                                                                              \
+	(UODPDV_MR_INIT_ATTR_IOVA | UODPDV_MR_INIT_ATTR_POLICY | UODPDV_MR_INIT_ATTR_LEASE)
+
 _Static_assert((int)UODPDV_BACKING_AUTO == ODP_BACKING_AUTO &&
 		       (int)UODPDV_BACKING_POOL == ODP_BACKING_POOL &&
 		       (int)UODPDV_BACKING_VA == ODP_BACKING_VA &&
 		       (int)UODPDV_BACKING_PIN == ODP_BACKING_PIN,
+	       "the same numbers");
+_Static_assert((int)UODPDV_POLICY_DENY == (int)ODP_POLICY_DENY &&
+		       (int)UODPDV_POLICY_LEASE == (int)ODP_POLICY_LEASE,
 	       "the same numbers");
 
 /* Copy IN, of the caller's size, to ATTR, of ours: a caller that is older says
@@ -52,6 +58,7 @@ struct ibv_mr *uodpdv_reg_mr(struct ibv_pd *pd, void *addr, size_t length, int a
 			     const struct uodpdv_mr_init_attr *attr, uint32_t inlen)
 {
 	struct uodpdv_mr_init_attr a;
+	struct uodp_mr_wish wish;
 	uint64_t iova = (uintptr_t)addr;
 	struct ibv_mr *mr;
 	int ret = EOPNOTSUPP;
@@ -62,14 +69,19 @@ struct ibv_mr *uodpdv_reg_mr(struct ibv_pd *pd, void *addr, size_t length, int a
 	if (ret)
 		goto err;
 	ret = EOPNOTSUPP;
-	if (a.comp_mask & ~(uint64_t)UODPDV_MR_INIT_ATTR_IOVA)
+	if (a.comp_mask & ~(uint64_t)MR_INIT_KNOWN)
 		goto err;
 	ret = EINVAL;
 	if (a.reserved || a.backing > UODPDV_BACKING_PIN)
 		goto err;
+	wish = (struct uodp_mr_wish){.backing = (enum odp_backing)a.backing};
+	if (a.comp_mask & UODPDV_MR_INIT_ATTR_POLICY)
+		wish.policy = (enum odp_policy)a.policy;
+	if (a.comp_mask & UODPDV_MR_INIT_ATTR_LEASE)
+		wish.lease_ms = a.lease_ms;
 	if (a.comp_mask & UODPDV_MR_INIT_ATTR_IOVA)
 		iova = a.iova;
-	mr = uodp_reg_mr_backed(pd, addr, length, iova, access, (enum odp_backing)a.backing);
+	mr = uodp_reg_mr_wish(pd, addr, length, iova, access, &wish);
 	if (mr) /* what libibverbs fills in after the provider's own function */
 		mr->addr = addr;
 	if (mr)
@@ -98,6 +110,8 @@ int uodpdv_query_mr(struct ibv_mr *mr, struct uodpdv_mr_attr *attr, uint32_t inl
 	a.backing = odp_region_backing(region_of(mr));
 	a.pages = stats.pages;
 	a.pages_valid = stats.pages_valid;
+	a.policy = odp_region_policy(region_of(mr));
+	a.revoked = odp_region_revoked(region_of(mr));
 	return attr_put(attr, inlen, &a, sizeof(a));
 }
 

@@ -52,6 +52,7 @@ static void slot_set(uint32_t key, struct uodp_mr *mr)
 	pthread_mutex_lock(&leaves_lock);
 	*mr_slot(key) = mr;
 	pthread_mutex_unlock(&leaves_lock);
+	uodp_notice_route(key, mr ? to_uodp_context(mr->vmr.ibv_mr.context)->async_wr : -1);
 }
 
 static struct uodp_mr *mr_find(uint32_t key)
@@ -106,14 +107,16 @@ static int region_create(struct ibv_pd *pd, struct odp_region_attr *attr, int ac
 
 /* Memory of the program's. */
 static int memory_create(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova, int access,
-			 enum odp_backing backing, struct odp_region **region)
+			 const struct uodp_mr_wish *wish, struct odp_region **region)
 {
 	struct odp_region_attr attr = {
 		.addr = addr,
 		.length = length,
 		.iova = iova,
 		.kind = access & IBV_ACCESS_ON_DEMAND ? ODP_ON_DEMAND : ODP_PINNED,
-		.backing = backing,
+		.backing = wish->backing,
+		.policy = wish->policy,
+		.lease_ms = wish->lease_ms,
 		/* The flag is about on-demand paging alone. */
 		.huge = (access & IBV_ACCESS_HUGETLB) && (access & IBV_ACCESS_ON_DEMAND),
 	};
@@ -189,8 +192,8 @@ int uodp_mr_create(struct ibv_pd *pd, struct odp_region_attr *attr, int access,
 	return 0;
 }
 
-struct ibv_mr *uodp_reg_mr_backed(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova,
-				  int access, enum odp_backing backing)
+struct ibv_mr *uodp_reg_mr_wish(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova,
+				int access, const struct uodp_mr_wish *wish)
 {
 	struct odp_region *region;
 	struct uodp_mr *mr;
@@ -199,10 +202,10 @@ struct ibv_mr *uodp_reg_mr_backed(struct ibv_pd *pd, void *addr, size_t length, 
 	mr = calloc(1, sizeof(*mr));
 	if (!mr)
 		goto err;
-	ret = memory_create(pd, addr, length, iova, access, backing, &region);
+	ret = memory_create(pd, addr, length, iova, access, wish, &region);
 	if (ret)
 		goto err;
-	mr->backing = backing;
+	mr->wish = *wish;
 	mr_init(mr, pd, access, region, iova);
 	return &mr->vmr.ibv_mr;
 
@@ -214,7 +217,9 @@ err:
 
 struct ibv_mr *uodp_reg_mr(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova, int access)
 {
-	return uodp_reg_mr_backed(pd, addr, length, iova, access, ODP_BACKING_AUTO);
+	static const struct uodp_mr_wish none;
+
+	return uodp_reg_mr_wish(pd, addr, length, iova, access, &none);
 }
 
 int uodp_dereg_mr(struct verbs_mr *vmr)
@@ -275,7 +280,7 @@ static int mr_replace(struct uodp_mr *mr, struct ibv_pd *pd, void *addr, size_t 
 	struct odp_region *old = mr->region, *region;
 	int ret;
 
-	ret = memory_create(pd, addr, length, iova, access, mr->backing, &region);
+	ret = memory_create(pd, addr, length, iova, access, &mr->wish, &region);
 	if (ret)
 		return ret;
 	slot_set(odp_region_key(old), NULL);

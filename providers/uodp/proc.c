@@ -131,6 +131,8 @@ static int proc_create(struct odp_proc *odp)
 	pthread_mutex_init(&proc->pin_lock, NULL);
 	atomic_store_explicit(&proc->service_next, UINT64_MAX, memory_order_relaxed);
 	ret = tables_create(proc);
+	if (!ret)
+		ret = uodp_notice_init(proc);
 	if (ret)
 		return ret;
 	self = proc;

@@ -93,11 +93,18 @@ struct uodp_pd {
 	struct uodp_pd *next, **at; /* in the context's list */
 };
 
+/* What can be asked for beyond ibv_reg_mr(); all 0: nothing. */
+struct uodp_mr_wish {
+	enum odp_backing backing;
+	enum odp_policy policy;
+	uint32_t lease_ms;
+};
+
 struct uodp_mr {
 	struct verbs_mr vmr;
 	struct odp_region *region;
 	uint64_t iova;
-	enum odp_backing backing; /* as asked for */
+	struct uodp_mr_wish wish;
 	struct uodp_dm *dm;       /* whose memory it is; NULL: the program's */
 	void *map;                /* of a dma-buf, and MAP_LEN bytes of it; else NULL */
 	size_t map_len;
@@ -216,6 +223,12 @@ void uodp_async_event(struct ibv_context *ctx, struct ibv_async_event *event);
 void uodp_event_raise(struct uodp_proc *proc, struct odp_peer *peer, enum ibv_event_type type,
 		      uint32_t index);
 
+/* ---- notice.c (control plane) ---- */
+/* Where a region's owner is told of recalls; once for each attachment. */
+int uodp_notice_init(struct uodp_proc *proc);
+/* Notices of the MR with KEY are events in the pipe FD from now on; -1: nowhere. */
+void uodp_notice_route(uint32_t key, int fd);
+
 /* ---- plug.c (control plane) ---- */
 /* Enter CTX among those that end when its device is unplugged: 0, or -ENODEV, after
  * a line on stderr, when it is unplugged now. */
@@ -254,9 +267,8 @@ int uodp_query_port(struct ibv_context *ctx, uint8_t port, struct ibv_port_attr 
 struct ibv_pd *uodp_alloc_pd(struct ibv_context *ctx);
 int uodp_dealloc_pd(struct ibv_pd *pd);
 struct ibv_mr *uodp_reg_mr(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova, int access);
-/* The same with a choice of where the memory is kept. */
-struct ibv_mr *uodp_reg_mr_backed(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova,
-				  int access, enum odp_backing backing);
+struct ibv_mr *uodp_reg_mr_wish(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova,
+				int access, const struct uodp_mr_wish *wish);
 /* Register as ATTR says, whose pd, access, tag are filled in here; *MR is complete
  * but for addr and length. 0 or -errno. */
 int uodp_mr_create(struct ibv_pd *pd, struct odp_region_attr *attr, int access,
