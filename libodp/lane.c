@@ -6,7 +6,10 @@
  * thread that could wait for the turn.
  */
 #include <assert.h>
+#include <fcntl.h>
 #include <sched.h>
+#include <stdio.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -17,6 +20,7 @@
 #define FENCE_CHECK_NS 2000000u /* between questions whether the process lives */
 #define FENCE_LIMIT_NS 1000000000u
 #define FENCE_PATIENCE_NS 1000000u /* with a thread that may wait for us */
+#define FENCE_BUSY_NS 30000000000u /* with one that only waits for a CPU */
 #define FENCE_GRACE_NS 10000000u   /* for those looked at after the limit */
 
 __thread struct odp_lane *odp_lane_mine __attribute__((tls_model("initial-exec")));
@@ -220,13 +224,38 @@ static bool fence_hopeless(struct fence *f, unsigned nr)
 	       odp_mem_fault_pending(f->proc);
 }
 
+/* Is the thread of the lane runnable? On a busy machine a thread may be kept from
+ * running for longer than the limit, in the middle of a transfer. */
+static bool fence_busy(struct fence *f, unsigned nr, const _Atomic uint64_t *word)
+{
+	const struct odp_lane *lanes = f->proc->domain->lanes[nr];
+	const struct odp_lane *lane =
+		&lanes[((uintptr_t)word - (uintptr_t)lanes) / sizeof(struct odp_lane)];
+	char buf[256], *state;
+	ssize_t n;
+	int fd;
+
+	if (word != &lane->pool) /* one in a system call may wait for the caller */
+		return false;
+	snprintf(buf, sizeof(buf), "/proc/%d/task/%u/stat", f->proc->domain->slots[nr].pid,
+		 atomic_load_explicit(&lane->tid, memory_order_relaxed));
+	fd = open(buf, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	n = read(fd, buf, sizeof(buf) - 1);
+	close(fd);
+	buf[n > 0 ? n : 0] = 0;
+	state = strrchr(buf, ')');
+	return state && state[1] == ' ' && state[2] == 'R';
+}
+
 /* False when the process has died: its other lanes need no look. */
 static bool fence_wait(struct fence *f, unsigned nr, _Atomic uint64_t *word, uint64_t inside)
 {
 	const struct timespec nap = {.tv_nsec = FENCE_NAP_NS};
 	const uint64_t mark = fence_mark(word, inside);
 	const uint64_t spin = odp_now() + FENCE_SPIN_NS, patience = spin + FENCE_PATIENCE_NS;
-	const uint64_t limit = fence_limit(f, nr, mark, spin - FENCE_SPIN_NS);
+	uint64_t limit = fence_limit(f, nr, mark, spin - FENCE_SPIN_NS);
 	uint64_t now, check = spin;
 
 	while (!fence_left(word, inside)) {
@@ -244,7 +273,9 @@ static bool fence_wait(struct fence *f, unsigned nr, _Atomic uint64_t *word, uin
 			f->all_left = false;
 			return true;
 		}
-		if (now >= limit) {
+		if (now >= limit && now < spin + FENCE_BUSY_NS && fence_busy(f, nr, word)) {
+			limit = now + FENCE_CHECK_NS;
+		} else if (now >= limit) {
 			fence_give_up(f, nr, mark);
 			return true;
 		}

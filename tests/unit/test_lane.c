@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
 /* Lanes, gates and fences. */
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -225,7 +226,7 @@ static void test_crowd(void)
 
 /* ---- Another process inside ---- */
 
-static int role_inside(void)
+static int inside_until(void (*wait)(void))
 {
 	struct odp_proc *proc;
 	struct odp_peer *peer;
@@ -237,14 +238,37 @@ static int role_inside(void)
 	if (!odp_lane_enter(lane, peer, odp_proc_self(proc)))
 		return 2;
 	parent_put(odp_proc_slot(proc));
-	parent_get();
+	wait();
 	odp_lane_leave(lane);
 	return 0;
 }
 
-static void inside_start(struct child *c)
+static void wait_asleep(void)
 {
-	CU_ASSERT_FATAL(child_start(c, "inside"));
+	parent_get();
+}
+
+static void wait_awake(void)
+{
+	struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
+
+	while (!poll(&in, 1, 0))
+		;
+}
+
+static int role_inside(void)
+{
+	return inside_until(wait_asleep);
+}
+
+static int role_busy(void)
+{
+	return inside_until(wait_awake);
+}
+
+static void inside_start(struct child *c, const char *role)
+{
+	CU_ASSERT_FATAL(child_start(c, role));
 	child_put(c, odp_proc_slot(self));
 	CU_ASSERT_FATAL(child_get(c) >= 0);
 }
@@ -256,17 +280,38 @@ static void *end_later(void *arg)
 	return NULL;
 }
 
+/* After the time that a fence gives to a thread that does not run. */
+static void *end_much_later(void *arg)
+{
+	sleep_ms(1500);
+	child_put(arg, 1);
+	return NULL;
+}
+
 static void test_fence_peer(void)
 {
 	uint64_t start;
 	pthread_t timer;
 	struct child c;
 
-	inside_start(&c);
+	inside_start(&c, "inside");
 	start = now_ms();
 	CU_ASSERT_EQUAL_FATAL(pthread_create(&timer, NULL, end_later, &c), 0);
 	CU_ASSERT_TRUE(odp_fence(self, false));
 	CU_ASSERT(now_ms() - start >= 55);
+	pthread_join(timer, NULL);
+	CU_ASSERT_EQUAL(child_end(&c), 0);
+}
+
+/* It waits for a CPU, maybe, but it will leave. */
+static void test_fence_busy_peer(void)
+{
+	pthread_t timer;
+	struct child c;
+
+	inside_start(&c, "busy");
+	CU_ASSERT_EQUAL_FATAL(pthread_create(&timer, NULL, end_much_later, &c), 0);
+	CU_ASSERT_TRUE(odp_fence(self, false));
 	pthread_join(timer, NULL);
 	CU_ASSERT_EQUAL(child_end(&c), 0);
 }
@@ -276,7 +321,7 @@ static void test_fence_dead_peer(void)
 	uint64_t start;
 	struct child c;
 
-	inside_start(&c);
+	inside_start(&c, "inside");
 	child_kill(&c);
 	start = now_ms();
 	CU_ASSERT_TRUE(odp_fence(self, false));
@@ -306,7 +351,7 @@ static void test_fence_stopped_peer(void)
 	uint64_t start;
 	struct child c;
 
-	inside_start(&c);
+	inside_start(&c, "inside");
 	kill(c.pid, SIGSTOP);
 	CU_ASSERT_TRUE(wait_for(child_stopped, &c));
 	start = now_ms();
@@ -361,6 +406,7 @@ int main(int argc, char **argv)
 {
 	static const struct child_role roles[] = {
 		{"inside", role_inside},
+		{"busy", role_busy},
 		{"freeze", role_freeze},
 		{NULL, NULL},
 	};
@@ -371,6 +417,7 @@ int main(int argc, char **argv)
 		{"a thread's end frees its lane", test_lane_returns},
 		{"200 threads and a freezer", test_crowd},
 		{"a fence waits for another process", test_fence_peer},
+		{"a fence waits for a busy one", test_fence_busy_peer},
 		{"a fence does not wait for a dead one", test_fence_dead_peer},
 		{"a fence gives up on a stopped one", test_fence_stopped_peer},
 		{"the gate of a dead owner opens", test_gate_of_the_dead},
