@@ -118,7 +118,8 @@ static uint64_t run_extend(const struct odp_span *span, uint64_t page, odp_entry
 static int fault_pool(struct odp_span *span, uint64_t page, uint64_t want, bool write)
 {
 	struct odp_pending pending;
-	int ret = odp_inject(span->peer, span->mr, page, &pending, &span->when);
+	int ret = odp_inject(span->peer, span->mr, page, want << ODP_PAGE_SHIFT, write, &pending,
+			     &span->when);
 
 	if (ret)
 		return ret;
@@ -129,10 +130,13 @@ static int fault_pool(struct odp_span *span, uint64_t page, uint64_t want, bool 
 
 /* A page in the owner's address space that counts as missing; asked once a fault,
  * where the copy follows. */
-static int fault_va(struct odp_span *span, const struct run *run, struct odp_pending *pending)
+static int fault_va(struct odp_span *span, const struct run *run, bool write,
+		    struct odp_pending *pending)
 {
 	if (!run->refused)
-		return odp_inject(span->peer, span->mr, run->page, pending, &span->when);
+		return odp_inject(span->peer, span->mr, run->page,
+				  odp_page_up((run->addr & ODP_PAGE_MASK) + run->n), write, pending,
+				  &span->when);
 	atomic_fetch_add_explicit(&span->mr->page_faults, 1, memory_order_relaxed);
 	return -EFAULT;
 }
@@ -281,7 +285,7 @@ ssize_t odp_span_io(struct odp_span *span, void *buf, size_t n, bool write)
 		return -EAGAIN;
 	ret = run_find(span, n, write, &run);
 	if (!ret && odp_unlikely(run.missing))
-		ret = fault_va(span, &run, &pending);
+		ret = fault_va(span, &run, write, &pending);
 	if (!ret && run.where == ODP_E_POOL) {
 		if (write)
 			odp_move(run.ptr, buf, run.n);
@@ -313,7 +317,7 @@ int odp_span_update(struct odp_span *span, odp_update_fn fn, const void *arg, ui
 		return -EAGAIN;
 	ret = run_find(span, sizeof(new), true, &run);
 	if (!ret && run.missing)
-		ret = fault_va(span, &run, &pending);
+		ret = fault_va(span, &run, true, &pending);
 	odp_lane_leave(lane);
 	if (!ret && (run.where == ODP_E_POOL || run.n < sizeof(new)))
 		ret = -ENOTBLK;

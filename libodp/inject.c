@@ -11,9 +11,10 @@
  */
 #include <stdlib.h>
 
+#include "faultq.h"
 #include "mem.h"
 
-#define POLICY_SET ((uint64_t)1 << 63) /* a region's own */
+#define POLICY_SET ((uint64_t)1 << 63) /* a region's own; the bit below: ODP_FQ_MR */
 #define LATENCY_MAX 1000000000u
 #define LATENCY_PERCENT_SHIFT 32
 #define FAIL_PERCENT_SHIFT 39
@@ -57,6 +58,17 @@ static int table_make(struct odp_proc *proc)
 	return 0;
 }
 
+/* A pager's bit stays. */
+static void word_set(_Atomic uint64_t *word, uint64_t value)
+{
+	uint64_t old = atomic_load_explicit(word, memory_order_relaxed);
+
+	/* release: after the table that it needs. */
+	while (!atomic_compare_exchange_weak_explicit(word, &old, value | (old & ODP_FQ_MR),
+						      memory_order_release, memory_order_relaxed))
+		;
+}
+
 static int policy_set(struct odp_proc *proc, _Atomic uint64_t *word, uint64_t flags,
 		      const struct odp_fault_policy *policy)
 {
@@ -67,9 +79,7 @@ static int policy_set(struct odp_proc *proc, _Atomic uint64_t *word, uint64_t fl
 	if (policy && policy->latency_us)
 		ret = table_make(proc);
 	if (!ret)
-		/* release: after the table that it needs. */
-		atomic_store_explicit(word, policy ? policy_pack(policy) | flags : 0,
-				      memory_order_release);
+		word_set(word, policy ? policy_pack(policy) | flags : 0);
 	return ret;
 }
 
@@ -246,13 +256,16 @@ static int fault_decide(struct odp_peer *peer, struct odp_mr_shm *mr, uint64_t p
 	return -EINPROGRESS;
 }
 
+/* With ODP_FQ_MR, if the region's faults go to a pager. */
 static uint64_t policy_get(const struct odp_peer *peer, const struct odp_mr_shm *mr)
 {
-	/* acquire: pairs with the release in policy_set(). */
+	/* acquire: pairs with the release in word_set(), and of who attaches a queue. */
 	uint64_t policy = atomic_load_explicit(&mr->inject, memory_order_acquire);
 
-	return policy & POLICY_SET ? policy
-				   : atomic_load_explicit(&peer->seg->inject, memory_order_acquire);
+	return policy & POLICY_SET
+		       ? policy
+		       : (policy & ODP_FQ_MR) |
+				 atomic_load_explicit(&peer->seg->inject, memory_order_acquire);
 }
 
 bool odp_inject_active(const struct odp_span *span)
@@ -260,15 +273,22 @@ bool odp_inject_active(const struct odp_span *span)
 	return span->peer && span->mr && (policy_get(span->peer, span->mr) & ~POLICY_SET);
 }
 
-int odp_inject(struct odp_peer *peer, struct odp_mr_shm *mr, uint64_t page,
-	       struct odp_pending *pending, uint64_t *when)
+int odp_inject(struct odp_peer *peer, struct odp_mr_shm *mr, uint64_t page, uint64_t length,
+	       bool write, struct odp_pending *pending, uint64_t *when)
 {
 	uint64_t policy = policy_get(peer, mr);
+	int ret;
 
 	pending->slot = NULL;
-	return odp_likely(!(policy & ~POLICY_SET))
-		       ? 0
-		       : fault_decide(peer, mr, page, policy, pending, when);
+	if (odp_likely(!(policy & ~POLICY_SET)))
+		return 0;
+	if (policy & ODP_FQ_MR) {
+		ret = odp_faultq_ask(peer, mr, page, length, write, when);
+		policy &= ~ODP_FQ_MR;
+		if (ret || !(policy & ~POLICY_SET))
+			return ret;
+	}
+	return fault_decide(peer, mr, page, policy, pending, when);
 }
 
 void odp_inject_end(const struct odp_pending *pending)

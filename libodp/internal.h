@@ -76,6 +76,8 @@ struct odp_proc {
 	/* service thread */
 	struct odp_service *service;
 	int bell_rd;
+	struct odp_faultqs *_Atomic faultqs; /* faultq.c; set under the next one */
+	pthread_mutex_t faultq_lock;         /* before that of a queue */
 	pthread_mutex_t handler_lock; /* the four below; held for two stores only */
 	odp_service_fn handler;
 	void *handler_arg;

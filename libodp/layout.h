@@ -280,8 +280,10 @@ struct odp_seg {
 	_Atomic uint32_t files_high; /* highest file index ever used + 1 */
 	_Atomic uint32_t files_head; /* announcements so far; release store */
 	_Atomic uint32_t notices;    /* notices so far */
-	uint64_t pad1;
-	uint8_t pad[4096 - 168];
+	_Atomic uint64_t faultq;       /* offset of the fault queues (faultq.h), 0: none */
+	_Atomic uint32_t faultq_rung;  /* bit q: queue q has got a fault */
+	uint32_t pad1;
+	uint8_t pad[4096 - 176];
 	struct odp_mr_shm mrs[ODP_MAX_REGIONS];
 	struct odp_file_shm files[ODP_MAX_FILES];
 	_Atomic uint32_t files_ring[ODP_MAX_FILES]; /* indexes of files that changed */

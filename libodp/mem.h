@@ -369,10 +369,11 @@ struct odp_pending {
 	uint64_t mark;
 };
 void odp_inject_env(struct odp_proc *proc);
-/* May the fault on PAGE be resolved now? 0; -EINPROGRESS: at *WHEN; -EFAULT: it
- * is made to fail. */
-int odp_inject(struct odp_peer *peer, struct odp_mr_shm *mr, uint64_t page,
-	       struct odp_pending *pending, uint64_t *when);
+/* May the fault on PAGE, of a transfer that wants LENGTH bytes from there, be
+ * resolved now? 0; -EINPROGRESS: at *WHEN; -EFAULT: it is made to fail; -EAGAIN: it
+ * has been resolved. */
+int odp_inject(struct odp_peer *peer, struct odp_mr_shm *mr, uint64_t page, uint64_t length,
+	       bool write, struct odp_pending *pending, uint64_t *when);
 void odp_inject_end(const struct odp_pending *pending);
 /* Do faults of SPAN suffer anything? */
 bool odp_inject_active(const struct odp_span *span);

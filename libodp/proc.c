@@ -67,6 +67,7 @@ static struct odp_proc *proc_new(void)
 	pthread_mutex_init(&proc->peer_lock, NULL);
 	pthread_mutex_init(&proc->alloc_lock, NULL);
 	pthread_mutex_init(&proc->handler_lock, NULL);
+	pthread_mutex_init(&proc->faultq_lock, NULL);
 	proc->domain_fd = proc->dir_fd = proc->seg_fd = proc->bell_rd = -1;
 	return proc;
 }

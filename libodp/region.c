@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "faultq.h"
 #include "mem.h"
 
 #define ACCESS_ALL                                                                                 \
@@ -319,6 +320,7 @@ ODP_EXPORT int odp_region_destroy(struct odp_region *r)
 	odp_freeze(m->proc);
 	fenced = odp_fence(m->proc, true);
 	odp_thaw(m->proc);
+	odp_faultq_forget(r);
 	if (fenced) {
 		region_release(r);
 	} else {

@@ -12,6 +12,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "faultq.h"
 #include "service.h"
 
 #define SERVICE_DEAF_NS 5000000u
@@ -110,9 +111,10 @@ static void service_loop(struct odp_service *svc)
 			odp_mem_uffd_ready(proc);
 		if (ev & ODP_EV_BELL)
 			service_drain_bell(proc);
-		odp_notices_pass(proc);
 		/* acquire: what the ringer wrote before it rang is seen. */
 		rung = atomic_load_explicit(&slot->bell_rung, memory_order_acquire);
+		odp_notices_pass(proc);
+		odp_faultq_pass(proc);
 		call = rung != seen || (ev & (ODP_EV_PEER | ODP_EV_BELL));
 		seen = rung;
 		if (call || (deadline != UINT64_MAX && odp_now() >= deadline))

@@ -309,6 +309,75 @@ struct odp_fault_policy {
 int odp_region_fault_policy(struct odp_region *region, const struct odp_fault_policy *policy);
 int odp_proc_fault_policy(struct odp_proc *proc, const struct odp_fault_policy *policy);
 
+/* ---- Faults resolved by a pager of the program (faultq.c) ---- */
+
+/*
+ * A queue hands the faults that transfers have on regions to the program, through
+ * one descriptor, in the manner of iommufd. The transfers wait meanwhile, as for a
+ * fault that takes its time (odp_copy() gives -EAGAIN).
+ */
+struct odp_fault_queue;
+
+struct odp_fault_queue_attr {
+	uint32_t depth;       /* groups open at once, up to 1024; 0: 64. Further faults wait */
+	uint32_t group_pages; /* messages in a group, up to 64; 0: 16 */
+};
+
+#define ODP_FAULT_LAST 1u /* of its group */
+enum { ODP_FAULT_READ = 1 << 0, ODP_FAULT_WRITE = 1 << 1 };
+
+/* One missing page. Those that one access found belong to one group, which is read
+ * as a whole and answered once. */
+struct odp_fault_msg {
+	uint32_t flags;   /* ODP_FAULT_LAST */
+	uint32_t dev_id;  /* as attached */
+	uint32_t key;     /* of the region */
+	uint32_t group;   /* counts the queue's groups */
+	uint32_t perm;    /* ODP_FAULT_READ, or both */
+	uint32_t length;  /* hint: bytes that the access wants from here on */
+	uint64_t iova;    /* where the page begins, as work requests have it ... */
+	uint64_t addr;    /* ... and the program */
+	uint64_t context; /* as attached */
+	uint32_t cookie;  /* for the response; the same in all of a group */
+	uint32_t reserved[3];
+};
+
+enum odp_fault_code { ODP_FAULT_SUCCESS, ODP_FAULT_INVALID };
+
+struct odp_fault_response {
+	uint32_t cookie;
+	uint32_t code; /* enum odp_fault_code */
+};
+
+/*
+ * read() gives whole groups in the order in which they came, waits when there is
+ * none (O_NONBLOCK: EAGAIN), EINVAL when the next does not fit. write() takes
+ * responses. SUCCESS: the pages are as the program's mapping has them now; those
+ * that it has not fail. INVALID: one access that waits for them fails, as if there
+ * were no page; others ask again. EINVAL: a bad code, or a cookie of no group that
+ * was read and is open; responses before a bad one count. poll() says readable when
+ * there is a group, and writable always. When the last copy of the descriptor is
+ * closed, all faults fail.
+ * Starts a thread. -EINVAL, -ENOSPC (16 queues), -ENOMEM, -EMFILE.
+ */
+int odp_fault_queue_create(struct odp_proc *proc, const struct odp_fault_queue_attr *attr,
+			   struct odp_fault_queue **queue);
+/* Closes the descriptor unless KEEP_FD; detaches what is attached. A child of fork
+ * calls this for its copy too. */
+void odp_fault_queue_destroy(struct odp_fault_queue *queue, bool keep_fd);
+int odp_fault_queue_fd(const struct odp_fault_queue *queue);
+/* False: there is no FUSE here, write() accepts anything, and what is bad is said on
+ * stderr alone. */
+bool odp_fault_queue_checked(const struct odp_fault_queue *queue);
+
+/* From here on faults on REGION go to QUEUE; pages that are valid stay so. -EINVAL:
+ * not on demand, or of another process; -EBUSY: it has a queue. */
+int odp_fault_queue_attach(struct odp_fault_queue *queue, struct odp_region *region,
+			   uint32_t dev_id, uint64_t context);
+/* What is open of REGION is answered with INVALID, then faults are resolved as usual.
+ * odp_region_destroy() drops what is open. -EINVAL: it has no queue. */
+int odp_fault_queue_detach(struct odp_region *region);
+
 /* ---- Transfers (access.c, copy.c, atomic.c) ---- */
 
 /*
