@@ -14,6 +14,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <sys/types.h>
+
 #include <infiniband/verbs.h>
 
 #ifdef __cplusplus
@@ -127,6 +129,54 @@ struct uodpdv_fault_attr {
 /* For all transfers that reach MR, whoever runs them; ATTR NULL: as
  * $UODP_FAULT_LATENCY and $UODP_FAULT_FAIL say again. EINVAL, ENOMEM. */
 int uodpdv_set_fault(struct ibv_mr *mr, const struct uodpdv_fault_attr *attr, uint32_t inlen);
+
+/* ---- Device memory that others reach, and that can be taken away ---- */
+
+/*
+ * Map all of DM: the address, or NULL with errno. Undone with uodpdv_dm_unmap().
+ * Once DM is freed or revoked, or its device unplugged, touching it gives SIGBUS.
+ */
+void *uodpdv_dm_map(struct ibv_dm *dm);
+int uodpdv_dm_unmap(struct ibv_dm *dm, void *addr);
+
+/*
+ * A new descriptor of DM, or -1 with errno. Whoever has it, in any process, may
+ * mmap(2) it, or register it with ibv_reg_dmabuf_mr(3). EBUSY: DM has MRs from
+ * before its first export; ENOSPC: too many are exported in the run directory.
+ */
+int uodpdv_dmabuf_export(struct ibv_dm *dm);
+
+/*
+ * From hold to release transfers that reach DM, through whosoever's MRs, wait, so
+ * that none sees anything half done; as do others of the processes that have such
+ * MRs. EBUSY: held already; EINVAL: not exported, or not held; ETXTBSY: an MR's
+ * policy forbids it.
+ */
+int uodpdv_dmabuf_hold(struct ibv_dm *dm);
+int uodpdv_dmabuf_release(struct ibv_dm *dm);
+/* Move DM to other pages: held, copied, released. Everybody faults the new ones in. */
+int uodpdv_dmabuf_move(struct ibv_dm *dm);
+/* Take DM's pages away for good: transfers through any MR of it fail from then on. */
+int uodpdv_dmabuf_revoke(struct ibv_dm *dm);
+
+/* ---- Unplugging ---- */
+
+/* What an unplug came upon. */
+struct uodpdv_unplug_info {
+	uint64_t comp_mask; /* set to 0 */
+	uint32_t processes; /* that know the device; */
+	uint32_t qps;       /* their queue pairs on it, */
+	uint32_t mrs;       /* memory regions, */
+	uint32_t dms;       /* and device memories */
+};
+/*
+ * Take the device NAME away from all processes of the run directory and from those
+ * to come, or from process PID alone. INFO may be NULL. See odpctl(1) for what they
+ * see of it. ENODEV: nobody has had such a device here; ESRCH: no such process.
+ */
+int uodpdv_unplug(const char *name, pid_t pid, struct uodpdv_unplug_info *info, uint32_t inlen);
+/* Give it back: what is opened from now on works. */
+int uodpdv_plug(const char *name, pid_t pid);
 
 #ifdef __cplusplus
 }

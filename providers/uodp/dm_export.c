@@ -1,24 +1,233 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
-/* Device memory in the hands of others: mappings and descriptors of it. */
+/*
+ * Device memory in the hands of others: mappings, descriptors, and MRs of those
+ * (dmabuf.c). From its first export on it is watched: registrations of it are known,
+ * wherever they are made, and can be held off while it moves. Those made before
+ * could not, so there must be none.
+ */
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <infiniband/uodpdv.h>
+
 #include "uodp.h"
+
+static int dm_check(struct ibv_dm *ibdm)
+{
+	struct uodp_dm *dm;
+
+	if (!uodp_is_device(ibdm->context->device))
+		return -EOPNOTSUPP;
+	dm = to_uodp_dm(ibdm);
+	if (atomic_load_explicit(&dm->revoked, memory_order_relaxed))
+		return -EIO;
+	return uodp_context_check(ibdm->context);
+}
+
+/* ---- mappings ---- */
+
+void *uodpdv_dm_map(struct ibv_dm *ibdm)
+{
+	struct uodp_dm *dm;
+	int ret = dm_check(ibdm);
+	void *map;
+
+	if (ret) {
+		errno = -ret;
+		return NULL;
+	}
+	dm = to_uodp_dm(ibdm);
+	map = mmap(NULL, dm->size, PROT_READ | PROT_WRITE, MAP_SHARED, dm->fd, 0);
+	return map == MAP_FAILED ? NULL : map;
+}
+
+int uodpdv_dm_unmap(struct ibv_dm *ibdm, void *addr)
+{
+	if (!uodp_is_device(ibdm->context->device))
+		return EOPNOTSUPP;
+	return munmap(addr, to_uodp_dm(ibdm)->size) ? errno : 0;
+}
+
+/* ---- export ---- */
+
+/* dm->lock */
+static int watch_create(struct uodp_dm *dm)
+{
+	struct odp_watch_attr attr = {.policy = ODP_POLICY_DEFAULT};
+	struct stat st;
+
+	if (dm->watch)
+		return 0;
+	/* acquire: pairs with the release of an MR's end */
+	if (atomic_load_explicit(&dm->users, memory_order_acquire))
+		return -EBUSY;
+	if (fstat(dm->fd, &st))
+		return -errno;
+	attr.dev = st.st_dev;
+	attr.ino = st.st_ino;
+	return odp_watch_create(dm->proc->odp, &attr, &dm->watch);
+}
 
 int uodp_dm_export_fd(struct ibv_dm *ibdm)
 {
 	struct uodp_dm *dm = to_uodp_dm(ibdm);
+	int ret = dm_check(ibdm);
 
-	if (uodp_context_check(ibdm->context)) {
-		errno = EIO;
+	if (!ret) {
+		pthread_mutex_lock(&dm->lock);
+		ret = watch_create(dm);
+		pthread_mutex_unlock(&dm->lock);
+	}
+	if (ret) {
+		errno = -ret;
 		return -1;
 	}
 	return fcntl(dm->fd, F_DUPFD_CLOEXEC, 0);
 }
 
+int uodpdv_dmabuf_export(struct ibv_dm *dm)
+{
+	if (uodp_is_device(dm->context->device))
+		return uodp_dm_export_fd(dm);
+	errno = EOPNOTSUPP;
+	return -1;
+}
+
 void uodp_dm_unexport(struct uodp_dm *dm)
 {
-	(void)dm;
+	pthread_mutex_lock(&dm->lock);
+	if (dm->held)
+		odp_recall_end(dm->watch, &dm->recall);
+	dm->held = false;
+	if (dm->watch)
+		odp_watch_destroy(dm->watch);
+	dm->watch = NULL;
+	pthread_mutex_unlock(&dm->lock);
+}
+
+/* ---- what the exporter does with it: dm->lock ---- */
+
+static int hold(struct uodp_dm *dm)
+{
+	struct stat st;
+	int ret;
+
+	if (!dm->watch)
+		return -EINVAL;
+	if (dm->held)
+		return -EBUSY;
+	if (fstat(dm->fd, &st))
+		return -errno;
+	ret = odp_recall_hold(dm->watch, st.st_ino, 0, UINT64_MAX, &dm->recall);
+	dm->held = !ret;
+	return ret;
+}
+
+static void release(struct uodp_dm *dm)
+{
+	odp_recall_end(dm->watch, &dm->recall);
+	dm->held = false;
+}
+
+int uodpdv_dmabuf_hold(struct ibv_dm *ibdm)
+{
+	struct uodp_dm *dm = to_uodp_dm(ibdm);
+	int ret = dm_check(ibdm);
+
+	if (ret)
+		return -ret;
+	pthread_mutex_lock(&dm->lock);
+	ret = hold(dm);
+	pthread_mutex_unlock(&dm->lock);
+	return -ret;
+}
+
+int uodpdv_dmabuf_release(struct ibv_dm *ibdm)
+{
+	struct uodp_dm *dm = to_uodp_dm(ibdm);
+	int ret = EINVAL;
+
+	if (!uodp_is_device(ibdm->context->device))
+		return EOPNOTSUPP;
+	pthread_mutex_lock(&dm->lock);
+	if (dm->held) {
+		release(dm);
+		ret = 0;
+	}
+	pthread_mutex_unlock(&dm->lock);
+	return ret;
+}
+
+/*
+ * The content goes to other pages under the same offsets: those who map it fault
+ * them in. The old ones go back to the kernel in between.
+ */
+static int pages_replace(struct uodp_dm *dm)
+{
+	char *copy =
+		mmap(NULL, dm->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ssize_t n = 0;
+	size_t at;
+	int ret = 0;
+
+	if (copy == MAP_FAILED)
+		return -ENOMEM;
+	for (at = 0; at < dm->size && !ret; at += n > 0 ? (size_t)n : 0) {
+		n = pread(dm->fd, copy + at, dm->size - at, (off_t)at);
+		ret = n > 0 ? 0 : -EIO; /* cut off meanwhile */
+	}
+	if (!ret &&
+	    fallocate(dm->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)dm->size))
+		ret = -errno;
+	for (at = 0; at < dm->size && !ret; at += n > 0 ? (size_t)n : 0) {
+		n = pwrite(dm->fd, copy + at, dm->size - at, (off_t)at);
+		ret = n > 0 ? 0 : errno == EPERM ? -EIO : -errno;
+	}
+	munmap(copy, dm->size);
+	return ret;
+}
+
+int uodpdv_dmabuf_move(struct ibv_dm *ibdm)
+{
+	struct uodp_dm *dm = to_uodp_dm(ibdm);
+	int ret = dm_check(ibdm);
+
+	if (ret)
+		return -ret;
+	pthread_mutex_lock(&dm->lock);
+	ret = hold(dm);
+	if (!ret) {
+		ret = pages_replace(dm);
+		release(dm);
+	}
+	pthread_mutex_unlock(&dm->lock);
+	return -ret;
+}
+
+/*
+ * Held, so that who is inside has left when the pages go. Should somebody's policy
+ * forbid it (DENY), they go nevertheless: it is the exporter's memory.
+ */
+int uodpdv_dmabuf_revoke(struct ibv_dm *ibdm)
+{
+	struct uodp_dm *dm = to_uodp_dm(ibdm);
+	int ret = dm_check(ibdm);
+	bool held = false;
+
+	if (ret)
+		return -ret;
+	pthread_mutex_lock(&dm->lock);
+	if (dm->watch && !dm->held)
+		held = !hold(dm);
+	atomic_store_explicit(&dm->revoked, true, memory_order_relaxed);
+	if (ftruncate(dm->fd, 0))
+		ret = -errno;
+	if (held)
+		release(dm);
+	pthread_mutex_unlock(&dm->lock);
+	return -ret;
 }

@@ -106,7 +106,8 @@ int uodpdv_query_mr(struct ibv_mr *mr, struct uodpdv_mr_attr *attr, uint32_t inl
 	if (!context_ours(mr->context))
 		return EOPNOTSUPP;
 	odp_region_stats(region_of(mr), &stats);
-	a.on_demand = odp_region_kind(region_of(mr)) == ODP_ON_DEMAND;
+	/* Device memory is that only in how libodp goes about it. */
+	a.on_demand = odp_region_kind(region_of(mr)) == ODP_ON_DEMAND && !to_uodp_mr(mr)->dm;
 	a.backing = odp_region_backing(region_of(mr));
 	a.pages = stats.pages;
 	a.pages_valid = stats.pages_valid;

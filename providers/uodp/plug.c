@@ -47,6 +47,7 @@ static bool marked(const char *dir, const char *name)
 
 int uodp_link_open(struct uodp_context *ctx)
 {
+	static _Atomic uint32_t said; /* by device */
 	const struct uodp_device *dev = ctx->dev;
 	struct uodp_proc *proc = ctx->proc;
 	struct uodp_link *link = odp_priv_alloc(sizeof(*link));
@@ -59,10 +60,14 @@ int uodp_link_open(struct uodp_context *ctx)
 	link->plug = atomic_load_explicit(&proc->root->plug[dev->index], memory_order_seq_cst);
 	if (link->plug & 1 || marked(odp_proc_dir(proc->odp), dev->vdev.device.name)) {
 		odp_priv_free(link, sizeof(*link));
-		odp_log(ODP_LOG_WARN, "%s is unplugged (odpctl plug %s)", dev->vdev.device.name,
-			dev->vdev.device.name);
+		/* Once: a program that waits for its device tries again and again. */
+		if (!(atomic_fetch_or_explicit(&said, 1u << dev->index, memory_order_relaxed) &
+		      1u << dev->index))
+			odp_log(ODP_LOG_WARN, "%s is unplugged (odpctl plug %s)",
+				dev->vdev.device.name, dev->vdev.device.name);
 		return -ENODEV;
 	}
+	atomic_fetch_and_explicit(&said, ~(1u << dev->index), memory_order_relaxed);
 	ctx->link = link;
 	pthread_mutex_lock(&proc->pin_lock);
 	link->next = proc->links;
