@@ -165,9 +165,8 @@ void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct f
 void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		    struct fuse_file_info *fi)
 {
+	reclaim_pace();
 	dir_read(req, ino, size, off, dir_of(fi), true);
-	if (reclaim_is_tight())
-		reclaim_kick();
 }
 
 void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)

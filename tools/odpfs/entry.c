@@ -26,13 +26,8 @@ int entry_find(fuse_ino_t parent, const char *name, struct fuse_entry_param *e)
 {
 	int fd = openat(node_of(parent)->fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 
-	if (fd < 0) {
-		int err = -errno;
-
-		if (err == -EMFILE)
-			reclaim_kick();
-		return err;
-	}
+	if (fd < 0)
+		return -errno;
 	return entry_of_fd(fd, parent, name, e);
 }
 
@@ -48,10 +43,10 @@ void entry_reply(fuse_req_t req, int err, const struct fuse_entry_param *e)
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct fuse_entry_param e;
-	int err = entry_find(parent, name, &e);
+	int err;
 
-	if (reclaim_is_tight())
-		reclaim_kick();
+	reclaim_pace();
+	err = entry_find(parent, name, &e);
 	entry_reply(req, err, &e);
 }
 

@@ -132,6 +132,7 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 	struct file *file;
 	int fd, err;
 
+	reclaim_pace();
 	mode = owner_mode(req, dir, mode);
 	fd = nameless ? tmpfile_create(dir, fi->flags, mode)
 		      : name_create(dir, name, fi->flags, mode);

@@ -191,6 +191,7 @@ unsigned aside_running(void);
 int reclaim_start(void);
 void reclaim_stop(void);
 void reclaim_kick(void);
+void reclaim_pace(void); /* before a lookup is answered */
 bool reclaim_is_tight(void);
 
 /* device.c: /dev/fuse */

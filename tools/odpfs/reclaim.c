@@ -8,10 +8,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "odpfs.h"
 
-/* Open files and directories need descriptors too: names get half of them. */
+/*
+ * Open files and directories need descriptors too: names get half of them. Above that,
+ * lookups are slowed down: each holds its directory's lock in the kernel, and the one
+ * who asks the kernel to forget must be waiting for that lock when it is let go.
+ */
 static struct {
 	pthread_mutex_t lock;
 	pthread_cond_t kick;
@@ -23,6 +28,17 @@ static struct {
 bool reclaim_is_tight(void)
 {
 	return node_count() > reclaim.high;
+}
+
+void reclaim_pace(void)
+{
+	size_t count = node_count();
+
+	if (count <= reclaim.high)
+		return;
+	reclaim_kick();
+	if (count > reclaim.high + reclaim.high / 4)
+		usleep(2000);
 }
 
 void reclaim_kick(void)

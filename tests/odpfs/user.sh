@@ -1,0 +1,44 @@
+#!/bin/sh
+# SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause)
+# Usage: user.sh ODPFS FEATURES
+# As an ordinary user, with few descriptors and many files.
+set -u
+features=$2
+. "$(dirname "$0")/mount.sh"
+
+# Root becomes somebody else; who is that already stays so.
+if [ "$(id -u)" = 0 ]; then
+	chown -R 65534:65534 "$tmp"
+	as_user() { setpriv --reuid=65534 --regid=65534 --clear-groups "$@"; }
+	mkdir "$tmp/uodp" && chown 65534:65534 "$tmp/uodp" && chmod 700 "$tmp/uodp"
+	export UODP_DIR="$tmp/uodp"
+else
+	as_user() { "$@"; }
+fi
+if ! as_user "$odpfs" --version >"$tmp/out" 2>&1; then
+	echo "skipped: an ordinary user cannot run $odpfs: $(cat "$tmp/out")"
+	exit 77
+fi
+
+(
+	# shellcheck disable=SC3045 # dash and bash have it
+	ulimit -n 1000
+	as_user "$odpfs" "$back" "$mnt"
+) >"$tmp/out" 2>&1
+status=$?
+if grep -q "^fusermount3: .*not permitted" "$tmp/out"; then
+	echo "skipped: fusermount3 does not mount for ordinary users here: $(cat "$tmp/out")"
+	exit 77
+fi
+[ $status -eq 0 ] || fault "status $status: $(cat "$tmp/out")"
+as_user "$features" "$mnt" || fault "features"
+
+# Many more files than descriptors.
+as_user mkdir "$mnt/many" || fault "mkdir"
+as_user sh -c 'i=0; while [ $i -lt 1500 ]; do echo $i >"$1/many/$i" || exit 1; i=$((i + 1)); done' \
+	sh "$mnt" || fault "cannot make 1500 files with 1000 descriptors"
+sum=$(as_user sh -c 'ls -l "$1/many" >/dev/null; cat "$1"/many/*' sh "$mnt" | awk '{s += $1} END {print s}')
+[ "$sum" = 1124250 ] || fault "the files sum up to $sum"
+as_user rm -r "$mnt/many" || fault "cannot remove them"
+as_user fusermount3 -u "$mnt" || fault "the user cannot unmount"
+exit $failed
