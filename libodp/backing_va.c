@@ -5,6 +5,7 @@
  */
 #include <sys/uio.h>
 
+#include "guard.h"
 #include "mem.h"
 
 static struct odp_lane *service_lane(const struct odp_peer *peer)
@@ -30,7 +31,8 @@ static bool may_wait(const struct odp_peer *peer, uint64_t addr, size_t n)
 	return !(atomic_load_explicit(&service_lane(peer)->va, memory_order_seq_cst) & 1);
 }
 
-ssize_t odp_va_io(struct odp_peer *peer, uint64_t addr, void *buf, size_t n, bool write)
+ssize_t odp_va_io(struct odp_peer *peer, uint64_t addr, void *buf, size_t n, bool write,
+		  uint64_t gate)
 {
 	struct iovec local = {buf, n}, remote = {(void *)(uintptr_t)addr, n};
 	ssize_t ret;
@@ -39,17 +41,18 @@ ssize_t odp_va_io(struct odp_peer *peer, uint64_t addr, void *buf, size_t n, boo
 		return -EFAULT;
 	if (!may_wait(peer, addr, n))
 		return -EAGAIN;
-	ret = write ? process_vm_writev(peer->pid, &local, 1, &remote, 1, 0)
-		    : process_vm_readv(peer->pid, &local, 1, &remote, 1, 0);
-	if (ret > 0)
+	ret = odp_guard_sys6(&peer->slot->gate, gate,
+			     write ? SYS_process_vm_writev : SYS_process_vm_readv, peer->pid,
+			     (long)&local, 1, (long)&remote, 1, 0);
+	if (ret > 0 || ret == -ERESTART)
 		return ret;
 	/* Its first thread has ended, the others are about to: it answers no more.
 	 * release: pairs with odp_peer_alive(). */
-	if (ret < 0 && errno == ESRCH)
+	if (ret == -ESRCH)
 		atomic_store_explicit(&peer->dead, true, memory_order_release);
-	if (ret < 0 && errno == EPERM)
+	if (ret == -EPERM)
 		odp_log(ODP_LOG_WARN,
 			"process %d may not be traced: its memory outside the pool is out of reach",
 			(int)peer->pid);
-	return ret < 0 && (errno == EAGAIN || errno == EINTR) ? -EAGAIN : -EFAULT;
+	return ret == -EAGAIN || ret == -EINTR ? -EAGAIN : -EFAULT;
 }

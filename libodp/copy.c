@@ -6,6 +6,7 @@
 #include "move.h"
 
 #define ENTER_TRIES 256
+#define RESTARTS 64
 
 /* Where a span's next bytes are. */
 struct run {
@@ -14,6 +15,7 @@ struct run {
 	uint64_t n;
 	uint64_t page; /* of the region */
 	uint64_t addr; /* in the owner's address space */
+	uint64_t gate; /* the owner's, when this was found */
 	bool missing;  /* ODP_E_VA: to be faulted in */
 	bool refused;  /* ODP_E_VA: not to be reached */
 };
@@ -213,36 +215,25 @@ static void va_count(struct odp_span *span, const struct run *run, uint64_t n, b
 }
 
 /*
- * Enter the system-call side for RUN, found a moment ago. Two things may have
- * happened since: the region's end, and that the page has moved to the pool.
- * seq_cst after entering: pairs with odp_fence(proc, true) of who clears the key,
- * and of who shuts the gate to move pages (convert.c).
+ * Enter the system-call side for RUN, found a moment ago. -ERESTART: something has
+ * happened since, as the gate tells: pages have moved, to the pool (convert.c) or
+ * away from their file (recall.c), and RUN is no longer true. seq_cst after
+ * entering: pairs with odp_fence(proc, true) of who shuts the gate or clears the
+ * key.
  */
 static int run_enter(struct odp_lane *lane, const struct odp_span *span, const struct run *run)
 {
-	_Atomic odp_entry_t *p;
-	int ret = -EAGAIN;
+	int ret = 0;
 
-	for (int i = 0; i < ENTER_TRIES; i++) {
-		odp_lane_va_enter(lane);
-		if (!(atomic_load_explicit(&span->peer->slot->gate, memory_order_seq_cst) &
-		      ODP_GATE_FROZEN))
-			break;
-		odp_lane_va_leave(lane);
-		if (i == ENTER_TRIES - 1) {
-			odp_gate_heal(odp_self, span->peer->slot);
-			return -EAGAIN;
-		}
-		sched_yield();
-	}
-	p = odp_xlat_entry(span->peer, span->mr, run->page);
-	if (atomic_load_explicit(&span->mr->key, memory_order_seq_cst) != span->key)
+	odp_lane_va_enter(lane);
+	if (atomic_load_explicit(&span->peer->slot->gate, memory_order_seq_cst) != run->gate)
+		ret = -ERESTART;
+	else if (atomic_load_explicit(&span->mr->key, memory_order_seq_cst) != span->key)
 		ret = -EKEYREVOKED;
 	else if (span_canceled(span))
 		ret = -ECANCELED;
-	else if (p && (atomic_load_explicit(p, memory_order_acquire) & ODP_E_WHERE) == run->where)
-		return 0;
-	odp_lane_va_leave(lane);
+	if (ret)
+		odp_lane_va_leave(lane);
 	return ret;
 }
 
@@ -254,8 +245,8 @@ static ssize_t run_copy(struct odp_span *span, const struct run *run, void *buf,
 
 	if (run->where == ODP_E_PIN)
 		return odp_pin_io(span->peer, span->mr, run->addr, buf, n, write);
-	ret = odp_va_io(span->peer, run->addr, buf, n, write);
-	if (ret != -EAGAIN)
+	ret = odp_va_io(span->peer, run->addr, buf, n, write, run->gate);
+	if (ret != -EAGAIN && ret != -ERESTART)
 		va_count(span, run, ret > 0 ? (uint64_t)ret : n, ret > 0);
 	return ret;
 }
@@ -273,7 +264,13 @@ static ssize_t run_io(struct odp_span *span, const struct run *run, void *buf, s
 	return ret;
 }
 
-ssize_t odp_span_io(struct odp_span *span, void *buf, size_t n, bool write)
+static uint64_t gate_of(const struct odp_peer *peer)
+{
+	/* relaxed: inside a lane, which was entered with the gate open. */
+	return atomic_load_explicit(&peer->slot->gate, memory_order_relaxed);
+}
+
+static ssize_t span_io(struct odp_span *span, void *buf, size_t n, bool write)
 {
 	struct odp_lane *lane = odp_lane_get(odp_self);
 	struct odp_peer *peer = span->peer ? span->peer : odp_self->self;
@@ -283,6 +280,7 @@ ssize_t odp_span_io(struct odp_span *span, void *buf, size_t n, bool write)
 
 	if (!lane_enter_wait(lane, peer, peer))
 		return -EAGAIN;
+	run.gate = gate_of(peer);
 	ret = run_find(span, n, write, &run);
 	if (!ret && odp_unlikely(run.missing))
 		ret = fault_va(span, &run, write, &pending);
@@ -299,9 +297,18 @@ ssize_t odp_span_io(struct odp_span *span, void *buf, size_t n, bool write)
 	if (run.where == ODP_E_POOL)
 		return (ssize_t)n;
 	ret = run_io(span, &run, buf, n, write);
-	if (ret != -EAGAIN)
+	if (ret != -EAGAIN && ret != -ERESTART)
 		odp_inject_end(&pending);
 	return ret;
+}
+
+ssize_t odp_span_io(struct odp_span *span, void *buf, size_t n, bool write)
+{
+	ssize_t ret = -ERESTART;
+
+	for (int i = 0; i < RESTARTS && ret == -ERESTART; i++)
+		ret = span_io(span, buf, n, write);
+	return ret == -ERESTART ? -EAGAIN : ret;
 }
 
 /* A load and a store between which the page stays where it is. */
@@ -315,6 +322,7 @@ int odp_span_update(struct odp_span *span, odp_update_fn fn, const void *arg, ui
 
 	if (!lane_enter_wait(lane, span->peer, span->peer))
 		return -EAGAIN;
+	run.gate = gate_of(span->peer);
 	ret = run_find(span, sizeof(new), true, &run);
 	if (!ret && run.missing)
 		ret = fault_va(span, &run, true, &pending);

@@ -175,6 +175,7 @@ struct fence {
 	struct odp_proc *proc;
 	struct odp_slot *slot; /* at which the lanes are aimed */
 	uint64_t limit;        /* when to give up; 0: the clock has not been read yet */
+	bool thorough;         /* wait for system calls as long as they take */
 	bool all_left;
 };
 
@@ -224,8 +225,13 @@ static bool fence_hopeless(struct fence *f, unsigned nr)
 	       odp_mem_fault_pending(f->proc);
 }
 
-/* Is the thread of the lane runnable? On a busy machine a thread may be kept from
- * running for longer than the limit, in the middle of a transfer. */
+/*
+ * Is the thread of the lane runnable? On a busy machine a thread may be kept from
+ * running for longer than the limit, in the middle of a transfer. One that is in a
+ * system call may wait for the caller; if not, it will come out. Only of one that is
+ * stopped there is no hope: but it is not in a system call, nor will it begin one
+ * with what it knew (guard.h).
+ */
 static bool fence_busy(struct fence *f, unsigned nr, const _Atomic uint64_t *word)
 {
 	const struct odp_lane *lanes = f->proc->domain->lanes[nr];
@@ -235,7 +241,7 @@ static bool fence_busy(struct fence *f, unsigned nr, const _Atomic uint64_t *wor
 	ssize_t n;
 	int fd;
 
-	if (word != &lane->pool) /* one in a system call may wait for the caller */
+	if (word != &lane->pool && !f->thorough)
 		return false;
 	snprintf(buf, sizeof(buf), "/proc/%d/task/%u/stat", f->proc->domain->slots[nr].pid,
 		 atomic_load_explicit(&lane->tid, memory_order_relaxed));
@@ -246,7 +252,9 @@ static bool fence_busy(struct fence *f, unsigned nr, const _Atomic uint64_t *wor
 	close(fd);
 	buf[n > 0 ? n : 0] = 0;
 	state = strrchr(buf, ')');
-	return state && state[1] == ' ' && state[2] == 'R';
+	if (!state || state[1] != ' ')
+		return false;
+	return state[2] == 'R' || (word != &lane->pool && state[2] != 'T' && state[2] != 't');
 }
 
 /* False when the process has died: its other lanes need no look. */
@@ -326,9 +334,9 @@ static void fence_check_caller(bool va)
 	(void)va;
 }
 
-bool odp_fence_peer(struct odp_proc *proc, struct odp_slot *slot, bool va)
+static bool fence_run(struct odp_proc *proc, struct odp_slot *slot, bool va, bool thorough)
 {
-	struct fence f = {.proc = proc, .slot = slot, .all_left = true};
+	struct fence f = {.proc = proc, .slot = slot, .thorough = thorough, .all_left = true};
 	unsigned i;
 
 	fence_check_caller(va);
@@ -343,7 +351,12 @@ bool odp_fence_peer(struct odp_proc *proc, struct odp_slot *slot, bool va)
 	return f.all_left;
 }
 
+bool odp_fence_peer(struct odp_proc *proc, struct odp_slot *slot, bool va)
+{
+	return fence_run(proc, slot, va, true);
+}
+
 bool odp_fence(struct odp_proc *proc, bool va)
 {
-	return odp_fence_peer(proc, proc->self->slot, va);
+	return fence_run(proc, proc->self->slot, va, false);
 }

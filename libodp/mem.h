@@ -379,8 +379,10 @@ void odp_inject_end(const struct odp_pending *pending);
 bool odp_inject_active(const struct odp_span *span);
 
 /* ---- backing_va.c, backing_pin.c: outside the pool side ---- */
-/* Copy N bytes between BUF and the owner's address ADDR: bytes done, or -errno. */
-ssize_t odp_va_io(struct odp_peer *peer, uint64_t addr, void *buf, size_t n, bool write);
+/* Copy N bytes between BUF and the owner's address ADDR: bytes done, or -errno;
+ * -ERESTART: the owner's gate is not GATE any more, or could have changed. */
+ssize_t odp_va_io(struct odp_peer *peer, uint64_t addr, void *buf, size_t n, bool write,
+		  uint64_t gate);
 int odp_pin_open(struct odp_mem *m);
 bool odp_pin_usable(const struct odp_mem *m);
 int odp_pin_register(struct odp_region *r);
