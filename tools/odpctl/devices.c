@@ -111,7 +111,10 @@ static void row_tree(struct table *t, const struct ctl *ctl, const char *name)
 	if (dir < 0)
 		return;
 	row_file(t, D_GUID, dir, "node_guid");
-	row_file(t, D_STATE, dir, "ports/1/state");
+	if (faccessat(dir, "unplugged", F_OK, 0))
+		row_file(t, D_STATE, dir, "ports/1/state");
+	else
+		table_text(t, D_STATE, "UNPLUGGED");
 	row_file(t, D_PHYS, dir, "ports/1/phys_state");
 	row_file(t, D_LINK_LAYER, dir, "ports/1/link_layer");
 	row_gids(t, dir);

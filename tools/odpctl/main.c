@@ -14,8 +14,9 @@
 
 static const char usage[] =
 	"Usage: odpctl [OPTION]... [devices | processes | qps | cqs | mrs | stats | caps]\n"
+	"       odpctl [OPTION]... {unplug | plug} DEVICE\n"
 	"Show what is attached to a run directory of uodp; without a subcommand, an\n"
-	"overview.\n"
+	"overview. Take a device away from its programs, and give it back.\n"
 	"\n"
 	"  devices            the devices, their addresses, and who has them open\n"
 	"  processes          the attached processes, and what each of them holds\n"
@@ -24,9 +25,12 @@ static const char usage[] =
 	"  mrs                memory regions, pinned and on demand, with their faults\n"
 	"  stats              page faults and invalidations, summed up by device\n"
 	"  caps               what this host allows, and what each missing thing costs\n"
+	"  unplug DEVICE      end the device for the processes that have it open, and\n"
+	"                     let no other open it\n"
+	"  plug DEVICE        let processes open it again\n"
 	"\n"
 	"  -j, --json         print JSON\n"
-	"  -p, --pid=PID      show this process alone\n"
+	"  -p, --pid=PID      show, or act on, this process alone\n"
 	"  -D, --dir=DIR      the run directory (default: as for uodprun)\n"
 	"  -h, --help         print this and exit\n"
 	"  -V, --version      print the version and exit\n"
@@ -36,15 +40,17 @@ static const char usage[] =
 static const struct subcommand {
 	const char *name;
 	void (*show)(struct ctl *ctl);
-	bool dir; /* looks at the run directory */
+	bool dir;    /* looks at the run directory */
+	bool device; /* its argument names a device */
 } subcommands[] = {
-	{"devices", devices_show, true}, {"processes", processes_show, true},
-	{"qps", qps_show, true},         {"cqs", cqs_show, true},
-	{"mrs", mrs_show, true},         {"stats", stats_show, true},
-	{"caps", caps_show, false},
+	{"devices", devices_show, true, false}, {"processes", processes_show, true, false},
+	{"qps", qps_show, true, false},         {"cqs", cqs_show, true, false},
+	{"mrs", mrs_show, true, false},         {"stats", stats_show, true, false},
+	{"caps", caps_show, false, false},      {"unplug", unplug_run, true, true},
+	{"plug", plug_run, true, true},
 };
 
-static const struct subcommand overview = {"overview", overview_show, true};
+static const struct subcommand overview = {"overview", overview_show, true, false};
 
 static void line_print(const char *fmt, va_list args)
 {
@@ -190,6 +196,10 @@ static const struct subcommand *options_parse(struct ctl *ctl, int argc, char **
 	}
 	if (optind < argc)
 		sub = subcommand_find(argv[optind++]);
+	if (sub->device && optind == argc)
+		usage_die("%s needs the name of a device", sub->name);
+	if (sub->device)
+		ctl->device = argv[optind++];
 	if (optind < argc)
 		usage_die("one subcommand at a time, not \"%s\" too", argv[optind]);
 	if (ctl->pid && !sub->dir)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
 /*
- * odpctl: look at a run directory without being part of it.
+ * odpctl: look at a run directory without being part of it (but to unplug: plug.c).
  *
  * Nothing is mapped and nothing is written: a read(2) of a sparse memfd allocates
  * no page of it, and one that has shrunk meanwhile is a short read and no SIGBUS.
@@ -22,10 +22,11 @@ enum { CTL_OK = 0, CTL_FAILED = 1, CTL_USAGE = 2 };
 
 struct ctl {
 	bool json;
-	pid_t pid;     /* show this process only, 0: all */
-	char dir[256]; /* the run directory */
-	bool attached; /* there is a domain: domain_fd is open */
-	int dir_fd;    /* -1: there is no run directory */
+	pid_t pid;          /* show this process only, 0: all */
+	const char *device; /* the argument of those that take one */
+	char dir[256];      /* the run directory */
+	bool attached;      /* there is a domain: domain_fd is open */
+	int dir_fd;         /* -1: there is no run directory */
 	int domain_fd;
 	int status; /* what to exit with */
 	bool quiet; /* has said already what it could not show */
@@ -115,6 +116,8 @@ void cqs_show(struct ctl *ctl);
 void stats_show(struct ctl *ctl);
 void caps_show(struct ctl *ctl);
 void overview_show(struct ctl *ctl);
+void plug_run(struct ctl *ctl);
+void unplug_run(struct ctl *ctl);
 
 /* ---- table.c ---- */
 #define TABLE_COLUMNS 32
