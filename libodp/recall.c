@@ -409,7 +409,8 @@ static void peer_act(struct odp_watch *w, struct odp_recall *rc, struct odp_peer
 	for (n = node_first(w, rc); n; n = next) {
 		uint64_t pages;
 
-		if (n->peer == peer && !n->revoked) {
+		/* One that is not live waits for the end of this recall, and stays. */
+		if (n->peer == peer && !n->revoked && odp_node_live(n)) {
 			n->users++;
 			pthread_mutex_unlock(&w->lock);
 			pages = node_act(w, rc, n);
