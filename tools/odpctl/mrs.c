@@ -17,6 +17,8 @@ enum {
 	M_IOVA,
 	M_MRLEN,
 	M_ACCESS,
+	M_POLICY,
+	M_REVOKED,
 	M_PAGES,
 	M_VALID,
 	M_FAULTS,
@@ -40,6 +42,8 @@ static const struct column columns[M_COLUMNS] = {
 	[M_IOVA] = {"iova", "IOVA", COLUMN_ADDR, 0},
 	[M_MRLEN] = {"mrlen", "MRLEN", COLUMN_NUM, 0},
 	[M_ACCESS] = {"access", "ACC", COLUMN_TEXT, 0},
+	[M_POLICY] = {"policy", "POLICY", COLUMN_TEXT, 0},
+	[M_REVOKED] = {"revoked", "REVOKED", COLUMN_TEXT, 0},
 	[M_PAGES] = {"pages", "PAGES", COLUMN_NUM, 0},
 	[M_VALID] = {"pages_valid", "VALID", COLUMN_NUM, 0},
 	[M_FAULTS] = {"page_faults", "FAULTS", COLUMN_NUM, 0},
@@ -54,7 +58,7 @@ static const struct column columns[M_COLUMNS] = {
 
 struct mrs {
 	struct table t;
-	bool iova_differs;
+	bool iova_differs, policies, revoked;
 };
 
 /* What the entries say; 0 when they say nothing, or more than one thing. */
@@ -128,13 +132,29 @@ static void row_access(struct table *t, const struct odp_mr_shm *mr)
 static void row_counters(struct table *t, const struct odp_mr_shm *mr)
 {
 	if (!(mr->flags & ODP_MR_IMPLICIT))
-		table_num(t, M_PAGES, mr->npages);
+		table_num(t, M_PAGES,
+			  ((mr->addr & (ODP_PAGE_SIZE - 1)) + mr->length + ODP_PAGE_SIZE - 1) >>
+				  ODP_PAGE_SHIFT);
 	table_num(t, M_VALID, mr->pages_valid);
 	table_num(t, M_FAULTS, mr->page_faults);
 	table_num(t, M_FAULTS_HANDLED, mr->page_faults_handled);
 	table_num(t, M_INVALS, mr->page_invalidations);
 	table_num(t, M_INVALS_HANDLED, mr->page_invalidations_handled);
 	table_num(t, M_PREFETCH, mr->page_prefetch);
+}
+
+/* What becomes of it when blocks of its files go away, and whether that was so. */
+static void row_policy(struct mrs *mrs, const struct odp_mr_shm *mr)
+{
+	enum odp_policy policy = (enum odp_policy)(mr->flags >> ODP_MR_POLICY);
+	bool revoked = mr->flags & ODP_MR_REVOKED;
+
+	if (policy)
+		table_text(&mrs->t, M_POLICY, odp_policy_name(policy));
+	table_both(&mrs->t, M_REVOKED, revoked ? "yes" : "no",
+		   mrs->t.json ? json_object_new_boolean(revoked) : NULL);
+	mrs->policies |= policy;
+	mrs->revoked |= revoked;
 }
 
 static void mr_row(struct mrs *mrs, const struct process *p, const struct odp_mr_shm *mr)
@@ -154,6 +174,7 @@ static void mr_row(struct mrs *mrs, const struct process *p, const struct odp_mr
 	table_num(t, M_IOVA, mr->iova);
 	table_num(t, M_MRLEN, mr->length);
 	row_access(t, mr);
+	row_policy(mrs, mr);
 	row_counters(t, mr);
 	table_row(t);
 }
@@ -178,5 +199,7 @@ void mrs_show(struct ctl *ctl)
 	domain_each(ctl, process_mrs, &mrs);
 	/* Rarely asked for, and it makes the lines long. */
 	mrs.t.hidden[M_IOVA] = !mrs.iova_differs;
+	mrs.t.hidden[M_POLICY] = !mrs.policies;
+	mrs.t.hidden[M_REVOKED] = !mrs.revoked;
 	table_end(&mrs.t);
 }
