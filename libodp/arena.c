@@ -306,7 +306,7 @@ static int seg_create(void)
 	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)) {
 		ret = -errno;
 		odp_log(ODP_LOG_ERR, "segment: cannot be sized: %s", strerror(-ret));
-		close(fd);
+		odp_fd_close(fd);
 		return ret;
 	}
 	return fd;
@@ -352,7 +352,7 @@ err_unmap:
 	munmap(proc->self->seg, ODP_SEG_SIZE);
 	proc->self->seg = NULL;
 err_close:
-	close(proc->seg_fd);
+	odp_fd_close(proc->seg_fd);
 	proc->seg_fd = -1;
 	return ret;
 }
@@ -361,5 +361,5 @@ void odp_arena_close(struct odp_proc *proc)
 {
 	odp_priv_free(proc->arena, sizeof(*proc->arena));
 	munmap(proc->self->seg, ODP_SEG_SIZE);
-	close(proc->seg_fd);
+	odp_fd_close(proc->seg_fd);
 }

@@ -32,7 +32,7 @@ static int ring_setup(struct io_uring_params *p)
 		return fd;
 	if (p->features & IORING_FEAT_SINGLE_MMAP)
 		return odp_fd_high(fd);
-	close(fd);
+	odp_fd_close(fd);
 	return -EOPNOTSUPP;
 }
 
@@ -97,7 +97,7 @@ int odp_pin_open(struct odp_mem *m)
 		return fd;
 	ret = table_register(fd);
 	if (ret) {
-		close(fd);
+		odp_fd_close(fd);
 		return ret;
 	}
 	ring_publish(&self->seg->pin, &p);
@@ -225,7 +225,7 @@ static void view_close(struct odp_pin_view *v, struct odp_peer *peer)
 	if (v->sqes)
 		munmap(v->sqes, v->sqes_len);
 	if (v->ring_fd >= 0 && !peer->self)
-		close(v->ring_fd);
+		odp_fd_close(v->ring_fd);
 	memset(v, 0, sizeof(*v));
 }
 

@@ -50,7 +50,7 @@ static void cap_uffd(struct odp_cap *c)
 		found(c, false, why);
 		return;
 	}
-	close(fd);
+	odp_fd_close(fd);
 	found(c, true, "answers faults of the program and of the kernel");
 }
 
@@ -74,7 +74,7 @@ static void cap_uffd_features(struct odp_cap *c)
 		int fd = odp_uffd_open(need[i].bit);
 
 		if (fd >= 0)
-			close(fd);
+			odp_fd_close(fd);
 		all &= fd >= 0;
 		at += (size_t)snprintf(c->detail + at, sizeof(c->detail) - at, "%s%s%s",
 				       at ? ", " : "", fd >= 0 ? "" : "no ", need[i].name);
@@ -91,7 +91,7 @@ static void cap_io_uring(struct odp_cap *c)
 		failed(c, errno);
 		return;
 	}
-	close(fd);
+	odp_fd_close(fd);
 	found(c, true, "usable");
 }
 
@@ -111,7 +111,7 @@ static void cap_pin(struct odp_cap *c)
 		failed(c, errno);
 	else
 		found(c, true, "registered buffers hold long-term pins");
-	close(fd);
+	odp_fd_close(fd);
 	munmap(page, ODP_PAGE_SIZE);
 }
 
@@ -128,9 +128,9 @@ static void cap_pidfd(struct odp_cap *c)
 		failed(c, errno);
 	} else {
 		found(c, true, "usable on processes that may be traced");
-		close(fd);
+		odp_fd_close(fd);
 	}
-	close(pidfd);
+	odp_fd_close(pidfd);
 }
 
 static void cap_process_vm(struct odp_cap *c)
@@ -182,7 +182,7 @@ static void cap_memfd(struct odp_cap *c)
 		failed(c, errno);
 	else
 		found(c, true, "sparse files of 4 TiB");
-	close(fd);
+	odp_fd_close(fd);
 }
 
 static void cap_memlock(struct odp_cap *c)

@@ -235,10 +235,10 @@ static int domain_open_once(struct odp_proc *proc)
 	return 0;
 
 err_close_file:
-	close(proc->domain_fd);
+	odp_fd_close(proc->domain_fd);
 	proc->domain_fd = -1;
 err_close_dir:
-	close(proc->dir_fd);
+	odp_fd_close(proc->dir_fd);
 	proc->dir_fd = -1;
 	return ret;
 }
@@ -258,6 +258,6 @@ int odp_domain_open(struct odp_proc *proc)
 void odp_domain_close(struct odp_proc *proc)
 {
 	munmap(proc->domain, sizeof(*proc->domain));
-	close(proc->domain_fd); /* drops the slot's lock too: the slot is dead */
-	close(proc->dir_fd);
+	odp_fd_close(proc->domain_fd); /* drops the slot's lock too: the slot is dead */
+	odp_fd_close(proc->dir_fd);
 }

@@ -206,7 +206,7 @@ ODP_EXPORT void odp_fault_queue_destroy(struct odp_fault_queue *q, bool keep_fd)
 		pthread_mutex_unlock(&proc->faultq_lock);
 	}
 	if (!keep_fd)
-		close(q->fd);
+		odp_fd_close(q->fd);
 	odp_priv_free(q, sizeof(*q));
 }
 

@@ -15,17 +15,75 @@
 /* Programs select() on low descriptors, or close 3 to some small N at start. */
 #define FD_HIGH 512
 
+/*
+ * Which descriptors are ours, for those that must not be closed by a program that
+ * closes all it does not know (odp_fd_kept()). Beyond the last bit nobody looks.
+ */
+#define KEPT_FDS (1 << 18)
+#define KEPT_BITS 64
+
+static _Atomic uint64_t kept[KEPT_FDS / KEPT_BITS];
+static _Atomic pid_t kept_pid; /* whose they are: not a forked child's */
+
+static uint64_t kept_bit(int fd)
+{
+	return (uint64_t)1 << (fd % KEPT_BITS);
+}
+
+/* relaxed, here and below: a bit orders nothing. */
+static void kept_add(int fd)
+{
+	pid_t pid = getpid();
+
+	if (fd < 0 || fd >= KEPT_FDS)
+		return;
+	if (atomic_exchange_explicit(&kept_pid, pid, memory_order_relaxed) != pid)
+		for (int i = 0; i < KEPT_FDS / KEPT_BITS; i++)
+			if (atomic_load_explicit(&kept[i], memory_order_relaxed))
+				atomic_store_explicit(&kept[i], 0, memory_order_relaxed);
+	atomic_fetch_or_explicit(&kept[fd / KEPT_BITS], kept_bit(fd), memory_order_relaxed);
+}
+
+void odp_fd_release(int fd)
+{
+	if (fd >= 0 && fd < KEPT_FDS)
+		atomic_fetch_and_explicit(&kept[fd / KEPT_BITS], ~kept_bit(fd),
+					  memory_order_relaxed);
+}
+
+void odp_fd_close(int fd)
+{
+	odp_fd_release(fd);
+	close(fd);
+}
+
+ODP_EXPORT int odp_fd_kept(int fd)
+{
+	int word = fd / KEPT_BITS;
+	uint64_t bits;
+
+	if (fd < 0 || fd >= KEPT_FDS ||
+	    atomic_load_explicit(&kept_pid, memory_order_relaxed) != getpid())
+		return -1;
+	bits = atomic_load_explicit(&kept[word], memory_order_relaxed) & -kept_bit(fd);
+	while (!bits && ++word < KEPT_FDS / KEPT_BITS)
+		bits = atomic_load_explicit(&kept[word], memory_order_relaxed);
+	return bits ? word * KEPT_BITS + __builtin_ctzll(bits) : -1;
+}
+
 int odp_fd_high(int fd)
 {
 	int high;
 
-	if (fd < 0 || fd >= FD_HIGH)
+	if (fd < 0)
 		return fd;
 	/* With a low limit there is no room up there: then stay. */
-	high = fcntl(fd, F_DUPFD_CLOEXEC, FD_HIGH);
+	high = fd < FD_HIGH ? fcntl(fd, F_DUPFD_CLOEXEC, FD_HIGH) : fd;
 	if (high < 0)
-		return fd;
-	close(fd);
+		high = fd;
+	if (high != fd)
+		odp_fd_close(fd);
+	kept_add(high);
 	return high;
 }
 
@@ -56,7 +114,7 @@ static ssize_t file_read(const char *path, char *buf, size_t size)
 	n = read(fd, buf, size - 1);
 	if (n < 0)
 		n = -errno;
-	close(fd);
+	odp_fd_close(fd);
 	if (n >= 0)
 		buf[n] = 0;
 	return n;

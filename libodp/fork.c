@@ -144,10 +144,10 @@ static void child_wait(struct odp_mem *m)
 
 	if (p.fd < 0)
 		return;
-	close(m->fork_pipe[1]);
+	odp_fd_close(m->fork_pipe[1]);
 	if (poll(&p, 1, CHILD_WAIT_MS) == 0)
 		odp_log(ODP_LOG_WARN, "the child of a fork takes long to copy registered memory");
-	close(m->fork_pipe[0]);
+	odp_fd_close(m->fork_pipe[0]);
 }
 
 static void fork_parent(void)
@@ -192,7 +192,7 @@ static void child_fds_close(struct odp_mem *m)
 
 	for (unsigned i = 0; i < sizeof(fds) / sizeof(*fds); i++)
 		if (fds[i] >= 0)
-			close(fds[i]);
+			odp_fd_close(fds[i]);
 }
 
 static void fork_child(void)
@@ -214,8 +214,8 @@ static void fork_child(void)
 	}
 	child_fds_close(m);
 	if (m->fork_pipe[0] >= 0) {
-		close(m->fork_pipe[0]);
-		close(m->fork_pipe[1]);
+		odp_fd_close(m->fork_pipe[0]);
+		odp_fd_close(m->fork_pipe[1]);
 	}
 	fork_mem = NULL;
 	/* The lock itself is the parent's. */

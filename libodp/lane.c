@@ -249,7 +249,7 @@ static bool fence_busy(struct fence *f, unsigned nr, const _Atomic uint64_t *wor
 	if (fd < 0)
 		return false;
 	n = read(fd, buf, sizeof(buf) - 1);
-	close(fd);
+	odp_fd_close(fd);
 	buf[n > 0 ? n : 0] = 0;
 	state = strrchr(buf, ')');
 	if (!state || state[1] != ' ')

@@ -46,9 +46,9 @@ int odp_maps_open(struct odp_mem *m)
 	}
 	err = m->maps_buf && m->look_buf ? -errno : -ENOMEM;
 	if (m->maps_fd >= 0)
-		close(m->maps_fd);
+		odp_fd_close(m->maps_fd);
 	if (m->pagemap_fd >= 0)
-		close(m->pagemap_fd);
+		odp_fd_close(m->pagemap_fd);
 	if (m->maps_buf)
 		odp_priv_free(m->maps_buf, MAPS_BUF);
 	if (m->look_buf)

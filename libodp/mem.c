@@ -96,7 +96,7 @@ static int pool_open(struct odp_mem *m)
 	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)) {
 		int err = -errno;
 
-		close(fd);
+		odp_fd_close(fd);
 		return err;
 	}
 	m->pool_fd = fd;
@@ -124,7 +124,7 @@ static void *table_map(size_t size)
 		return NULL;
 	if (!ftruncate(fd, (off_t)size))
 		p = odp_map_shared(fd, 0, size);
-	close(fd);
+	odp_fd_close(fd);
 	return p;
 }
 
@@ -195,7 +195,7 @@ int odp_mem_open(struct odp_proc *proc)
 	return 0;
 
 err_close_pool:
-	close(m->pool_fd);
+	odp_fd_close(m->pool_fd);
 err_unmap_tables:
 	tables_unmap(m);
 	odp_priv_free(m, sizeof(*m));

@@ -29,7 +29,7 @@ void odp_peer_close_fds(struct odp_peer *peer)
 
 	for (i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
 		if (*fds[i] >= 0)
-			close(*fds[i]);
+			odp_fd_close(*fds[i]);
 		*fds[i] = -1;
 	}
 }

@@ -65,7 +65,7 @@ static int peer_map_segment(struct odp_peer *peer)
 		ret = -EPROTO;
 	}
 out_close:
-	close(fd);
+	odp_fd_close(fd);
 	return ret;
 }
 

@@ -88,8 +88,9 @@ ODP_EXPORT int odp_peer_fd(struct odp_peer *peer, int fd, int flags)
 	/* As long as it lives, its pid named no other process. */
 	if (!odp_peer_check(peer)) {
 		if (ret >= 0)
-			close(ret);
+			odp_fd_close(ret);
 		return -ESRCH;
 	}
+	odp_fd_release(ret);
 	return ret;
 }

@@ -35,7 +35,7 @@ static void peer_retire(struct odp_peer *peer)
 			dup3(null, fds[i], O_CLOEXEC);
 	}
 	if (null >= 0)
-		close(null);
+		odp_fd_close(null);
 	peer_blank(peer->seg, len);
 	if (len < ODP_SEG_SIZE)
 		munmap((char *)peer->seg + len, ODP_SEG_SIZE - len);

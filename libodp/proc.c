@@ -41,9 +41,9 @@ static void proc_child(void)
 		return;
 	odp_peers_child(parent);
 	odp_service_child(parent);
-	close(parent->seg_fd);
-	close(parent->domain_fd); /* POSIX locks are not inherited: none is dropped */
-	close(parent->dir_fd);
+	odp_fd_close(parent->seg_fd);
+	odp_fd_close(parent->domain_fd); /* POSIX locks are not inherited: none is dropped */
+	odp_fd_close(parent->dir_fd);
 }
 
 /*

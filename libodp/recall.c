@@ -87,7 +87,7 @@ static bool catches_sigio(pid_t pid)
 	if (fd < 0)
 		return false;
 	n = read(fd, buf, sizeof(buf) - 1);
-	close(fd);
+	odp_fd_close(fd);
 	if (n <= 0)
 		return false;
 	buf[n] = 0;

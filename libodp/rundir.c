@@ -99,7 +99,7 @@ static int rundir_open(const char *dir)
 	fd = odp_fd_high(fd);
 	ret = fstat(fd, &st) ? -errno : rundir_check(dir, &st);
 	if (ret) {
-		close(fd);
+		odp_fd_close(fd);
 		return ret;
 	}
 	return fd;
@@ -124,7 +124,7 @@ static int rundir_close(int fd)
 {
 	if (fd < 0)
 		return fd;
-	close(fd);
+	odp_fd_close(fd);
 	return 0;
 }
 

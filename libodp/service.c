@@ -196,8 +196,8 @@ static int service_open_bell(struct odp_proc *proc)
 
 static void service_close_bell(struct odp_proc *proc)
 {
-	close(proc->bell_rd);
-	close(proc->self->bell_fd);
+	odp_fd_close(proc->bell_rd);
+	odp_fd_close(proc->self->bell_fd);
 	proc->bell_rd = proc->self->bell_fd = -1;
 }
 

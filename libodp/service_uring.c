@@ -42,7 +42,7 @@ static void uring_close(struct odp_service *svc)
 {
 	/* In a forked child the rings are not mapped; the descriptor is all. */
 	if (svc->ring.ring_fd >= 0)
-		close(svc->ring.ring_fd);
+		odp_fd_close(svc->ring.ring_fd);
 	svc->ring.ring_fd = -1;
 }
 

@@ -35,13 +35,13 @@ int odp_uffd_open(uint64_t features)
 			return err;
 		fd = ioctl(dev, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
 		err = -errno;
-		close(dev);
+		odp_fd_close(dev);
 		if (fd < 0)
 			return err;
 	}
 	if (ioctl(fd, UFFDIO_API, &api)) {
 		err = -errno;
-		close(fd);
+		odp_fd_close(fd);
 		return err;
 	}
 	return odp_fd_high(fd);
@@ -100,9 +100,9 @@ int odp_uffd_init(struct odp_mem *m)
 	return 0;
 
 err_close_conv:
-	close(m->conv_uffd);
+	odp_fd_close(m->conv_uffd);
 err_close:
-	close(fd);
+	odp_fd_close(fd);
 	m->uffd = m->conv_uffd = -1;
 	return ret;
 }

@@ -102,6 +102,15 @@ void odp_root_set(struct odp_proc *proc, uint64_t off);
 int odp_peer_fd(struct odp_peer *peer, int fd, int flags);
 
 /*
+ * The first descriptor from FD on that libodp keeps open for its own use, -1 when
+ * there is none, as in a child after fork. A program that closes all descriptors but
+ * those it knows must leave these, without which nothing can follow what becomes of
+ * registered memory. Changes nothing and takes no lock: from any thread, a signal
+ * handler, a child after vfork.
+ */
+int odp_fd_kept(int fd);
+
+/*
  * Zeroed shared memory in this process's segment: page-multiples come
  * page-aligned, smaller sizes 64-byte aligned. Returns the offset, 0 when full.
  * Peers reach it with odp_peer_ptr(). Freed with the same size.

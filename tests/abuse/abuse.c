@@ -99,6 +99,42 @@ static void c_close_low(struct pair *p)
 		check_same(p, more, more->addr, LEN, 5);
 }
 
+static void close_ways(int way)
+{
+	if (way == 0)
+		CHECK_INT(close_range(3, ~0u, 0), 0);
+	else if (way == 1)
+		closefrom(3);
+	else
+		for (int fd = 3; fd < 4096; fd++)
+			close(fd);
+}
+
+/* The C library's calls leave the device what it needs: all goes on. */
+static void c_closing(struct pair *p)
+{
+	uint8_t *mem = anon(LEN);
+	struct ibv_mr *mr, *more;
+
+	REQUIRE(up(p) && mem && (mr = reg(p, mem, LEN, true)));
+	for (int way = 0; way < 3 && !t_failures(); way++) {
+		t_note("way %d", way);
+		close_ways(way);
+		check_same(p, mr, mem, LEN, 1);
+		CHECK_INT(madvise(mem, LEN, MADV_DONTNEED), 0);
+		CHECK_INT(mem[100], 0);
+		check_same(p, mr, mem, LEN, 3);
+		for (int odp = 0; odp < 2; odp++) {
+			uint8_t *new = anon(LEN);
+
+			REQUIRE((more = reg(p, new, LEN, odp)));
+			check_same(p, more, new, LEN, 5);
+			CHECK_ERRNO(ibv_dereg_mr(more), 0);
+			munmap(new, LEN);
+		}
+	}
+}
+
 /* What is said on stderr from now on can be read there. */
 static void listen_begin(void)
 {
@@ -528,12 +564,19 @@ static void c_brk(struct pair *p)
 /* ---- each case in its own process ---- */
 
 static const struct tcase cases[] = {
-	{"close-low", c_close_low, HERE}, {"close-mid", c_close_mid, HERE},
-	{"close-all", c_close_all, HERE}, {"unmap-private", c_unmap_private, HERE},
-	{"handler", c_handler, HERE},     {"limits", c_limits, HERE},
-	{"own-uffd", c_own_uffd, HERE},   {"calls", c_calls, HERE},
-	{"advice", c_advice, HERE},       {"many", c_many, HERE},
-	{"realloc", c_realloc, HERE},     {"brk", c_brk, HERE},
+	{"close-low", c_close_low, HERE},
+	{"closing", c_closing, HERE},
+	{"close-mid", c_close_mid, HERE},
+	{"close-all", c_close_all, HERE},
+	{"unmap-private", c_unmap_private, HERE},
+	{"handler", c_handler, HERE},
+	{"limits", c_limits, HERE},
+	{"own-uffd", c_own_uffd, HERE},
+	{"calls", c_calls, HERE},
+	{"advice", c_advice, HERE},
+	{"many", c_many, HERE},
+	{"realloc", c_realloc, HERE},
+	{"brk", c_brk, HERE},
 };
 
 static bool may_crash(const char *name)

@@ -26,6 +26,14 @@
 #define TAIL (30 * PAGE)
 #define ROUNDS 300
 
+/* Far from where mmap looks first: what is unmapped for a moment stays free. A
+ * sanitizer's own memory is elsewhere. */
+#if defined(__SANITIZE_ADDRESS__)
+#define BASE 0x200000000000ull
+#else
+#define BASE 0x4000000000ull
+#endif
+
 /* HEAD bytes, behind which the mapping may grow into frames that MOVED holds. */
 struct grown {
 	char *mem, *moved;
@@ -36,7 +44,11 @@ static bool grown_make(struct grown *g)
 {
 	char *away = kit_private(TAIL, NULL);
 
-	g->mem = kit_private(HEAD + TAIL, "old");
+	g->mem = mmap((void *)BASE, HEAD + TAIL, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	if (g->mem == MAP_FAILED)
+		return false;
+	kit_fill(g->mem, HEAD + TAIL, "old");
 	g->demand = kit_reg(g->mem, HEAD + TAIL, ODP_ON_DEMAND, ODP_BACKING_AUTO);
 	g->moved = mremap(g->mem + HEAD, TAIL, TAIL, MREMAP_MAYMOVE | MREMAP_FIXED, away);
 	return g->demand && g->moved == away;
