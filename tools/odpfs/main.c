@@ -248,7 +248,6 @@ static int session_run(const struct fuse_cmdline_opts *common)
 	if (!config)
 		return -ENOMEM;
 	fuse_loop_cfg_set_clone_fd(config, (unsigned)common->clone_fd);
-	fuse_loop_cfg_set_idle_threads(config, UINT32_MAX);
 	fuse_loop_cfg_set_max_threads(
 		config, common->max_threads > MIN_THREADS ? common->max_threads : MIN_THREADS);
 	err = fuse_session_loop_mt(odpfs.session, config);
@@ -283,12 +282,14 @@ static int serve(const struct fuse_cmdline_opts *common, const struct recall_opt
 }
 
 /* A recall may still wait for a lease, for someone who is gone: leave it all to exit. */
-static void clean_up(void)
+static void clean_up(bool mounted)
 {
 	if (aside_running())
 		return;
 	reclaim_stop();
 	recall_detach();
+	if (mounted)
+		fuse_session_unmount(odpfs.session); /* closes, and frees, what it has */
 	fuse_session_destroy(odpfs.session);
 	node_fini();
 	close(odpfs.root_fd);
@@ -300,6 +301,7 @@ static int run(struct fuse_args *args, const struct options *options,
 	       const struct fuse_cmdline_opts *common, const struct recall_options *recall)
 {
 	int status = ODPFS_FAILED;
+	bool mounted;
 
 	paths_open(options);
 	odpfs.owns = geteuid() == 0;
@@ -311,7 +313,8 @@ static int run(struct fuse_args *args, const struct options *options,
 	odpfs.session = fuse_session_new(args, &ops, sizeof(ops), NULL);
 	if (!odpfs.session)
 		usage_die(); /* it said what is wrong */
-	if (!fuse_session_mount(odpfs.session, odpfs.mountpoint)) {
+	mounted = !fuse_session_mount(odpfs.session, odpfs.mountpoint);
+	if (mounted) {
 		if (path_mount_dev(&odpfs.dev) || device_hook(odpfs.session)) {
 			odpfs_note("cannot set the session up");
 			leave_now();
@@ -319,7 +322,7 @@ static int run(struct fuse_args *args, const struct options *options,
 			status = serve(common, recall);
 		}
 	}
-	clean_up();
+	clean_up(mounted);
 	return status;
 }
 
