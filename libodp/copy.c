@@ -73,8 +73,8 @@ static inline char *span_fast(const struct odp_span *span, size_t n, odp_entry_t
 		return NULL;
 	pos = mr_pos(mr, span->addr);
 	xlat = mr->xlat + (pos >> ODP_PAGE_SHIFT) * sizeof(odp_entry_t);
-	if ((pos & ODP_PAGE_MASK) + n > ODP_PAGE_SIZE || pos >> ODP_PAGE_SHIFT >= mr->npages ||
-	    xlat > ODP_SEG_SIZE - sizeof(odp_entry_t))
+	if ((pos & ODP_PAGE_MASK) + n > ODP_PAGE_SIZE ||
+	    pos >> ODP_PAGE_SHIFT >= odp_mr_npages(mr) || xlat > ODP_SEG_SIZE - sizeof(odp_entry_t))
 		return NULL;
 	/* acquire: pairs with the store that made the page valid. */
 	e = atomic_load_explicit((_Atomic odp_entry_t *)((char *)span->peer->seg + xlat),

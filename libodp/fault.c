@@ -16,8 +16,8 @@ _Atomic odp_entry_t *odp_xlat_entry(const struct odp_peer *peer, const struct od
 	if (odp_unlikely(odp_mr_flags(mr) & (ODP_MR_IMPLICIT | ODP_MR_REVOKED)))
 		return odp_mr_flags(mr) & ODP_MR_REVOKED ? NULL
 							 : odp_implicit_entry(peer, mr, page, true);
-	if (page >= mr->npages || off < ODP_ARENA_OFF || off > ODP_SEG_SIZE - sizeof(odp_entry_t) ||
-	    off % sizeof(odp_entry_t))
+	if (page >= odp_mr_npages(mr) || off < ODP_ARENA_OFF ||
+	    off > ODP_SEG_SIZE - sizeof(odp_entry_t) || off % sizeof(odp_entry_t))
 		return NULL;
 	return (_Atomic odp_entry_t *)((char *)peer->seg + off);
 }

@@ -284,7 +284,8 @@ static int record_ask(struct odp_region *r, struct odp_part *p, struct odp_watch
 	}
 	f = record(m, p->index);
 	f->error = 0;
-	f->watch = p->watch;
+	/* relaxed: whoever reads an announcement of its last use may still look. */
+	__atomic_store_n(&f->watch, p->watch, __ATOMIC_RELAXED);
 	f->key = r->key;
 	f->ino = p->ino;
 	f->start = p->off;

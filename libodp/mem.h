@@ -328,7 +328,15 @@ static inline unsigned odp_mr_flags(const struct odp_mr_shm *mr)
 	return atomic_load_explicit(&mr->flags, memory_order_relaxed);
 }
 
-/* Every access fails from here on; the gate shut, all lanes fenced. */
+/* relaxed: it changes once more after the key was published, when the region is
+ * revoked, and that is followed, or preceded, by a fence over all lanes. */
+static inline uint64_t odp_mr_npages(const struct odp_mr_shm *mr)
+{
+	return __atomic_load_n(&mr->npages, __ATOMIC_RELAXED);
+}
+
+/* Every access fails from here on. With the gate shut and all lanes fenced; or
+ * followed by a fence, if none may wait for the caller (revoke.c). */
 static inline void odp_mr_revoke(struct odp_mr_shm *mr)
 {
 	atomic_fetch_or_explicit(&mr->flags, ODP_MR_REVOKED, memory_order_relaxed);

@@ -224,7 +224,7 @@ static void record_look(struct odp_watch *w, struct odp_owner *owner, uint32_t i
 	f = &owner->peer->seg->files[index];
 	/* acquire: the record is as its owner announced it. */
 	state = atomic_load_explicit(&f->state, memory_order_acquire);
-	if (f->watch != w->serial)
+	if (__atomic_load_n(&f->watch, __ATOMIC_RELAXED) != w->serial)
 		return;
 	if (state == ODP_FILE_GONE) {
 		if (owner->nodes[index])
