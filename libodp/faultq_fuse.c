@@ -14,17 +14,17 @@
 #include <sys/uio.h>
 
 #include "faultq.h"
-#include "faultq_uring.h"
 
 #define WRITE_MAX 32768u
 #define READ_MAX 32768u /* so that the kernel does not ask for a second part */
 #define READERS 1024u
 #define POLLERS 64u
 #define ATTR_SECONDS 1000000u
+#define SIZE ((uint64_t)1 << 31) /* no read is beyond the end */
 
 struct reader {
 	uint64_t unique;
-	uint32_t tid, size;
+	uint32_t size;
 };
 
 struct fuse_queue {
@@ -39,7 +39,6 @@ struct fuse_queue {
 	unsigned opens, nreaders, npollers;
 	struct reader readers[READERS];
 	uint64_t pollers[POLLERS]; /* kernel handles of open files that were polled */
-	struct odp_fq_uring uring;
 	union {
 		struct fuse_in_header head;
 		char in[WRITE_MAX + 4096];
@@ -77,7 +76,6 @@ static bool reader_serve(struct fuse_queue *f, const struct reader *r)
 		reply(f, r->unique, (int)n, NULL, 0);
 		return true;
 	}
-	odp_fq_uring_given(&f->uring, r->tid, r->size, (uint32_t)n);
 	reply(f, r->unique, 0, f->out, (size_t)n);
 	return true;
 }
@@ -94,16 +92,12 @@ static void readers_serve(struct fuse_queue *f)
 
 static void do_read(struct fuse_queue *f, const struct fuse_read_in *in)
 {
-	struct reader r = {f->head.unique, f->head.pid, in->size};
+	struct reader r = {f->head.unique, in->size};
 
-	if (odp_fq_uring_rest(&f->uring, r.size, odp_now())) {
-		reply(f, r.unique, 0, NULL, 0);
-		return;
-	}
 	/* Those who came first are served first. */
 	if (!f->nreaders && reader_serve(f, &r))
 		return;
-	if (!odp_fq_uring_waits(&f->uring, r.tid) || (in->flags & O_NONBLOCK))
+	if (in->flags & O_NONBLOCK)
 		reply(f, r.unique, -EAGAIN, NULL, 0);
 	else if (f->nreaders == READERS)
 		reply(f, r.unique, -ENOBUFS, NULL, 0);
@@ -137,8 +131,7 @@ static void poller_add(struct fuse_queue *f, uint64_t kh)
 
 static void do_poll(struct fuse_queue *f, const struct fuse_poll_in *in)
 {
-	bool readable = odp_fq_uring_poll(&f->uring, f->head.pid, in->events,
-					  odp_faultq_readable(f->q), odp_now());
+	bool readable = odp_faultq_readable(f->q);
 	struct fuse_poll_out out = {.revents = POLLOUT | POLLWRNORM |
 					       (readable ? POLLIN | POLLRDNORM : 0)};
 
@@ -165,7 +158,9 @@ static void do_init(struct fuse_queue *f, const struct fuse_init_in *in)
 		.major = FUSE_KERNEL_VERSION,
 		.minor = (uint32_t)odp_min(in->minor, FUSE_KERNEL_MINOR_VERSION),
 		.max_write = WRITE_MAX,
-		.flags = in->flags & (FUSE_BIG_WRITES | FUSE_MAX_PAGES),
+		.flags = in->flags & (FUSE_BIG_WRITES | FUSE_MAX_PAGES | FUSE_ASYNC_DIO),
+		.max_background = READERS,
+		.congestion_threshold = READERS,
 		.max_pages = WRITE_MAX / ODP_PAGE_SIZE + 1,
 	};
 
@@ -177,6 +172,7 @@ static void do_getattr(struct fuse_queue *f)
 	struct fuse_attr_out out = {
 		.attr_valid = ATTR_SECONDS,
 		.attr = {.ino = FUSE_ROOT_ID,
+			 .size = SIZE,
 			 .mode = S_IFREG | 0600,
 			 .nlink = 1,
 			 .uid = geteuid(),
@@ -250,7 +246,11 @@ static void requests_serve(struct fuse_queue *f)
 	while ((n = odp_sys(SYS_read, f->dev, f->in, sizeof(f->in))) > 0)
 		if ((size_t)n >= sizeof(f->head))
 			serve(f);
-	f->gone = n != -EAGAIN && n != -EINTR && n != -ENOENT;
+	if (n == -EAGAIN || n == -EINTR || n == -ENOENT)
+		return;
+	/* With the last file the file system goes, and may take its RELEASE along. */
+	f->gone = true;
+	odp_faultq_deafen(f->q);
 }
 
 static void woken(struct fuse_queue *f)
@@ -296,14 +296,26 @@ static void fuse_close(struct odp_fq_server *server)
 	odp_priv_free(f, sizeof(*f));
 }
 
+/*
+ * O_DIRECT, with FUSE_ASYNC_DIO, is for io_uring: its reads are then requests that
+ * wait here, not in the thread that submits them, and end when they got less than
+ * they had room for. fstat() has the kernel ask for the size.
+ */
 static int file_open(int root)
 {
 	char path[64];
-	int fd;
+	struct stat st;
+	int fd, ret;
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", root);
-	fd = open(path, O_RDWR | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
+	fd = open(path, O_RDWR | O_CLOEXEC | O_DIRECT);
+	if (fd < 0)
+		return -errno;
+	if (!fstat(fd, &st))
+		return fd;
+	ret = -errno;
+	close(fd);
+	return ret;
 }
 
 static bool fuse_wanted(void)
