@@ -178,6 +178,82 @@ int uodpdv_unplug(const char *name, pid_t pid, struct uodpdv_unplug_info *info, 
 /* Give it back: what is opened from now on works. */
 int uodpdv_plug(const char *name, pid_t pid);
 
+/* ---- Faults that a pager of the program resolves ---- */
+
+/*
+ * A fault queue hands the faults that transfers have on MRs to the program, through
+ * one descriptor, in the manner of iommufd; the transfers wait for the answers as for
+ * a slow fault. uodpdv_create_fault_queue(3) has the details.
+ */
+struct uodpdv_fault_queue {
+	struct ibv_context *context;
+	int fd;           /* -1 when the program has closed it itself */
+	uint32_t checked; /* 0: write() cannot refuse here: no FUSE */
+};
+
+struct uodpdv_fault_queue_attr {
+	uint64_t comp_mask;   /* 0 */
+	uint32_t depth;       /* groups open at once, up to 1024; 0: 64. Further faults wait */
+	uint32_t group_pages; /* messages in a group, up to 64; 0: 16 */
+};
+
+enum uodpdv_fault_flags {
+	UODPDV_FAULT_LAST = 1 << 0, /* of its group */
+};
+
+enum uodpdv_fault_perm {
+	UODPDV_FAULT_READ = 1 << 0,
+	UODPDV_FAULT_WRITE = 1 << 1,
+};
+
+/* What read() gives: a missing page. 64 bytes. Those that one access found are one
+ * group, which is read as a whole and answered once. */
+struct uodpdv_fault_msg {
+	uint32_t flags;   /* enum uodpdv_fault_flags */
+	uint32_t dev_id;  /* as attached */
+	uint32_t lkey;    /* of the MR */
+	uint32_t group;   /* counts the queue's groups */
+	uint32_t perm;    /* enum uodpdv_fault_perm */
+	uint32_t length;  /* hint: bytes that the access wants from here on */
+	uint64_t iova;    /* where the page begins, as work requests have it ... */
+	uint64_t addr;    /* ... and the program */
+	uint64_t context; /* as attached */
+	uint32_t cookie;  /* for the response; the same in all of a group */
+	uint32_t reserved[3];
+};
+
+enum uodpdv_fault_code {
+	UODPDV_FAULT_SUCCESS, /* the pages are there, as the program's mapping has them */
+	UODPDV_FAULT_INVALID, /* there are none: the access fails */
+};
+
+/* What write() takes. 8 bytes. */
+struct uodpdv_fault_response {
+	uint32_t cookie;
+	uint32_t code; /* enum uodpdv_fault_code */
+};
+
+/* NULL with errno: EINVAL, EOPNOTSUPP, ENOSPC (16 queues in a process), ENOMEM, EMFILE. */
+struct uodpdv_fault_queue *uodpdv_create_fault_queue(struct ibv_context *context,
+						     const struct uodpdv_fault_queue_attr *attr,
+						     uint32_t inlen);
+/* What is open is answered with INVALID; closes FD unless it is -1. Before the
+ * context is closed. */
+int uodpdv_destroy_fault_queue(struct uodpdv_fault_queue *queue);
+
+struct uodpdv_fault_attach_attr {
+	uint64_t comp_mask; /* 0 */
+	uint64_t context;   /* goes into each message */
+	uint32_t dev_id;    /* as well */
+	uint32_t reserved;  /* 0 */
+};
+/* From here on faults on MR go to QUEUE, until it is detached, deregistered, or
+ * given other memory by ibv_rereg_mr(3). EINVAL: not on demand; EBUSY: has a queue. */
+int uodpdv_attach_fault_queue(struct ibv_mr *mr, struct uodpdv_fault_queue *queue,
+			      const struct uodpdv_fault_attach_attr *attr, uint32_t inlen);
+/* What is open is answered with INVALID. EINVAL: it has no queue. */
+int uodpdv_detach_fault_queue(struct ibv_mr *mr);
+
 #ifdef __cplusplus
 }
 #endif

@@ -21,7 +21,7 @@ _Static_assert((int)UODPDV_POLICY_DENY == (int)ODP_POLICY_DENY &&
 
 /* Copy IN, of the caller's size, to ATTR, of ours: a caller that is older says
  * nothing of what is new; one that is newer may only ask for what we know. */
-static int attr_get(void *attr, size_t size, const void *in, uint32_t inlen)
+int uodp_attr_get(void *attr, size_t size, const void *in, uint32_t inlen)
 {
 	const uint8_t *p = in;
 
@@ -65,7 +65,7 @@ struct ibv_mr *uodpdv_reg_mr(struct ibv_pd *pd, void *addr, size_t length, int a
 
 	if (!context_ours(pd->context))
 		goto err;
-	ret = attr_get(&a, sizeof(a), attr, inlen);
+	ret = uodp_attr_get(&a, sizeof(a), attr, inlen);
 	if (ret)
 		goto err;
 	ret = EOPNOTSUPP;
@@ -195,7 +195,7 @@ int uodpdv_set_fault(struct ibv_mr *mr, const struct uodpdv_fault_attr *attr, ui
 		return EOPNOTSUPP;
 	if (!attr)
 		return -odp_region_fault_policy(region_of(mr), NULL);
-	ret = attr_get(&a, sizeof(a), attr, inlen);
+	ret = uodp_attr_get(&a, sizeof(a), attr, inlen);
 	if (ret)
 		return ret;
 	if (a.comp_mask)

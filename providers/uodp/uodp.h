@@ -295,4 +295,8 @@ void uodp_dmabuf_unmap(struct uodp_mr *mr);
 struct ibv_ah *uodp_create_ah(struct ibv_pd *pd, struct ibv_ah_attr *attr);
 int uodp_destroy_ah(struct ibv_ah *ah);
 
+/* ---- dv.c ---- */
+/* IN, of INLEN bytes as the caller knows the structure, as ATTR of SIZE: 0 or errno. */
+int uodp_attr_get(void *attr, size_t size, const void *in, uint32_t inlen);
+
 #endif
