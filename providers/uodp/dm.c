@@ -17,6 +17,7 @@
 #include "queue.h"
 
 #define PAGE ((size_t)4096)
+#define WORD 4           /* of copies by the program */
 #define LOG_ALIGN_MAX 12 /* of a page: that is how allocations lie */
 #define LIMIT_DEFAULT ((uint64_t)64 << 20)
 #define LIMIT_MAX ((uint64_t)1 << 40)
@@ -141,8 +142,13 @@ static ssize_t copy_once(char *at, char *host, size_t length, bool write)
 
 static int copy(struct uodp_dm *dm, uint64_t offset, char *host, size_t length, bool write)
 {
+	if (uodp_context_check(dm->vdm.dm.context))
+		return EIO;
 	if (offset > dm->length || length > dm->length - offset)
 		return EFAULT;
+	/* As devices have it that copy in words: a program must not get used to more. */
+	if (offset % WORD || length % WORD)
+		return EINVAL;
 	while (length) {
 		ssize_t n = copy_once(dm->map + offset, host, length, write);
 

@@ -5,7 +5,7 @@
 #include "harness.h"
 
 #define LEN (48u << 10)
-#define AT 4093u /* where the MR starts in the memory: off a page's start */
+#define AT 4092u /* where the MR starts in the memory: off a page's start */
 #define DM_ACCESS (ALL_ACCESS | IBV_ACCESS_ZERO_BASED)
 
 static uint64_t max_size(struct ibv_context *ctx)
@@ -79,22 +79,34 @@ static void dm_close(struct dm *d)
 	CHECK_ERRNO(ibv_free_dm(d->dm), 0);
 }
 
+/* Copies by the program are of whole words. */
+static uint8_t *words_get(struct dm *d, uint64_t off, uint64_t len, uint64_t *first, uint64_t *n)
+{
+	uint8_t *buf;
+
+	*first = (AT + off) & ~(uint64_t)3;
+	*n = ((AT + off + len + 3) & ~(uint64_t)3) - *first;
+	buf = calloc(1, *n);
+	CHECK_ERRNO(ibv_memcpy_from_dm(buf, d->dm, *first, *n), 0);
+	return buf;
+}
+
 static void dm_fill(struct dm *d, uint64_t off, uint64_t len, uint64_t seed)
 {
-	uint8_t *buf = malloc(len);
+	uint64_t first, n;
+	uint8_t *buf = words_get(d, off, len, &first, &n);
 
-	fill_bytes(buf, len, seed);
-	CHECK_ERRNO(ibv_memcpy_to_dm(d->dm, AT + off, buf, len), 0);
+	fill_bytes(buf + (AT + off - first), len, seed);
+	CHECK_ERRNO(ibv_memcpy_to_dm(d->dm, first, buf, n), 0);
 	free(buf);
 }
 
 static uint64_t dm_sum(struct dm *d, uint64_t off, uint64_t len)
 {
-	uint8_t *buf = calloc(1, len);
-	uint64_t sum;
+	uint64_t first, n, sum;
+	uint8_t *buf = words_get(d, off, len, &first, &n);
 
-	CHECK_ERRNO(ibv_memcpy_from_dm(buf, d->dm, AT + off, len), 0);
-	sum = sum_bytes(buf, len);
+	sum = sum_bytes(buf + (AT + off - first), len);
 	free(buf);
 	return sum;
 }
@@ -213,12 +225,15 @@ static void c_memcpy(struct pair *p)
 	CHECK(!memcmp(out, zero, LEN));
 	fill_bytes(in, LEN, 5);
 	CHECK_ERRNO(ibv_memcpy_to_dm(dm, 0, in, LEN), 0);
-	CHECK_ERRNO(ibv_memcpy_to_dm(dm, 7, zero, 3), 0);
-	memset(in + 7, 0, 3);
+	CHECK_ERRNO(ibv_memcpy_to_dm(dm, 8, zero, 12), 0);
+	memset(in + 8, 0, 12);
 	CHECK_ERRNO(ibv_memcpy_from_dm(out, dm, 0, LEN), 0);
 	CHECK(!memcmp(out, in, LEN));
 	CHECK_ERRNO(ibv_memcpy_to_dm(dm, 0, in, 0), 0);
 	CHECK_ERRNO(ibv_memcpy_to_dm(dm, LEN, in, 0), 0);
+	CHECK_ERRNO(ibv_memcpy_to_dm(dm, 2, in, 4), EINVAL);
+	CHECK_ERRNO(ibv_memcpy_to_dm(dm, 4, in, 5), EINVAL);
+	CHECK_ERRNO(ibv_memcpy_from_dm(out, dm, 1, 3), EINVAL);
 	CHECK_ERRNO(ibv_memcpy_to_dm(dm, LEN, in, 1), EFAULT);
 	CHECK_ERRNO(ibv_memcpy_to_dm(dm, 1, in, LEN), EFAULT);
 	CHECK_ERRNO(ibv_memcpy_from_dm(out, dm, UINT64_MAX, 2), EFAULT);
@@ -356,7 +371,7 @@ static void c_send(struct pair *p)
 
 static void c_atomic(struct pair *p)
 {
-	/* Eight bytes that are aligned by the key's addresses, not in the memory. */
+	/* Eight bytes that are aligned by the key's addresses, not in the memory: AT. */
 	struct ibv_send_wr wr = {.opcode = IBV_WR_ATOMIC_FETCH_AND_ADD};
 	uint64_t old, sum = 0;
 	struct setup s;
