@@ -44,6 +44,7 @@ struct owner {
 	uint32_t key;
 	uint64_t addr;
 };
+int owner_main(char **argv); /* name, policy, lease_ms */
 bool owner_start(struct owner *o, const char *name, enum odp_policy policy, uint32_t lease_ms);
 int owner_end(struct owner *o); /* its wait status */
 /* What it reads in PAGE, or "?": through its region. */

@@ -37,18 +37,31 @@ static struct hello owner_set_up(const char *name, enum odp_policy policy, uint3
 	return hello;
 }
 
-/* Lives until its stdin ends. */
-__attribute__((noreturn)) static void owner_main(int in, int out, const char *name,
-						 enum odp_policy policy, uint32_t lease_ms)
+/* This program again, as an owner: says hello on stdout, lives until its stdin ends. */
+int owner_main(char **argv)
 {
-	struct hello hello = owner_set_up(name, policy, lease_ms);
+	struct hello hello =
+		owner_set_up(argv[0], (enum odp_policy)atoi(argv[1]), (uint32_t)atoi(argv[2]));
 	char c;
 
-	if (write(out, &hello, sizeof(hello)) != sizeof(hello))
-		_exit(1);
-	while (read(in, &c, 1) > 0)
+	if (write(1, &hello, sizeof(hello)) != sizeof(hello))
+		return 1;
+	while (read(0, &c, 1) > 0)
 		;
-	_exit(0);
+	return 0;
+}
+
+__attribute__((noreturn)) static void owner_exec(int in, int out, const char *name,
+						 enum odp_policy policy, uint32_t lease_ms)
+{
+	char number[2][16];
+
+	snprintf(number[0], sizeof(number[0]), "%d", policy);
+	snprintf(number[1], sizeof(number[1]), "%u", lease_ms);
+	dup2(in, 0);
+	dup2(out, 1);
+	execl("/proc/self/exe", "recall", "--owner", name, number[0], number[1], NULL);
+	_exit(127);
 }
 
 bool owner_start(struct owner *o, const char *name, enum odp_policy policy, uint32_t lease_ms)
@@ -60,11 +73,8 @@ bool owner_start(struct owner *o, const char *name, enum odp_policy policy, uint
 	if (pipe2(to, O_CLOEXEC) || pipe2(from, O_CLOEXEC))
 		return false;
 	o->pid = fork();
-	if (!o->pid) {
-		close(to[1]);
-		close(from[0]);
-		owner_main(to[0], from[1], name, policy, lease_ms);
-	}
+	if (!o->pid)
+		owner_exec(to[0], from[1], name, policy, lease_ms);
 	close(to[0]);
 	close(from[1]);
 	o->in = to[1];
