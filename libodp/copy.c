@@ -246,6 +246,11 @@ static ssize_t run_copy(struct odp_span *span, const struct run *run, void *buf,
 	if (run->where == ODP_E_PIN)
 		return odp_pin_io(span->peer, span->mr, run->addr, buf, n, write);
 	ret = odp_va_io(span->peer, run->addr, buf, n, write, run->gate);
+	/* A page that was not there may have gone while RUN became untrue (seq_cst: as
+	 * run_enter()): look again. */
+	if (ret == -EFAULT &&
+	    atomic_load_explicit(&span->peer->slot->gate, memory_order_seq_cst) != run->gate)
+		return -ERESTART;
 	if (ret != -EAGAIN && ret != -ERESTART)
 		va_count(span, run, ret > 0 ? (uint64_t)ret : n, ret > 0);
 	return ret;

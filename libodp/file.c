@@ -459,9 +459,11 @@ static void shadow_unmap(struct odp_region *r)
 
 void odp_files_drop(struct odp_region *r)
 {
-	shadow_unmap(r);
+	/* First: an munmap of a file on FUSE may have to wait for the end of the very
+	 * truncate that waits for a lease to end. */
 	for (unsigned i = 0; i < r->nparts; i++)
 		record_drop(r->mem, &r->parts[i]);
+	shadow_unmap(r);
 	if (r->parts)
 		odp_priv_free(r->parts, r->nparts * sizeof(*r->parts));
 	r->parts = NULL;

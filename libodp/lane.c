@@ -22,6 +22,7 @@
 #define FENCE_PATIENCE_NS 1000000u /* with a thread that may wait for us */
 #define FENCE_BUSY_NS 30000000000u /* with one that only waits for a CPU */
 #define FENCE_GRACE_NS 10000000u   /* for those looked at after the limit */
+#define FENCE_ASLEEP_NS 100000000u /* with one that sleeps in the kernel */
 
 __thread struct odp_lane *odp_lane_mine __attribute__((tls_model("initial-exec")));
 
@@ -225,14 +226,8 @@ static bool fence_hopeless(struct fence *f, unsigned nr)
 	       odp_mem_fault_pending(f->proc);
 }
 
-/*
- * Is the thread of the lane runnable? On a busy machine a thread may be kept from
- * running for longer than the limit, in the middle of a transfer. One that is in a
- * system call may wait for the caller; if not, it will come out. Only of one that is
- * stopped there is no hope: but it is not in a system call, nor will it begin one
- * with what it knew (guard.h).
- */
-static bool fence_busy(struct fence *f, unsigned nr, const _Atomic uint64_t *word)
+/* The state of the lane's thread as /proc has it, 0 if that cannot be known. */
+static char fence_state(struct fence *f, unsigned nr, const _Atomic uint64_t *word)
 {
 	const struct odp_lane *lanes = f->proc->domain->lanes[nr];
 	const struct odp_lane *lane =
@@ -241,20 +236,51 @@ static bool fence_busy(struct fence *f, unsigned nr, const _Atomic uint64_t *wor
 	ssize_t n;
 	int fd;
 
-	if (word != &lane->pool && !f->thorough)
-		return false;
 	snprintf(buf, sizeof(buf), "/proc/%d/task/%u/stat", f->proc->domain->slots[nr].pid,
 		 atomic_load_explicit(&lane->tid, memory_order_relaxed));
 	fd = open(buf, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return false;
+		return 0;
 	n = read(fd, buf, sizeof(buf) - 1);
 	odp_fd_close(fd);
 	buf[n > 0 ? n : 0] = 0;
 	state = strrchr(buf, ')');
-	if (!state || state[1] != ' ')
+	return state && state[1] == ' ' ? state[2] : 0;
+}
+
+static bool fence_of_call(struct fence *f, unsigned nr, const _Atomic uint64_t *word)
+{
+	const struct odp_lane *lanes = f->proc->domain->lanes[nr];
+
+	return word == &lanes[((uintptr_t)word - (uintptr_t)lanes) / sizeof(struct odp_lane)].va;
+}
+
+/*
+ * Is the thread of the lane runnable? On a busy machine a thread may be kept from
+ * running for longer than the limit, in the middle of a transfer: it will come out.
+ * Of one that is stopped there is no hope: but it is not in a system call, nor will
+ * it begin one with what it knew (guard.h).
+ */
+static bool fence_busy(struct fence *f, unsigned nr, const _Atomic uint64_t *word)
+{
+	if (fence_of_call(f, nr, word) && !f->thorough)
 		return false;
-	return state[2] == 'R' || (word != &lane->pool && state[2] != 'T' && state[2] != 't');
+	return fence_state(f, nr, word) == 'R';
+}
+
+/*
+ * A system call that sleeps on and on may do so because of us: while FUSE waits for
+ * the answer to a truncate it writes no page back, and whoever stores to a page that
+ * is to be written back sleeps until then. *SINCE: when it was first seen asleep.
+ */
+static bool fence_asleep(struct fence *f, unsigned nr, const _Atomic uint64_t *word, uint64_t now,
+			 uint64_t *since)
+{
+	if (!f->thorough || !fence_of_call(f, nr, word) || fence_state(f, nr, word) != 'D')
+		*since = 0;
+	else if (!*since)
+		*since = now;
+	return *since && now - *since > FENCE_ASLEEP_NS;
 }
 
 /* False when the process has died: its other lanes need no look. */
@@ -264,7 +290,7 @@ static bool fence_wait(struct fence *f, unsigned nr, _Atomic uint64_t *word, uin
 	const uint64_t mark = fence_mark(word, inside);
 	const uint64_t spin = odp_now() + FENCE_SPIN_NS, patience = spin + FENCE_PATIENCE_NS;
 	uint64_t limit = fence_limit(f, nr, mark, spin - FENCE_SPIN_NS);
-	uint64_t now, check = spin;
+	uint64_t now, check = spin, asleep = 0;
 
 	while (!fence_left(word, inside)) {
 		now = odp_now();
@@ -276,6 +302,10 @@ static bool fence_wait(struct fence *f, unsigned nr, _Atomic uint64_t *word, uin
 			if (!odp_slot_alive(f->proc, nr))
 				return false;
 			check = now + FENCE_CHECK_NS;
+			if (fence_asleep(f, nr, word, now, &asleep)) {
+				f->all_left = false;
+				return true;
+			}
 		}
 		if (now >= patience && fence_hopeless(f, nr)) {
 			f->all_left = false;
