@@ -14,7 +14,8 @@
  * while the transfer is under way, as soon as the phase changes, and says when it has:
  * so the slices (ODP_SLICE bytes) of one transfer differ, and after all have said so
  * nobody has anything older left that a transfer could still begin to carry. Only then
- * does the truncater let the file grow, and writes new content.
+ * does the truncater let the file grow, and writes new content. (Where a policy says
+ * that no region gets from the old blocks to the new ones it mostly does so at once.)
  *
  * INVARIANTS, for a word of what was taken away, after the K-th truncate:
  *   1. it is the new content, or was written by RDMA to this very place, in phase
