@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "child.h"
+#include "mem.h"
 #include "memkit.h"
 #include "suite.h"
 
@@ -541,6 +542,94 @@ static void test_many(void)
 	file_close(&f);
 }
 
+/* A private mapping: pinned, its pages are really pinned; on demand it follows. */
+static void test_private(void)
+{
+	struct odp_recall rc;
+	struct odp_region *r;
+	struct file f;
+
+	file_open(&f, ODP_POLICY_DEFAULT);
+	munmap(f.mem, LEN);
+	f.mem = mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE, f.fd, 0);
+	CU_ASSERT_PTR_NOT_EQUAL_FATAL(f.mem, MAP_FAILED);
+	for (int kind = ODP_PINNED; kind <= ODP_ON_DEMAND; kind++) {
+		if (kind == ODP_PINNED && !odp_pin_usable(kit_proc->mem))
+			continue;
+		kit_fill(f.mem, LEN, "own");
+		r = reg(&f, (enum odp_kind)kind, ODP_POLICY_DEFAULT);
+		CU_ASSERT_PTR_NOT_NULL_FATAL(r);
+		CU_ASSERT_EQUAL(cut(&f, 4, &rc), 0);
+		CU_ASSERT_EQUAL(rc.regions, 1);
+		CU_ASSERT_STRING_EQUAL(kit_see(r, f.mem + 3 * PAGE), "own3");
+		CU_ASSERT_STRING_EQUAL(kit_see(r, f.mem + 5 * PAGE),
+				       kind == ODP_PINNED ? "own5" : "new5");
+		CU_ASSERT_EQUAL(odp_region_destroy(r), 0);
+		r = reg(&f, (enum odp_kind)kind, ODP_POLICY_REVOKE);
+		CU_ASSERT_PTR_NOT_NULL_FATAL(r);
+		CU_ASSERT_EQUAL(cut(&f, 4, &rc), 0);
+		CU_ASSERT_EQUAL(rc.revoked, 1);
+		CU_ASSERT_STRING_EQUAL(kit_see(r, f.mem), "?14");
+		CU_ASSERT_EQUAL(odp_region_destroy(r), 0);
+	}
+	file_close(&f);
+}
+
+/* One region over parts of three files, out of order, and anonymous memory. */
+static void test_files(void)
+{
+	enum { PART = 2 * PAGE };
+	static const enum odp_policy policies[] = {ODP_POLICY_PINNED, ODP_POLICY_ODP,
+						   ODP_POLICY_DEFAULT};
+	struct odp_recall rc;
+	struct odp_region *r;
+	struct file f[3];
+	char *mem =
+		mmap(NULL, 4 * PART, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	CU_ASSERT_PTR_NOT_EQUAL_FATAL(mem, MAP_FAILED);
+	for (int i = 0; i < 3; i++) {
+		file_open(&f[i], policies[i]);
+		CU_ASSERT_EQUAL_FATAL(mmap(mem + i * PART, PART, PROT_READ | PROT_WRITE,
+					   MAP_SHARED | MAP_FIXED, f[i].fd,
+					   (off_t)((2 - i) * PART)),
+				      mem + i * PART);
+	}
+	strcpy(mem + 3 * PART, "anonymous");
+	{
+		struct odp_region_attr attr = {.addr = mem,
+					       .length = 4 * PART,
+					       .iova = (uintptr_t)mem,
+					       .pd = PD,
+					       .access = ALL,
+					       .kind = ODP_PINNED};
+
+		kit_err = odp_region_create(kit_proc, &attr, &r);
+		CU_ASSERT_EQUAL_FATAL(kit_err, kit_events() ? 0 : -EOPNOTSUPP);
+	}
+	for (int i = 0; kit_err == 0 && i < 3; i++) {
+		char *at = mem + i * PART + PAGE, want[16];
+
+		snprintf(want, sizeof(want), "old%d", (2 - i) * 2 + 1);
+		CU_ASSERT_STRING_EQUAL(kit_see(r, at), want);
+		/* Of another file's blocks, and of blocks that it does not map: nothing. */
+		CU_ASSERT_EQUAL(odp_recall_begin(f[i].watch, f[i].ino, 6 * PAGE, LEN, &rc), 0);
+		odp_recall_end(f[i].watch, &rc);
+		CU_ASSERT_EQUAL(rc.regions, 0);
+		CU_ASSERT_EQUAL(cut(&f[i], 0, &rc), 0);
+		CU_ASSERT_EQUAL(rc.regions, 1);
+		if (policies[i] == ODP_POLICY_ODP)
+			memcpy(want, "new", 3);
+		CU_ASSERT_STRING_EQUAL(kit_see(r, at), want);
+		CU_ASSERT_STRING_EQUAL(kit_see(r, mem + 3 * PART), "anonymous");
+	}
+	if (!kit_err)
+		CU_ASSERT_EQUAL(odp_region_destroy(r), 0);
+	for (int i = 0; i < 3; i++)
+		file_close(&f[i]);
+	munmap(mem, 4 * PART);
+}
+
 static void test_names(void)
 {
 	enum odp_policy p;
@@ -659,6 +748,8 @@ int main(int argc, char **argv)
 		{"owner stopped", test_owner_stopped},
 		{"owner killed", test_owner_killed},
 		{"watcher killed", test_watcher_killed},
+		{"private", test_private},
+		{"files", test_files},
 		{"many", test_many},
 		{"traffic", test_traffic},
 		CU_TEST_INFO_NULL,
