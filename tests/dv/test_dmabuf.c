@@ -24,7 +24,19 @@
 
 /* ---- the exporter: B ---- */
 
-enum { H_EXPORT = 1, H_FREE, H_FILL, H_MOVE, H_REVOKE, H_HOLD, H_RELEASE, H_ROUNDS, H_WORD };
+enum {
+	H_EXPORT = 1,
+	H_FREE,
+	H_FILL,
+	H_MOVE,
+	H_REVOKE,
+	H_HOLD,
+	H_RELEASE,
+	H_ROUNDS,
+	H_WORD,
+	H_IMPORT,
+	H_UNIMPORT,
+};
 
 static struct {
 	struct ibv_dm *dm;
@@ -32,6 +44,15 @@ static struct {
 	uint8_t *map;
 	int fd;
 } ex;
+
+/* A descriptor of another process's, as if it had come over a socket. */
+static int fd_of(pid_t pid, int fd)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)pid, fd);
+	return open(path, O_RDWR | O_CLOEXEC);
+}
 
 static bool ex_open(struct ep *ep)
 {
@@ -97,6 +118,15 @@ static void hook(struct ep *ep, const struct hook_msg *in, struct hook_msg *out)
 	case H_RELEASE:
 		out->v[0] = (uint64_t)uodpdv_dmabuf_release(ex.dm);
 		break;
+	case H_IMPORT:
+		ex.fd = fd_of((pid_t)in->v[0], (int)in->v[1]);
+		ex.mr = ibv_reg_dmabuf_mr(ep->pd, SKEW, LEN - SKEW, IOVA + SKEW, ex.fd, ALL_ACCESS);
+		out->v[0] = CHECK(ex.mr) ? ex.mr->rkey : 0;
+		break;
+	case H_UNIMPORT:
+		CHECK_ERRNO(ibv_dereg_mr(ex.mr), 0);
+		close(ex.fd);
+		break;
 	case H_ROUNDS:
 		ex_rounds(in->v[0], in->v[1]);
 		break;
@@ -129,7 +159,6 @@ static bool open_all(struct pair *p, struct import *im)
 {
 	struct ep_conf c = RC_CONF;
 	struct hook_msg out;
-	char path[64];
 
 	if (!pair_up(p, &c, &c))
 		return false;
@@ -137,10 +166,7 @@ static bool open_all(struct pair *p, struct import *im)
 	if (!CHECK(out.v[0]))
 		return false;
 	im->rkey = (uint32_t)out.v[2];
-	/* As if it had come over a socket. */
-	snprintf(path, sizeof(path), "/proc/%d/fd/%d", p->remote ? (int)p->b.pid : (int)getpid(),
-		 (int)out.v[1]);
-	im->fd = open(path, O_RDWR | O_CLOEXEC);
+	im->fd = fd_of(p->remote ? p->b.pid : getpid(), (int)out.v[1]);
 	im->map = mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_SHARED, im->fd, 0);
 	im->mr = ibv_reg_dmabuf_mr(p->a.pd, SKEW, LEN - SKEW, IOVA + SKEW, im->fd, ALL_ACCESS);
 	return CHECK(im->fd >= 0 && im->map != MAP_FAILED) && CHECK(im->mr);
@@ -400,6 +426,81 @@ static void c_revoke(struct pair *p)
 	}
 }
 
+/* Ordinary MRs of a mapping: one on demand fails as an importer's, a pinned one keeps
+ * what it has, for itself. */
+static void c_ordinary(struct pair *p)
+{
+	for (int pinned = 0; pinned < 2; pinned++) {
+		struct twr w = {.id = 1, .op = IBV_WR_RDMA_READ, .flags = IBV_SEND_SIGNALED};
+		struct ep_conf c = RC_CONF;
+		struct ibv_alloc_dm_attr a = {.length = LEN};
+		struct ibv_dm *dm;
+		struct ibv_mr *mr;
+		struct ibv_wc wc;
+		uint8_t *map;
+
+		REQUIRE(pair_up(p, &c, &c));
+		dm = ibv_alloc_dm(p->b.ep.ctx, &a);
+		REQUIRE(dm);
+		close(uodpdv_dmabuf_export(dm));
+		map = uodpdv_dm_map(dm);
+		fill_bytes(map, LEN, 6);
+		mr = ibv_reg_mr(p->b.ep.pd, map, LEN,
+				ALL_ACCESS | (pinned ? 0 : IBV_ACCESS_ON_DEMAND));
+		REQUIRE(mr);
+		w.raddr = (uintptr_t)map;
+		w.rkey = mr->rkey;
+		w.len = LEN;
+		CHECK_ERRNO(ep_send(&p->a, &w), 0);
+		CHECK_INT(ep_poll(p->a.scq, &wc, 1, LONG_MS), 1);
+		CHECK_STATUS(wc.status, IBV_WC_SUCCESS);
+		CHECK_ERRNO(uodpdv_dmabuf_revoke(dm), 0);
+		CHECK(bus(map));
+		memset(p->a.buf, 0, LEN);
+		CHECK_ERRNO(ep_send(&p->a, &w), 0);
+		CHECK_INT(ep_poll(p->a.scq, &wc, 1, LONG_MS), 1);
+		CHECK_STATUS(wc.status, pinned ? IBV_WC_SUCCESS : IBV_WC_REM_ACCESS_ERR);
+		if (pinned) {
+			fill_bytes(p->b.ep.buf, LEN, 6);
+			CHECK(!memcmp(p->a.buf, p->b.ep.buf, LEN));
+		}
+		CHECK_ERRNO(ibv_dereg_mr(mr), 0);
+		CHECK_ERRNO(uodpdv_dm_unmap(dm, map), 0);
+		CHECK_ERRNO(ibv_free_dm(dm), 0);
+		pair_down(p);
+	}
+}
+
+/* What is freed is taken from those who map it still; what is new is empty. */
+static void c_freed(struct pair *p)
+{
+	struct ibv_alloc_dm_attr a = {.length = LEN};
+	struct ibv_context *ctx = tdev_open();
+	static const uint8_t zero[LEN];
+
+	(void)p;
+	for (int i = 0; i < 20; i++) {
+		struct ibv_dm *dm = ibv_alloc_dm(ctx, &a);
+		uint8_t *map, *other;
+		int fd;
+
+		REQUIRE(dm);
+		fd = uodpdv_dmabuf_export(dm);
+		map = uodpdv_dm_map(dm);
+		other = mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		REQUIRE(map && other != MAP_FAILED);
+		CHECK(!memcmp(map, zero, LEN));
+		memset(map, 0xa5, LEN);
+		CHECK(other[LEN - 1] == 0xa5);
+		CHECK_ERRNO(ibv_free_dm(dm), 0);
+		CHECK(bus(map) && bus(other + LEN - 1));
+		munmap(map, LEN);
+		munmap(other, LEN);
+		close(fd);
+	}
+	CHECK_ERRNO(ibv_close_device(ctx), 0);
+}
+
 /* ---- under traffic ---- */
 
 #define ROUNDS 60u
@@ -487,32 +588,52 @@ static void c_revoke_traffic(struct pair *p)
 
 /* ---- an exporter, or an importer, that is not well ---- */
 
-/* An importer that is stopped holds nobody up for long, and is not missed. */
-static void c_stopped(struct pair *p)
+/* A's device memory, which B imports: its mapping, and B's key. */
+static struct ibv_dm *export_to_b(struct pair *p, uint8_t **map, uint32_t *rkey)
 {
 	struct ibv_alloc_dm_attr a = {.length = LEN};
 	struct ep_conf c = RC_CONF;
 	struct ibv_dm *dm;
+	int fd;
+
+	if (!pair_up(p, &c, &c))
+		return NULL;
+	dm = ibv_alloc_dm(p->a.ctx, &a);
+	if (!CHECK(dm))
+		return NULL;
+	fd = uodpdv_dmabuf_export(dm);
+	*map = uodpdv_dm_map(dm);
+	*rkey = (uint32_t)b_do(p, H_IMPORT, (uint64_t)getpid(), (uint64_t)fd).v[0];
+	close(fd);
+	return CHECK(*map && *rkey) ? dm : NULL;
+}
+
+/* An importer that is stopped holds nobody up for long, and its MR follows. */
+static void c_stopped(struct pair *p)
+{
+	struct ibv_dm *dm;
 	uint64_t began;
+	uint32_t rkey;
 	uint8_t *map;
 
-	/* Here A exports; B imports by its pages alone. */
-	REQUIRE(pair_up(p, &c, &c));
-	dm = ibv_alloc_dm(p->a.ctx, &a);
-	REQUIRE(dm && uodpdv_dmabuf_export(dm) >= 0);
-	map = uodpdv_dm_map(dm);
-	REQUIRE(map);
-	map[0] = 1;
+	dm = export_to_b(p, &map, &rkey);
+	REQUIRE(dm);
 	kill(p->b.pid, SIGSTOP);
 	began = now_ms();
-	CHECK_ERRNO(uodpdv_dmabuf_move(dm), 0);
-	CHECK(map[0] == 1);
+	for (int i = 0; i < 3; i++) {
+		fill_bytes(map, LEN, 40 + (uint64_t)i);
+		CHECK_ERRNO(uodpdv_dmabuf_move(dm), 0);
+		CHECK_STATUS(rdma(p, IBV_WR_RDMA_READ, rkey, SKEW, LEN - SKEW), IBV_WC_SUCCESS);
+		CHECK(!memcmp(p->a.buf, map + SKEW, LEN - SKEW));
+	}
 	CHECK_ERRNO(uodpdv_dmabuf_revoke(dm), 0);
 	CHECK(now_ms() - began < LONG_MS);
 	CHECK(bus(map));
+	CHECK_STATUS(rdma(p, IBV_WR_RDMA_READ, rkey, SKEW, 8), IBV_WC_REM_ACCESS_ERR);
 	kill(p->b.pid, SIGCONT);
 	CHECK_ERRNO(uodpdv_dm_unmap(dm, map), 0);
 	CHECK_ERRNO(ibv_free_dm(dm), 0);
+	b_do(p, H_UNIMPORT, 0, 0);
 	pair_down(p);
 }
 
@@ -547,6 +668,30 @@ static void c_killed(struct pair *p)
 	close_import(&im);
 	CHECK_ERRNO(ep_close(&self), 0);
 	CHECK_ERRNO(ep_close(&other), 0);
+	CHECK_ERRNO(ep_close(&p->a), 0);
+}
+
+/* An importer is killed while the exporter moves: it is not waited for. */
+static void c_importer_killed(struct pair *p)
+{
+	struct ibv_dm *dm;
+	uint32_t rkey;
+	uint8_t *map;
+
+	dm = export_to_b(p, &map, &rkey);
+	REQUIRE(dm);
+	fill_bytes(map, LEN, 1);
+	for (int i = 0; i < 10; i++) {
+		if (i == 5)
+			side_kill(&p->b, SIGKILL);
+		CHECK_ERRNO(uodpdv_dmabuf_move(dm), 0);
+	}
+	fill_bytes(p->a.buf, LEN, 1);
+	CHECK(!memcmp(map, p->a.buf, LEN));
+	CHECK_ERRNO(uodpdv_dmabuf_revoke(dm), 0);
+	CHECK(bus(map));
+	CHECK_ERRNO(uodpdv_dm_unmap(dm, map), 0);
+	CHECK_ERRNO(ibv_free_dm(dm), 0);
 	CHECK_ERRNO(ep_close(&p->a), 0);
 }
 
@@ -594,14 +739,23 @@ static void c_udmabuf(struct pair *p)
 int main(int argc, char **argv)
 {
 	static const struct tcase cases[] = {
-		{"refused", c_refused, HERE},   {"exporter", c_exporter, HERE},
-		{"transfer", c_transfer, BOTH}, {"move", c_move, BOTH},
-		{"hold", c_hold, PEER},         {"revoke", c_revoke, BOTH},
-		{"traffic", c_traffic, BOTH},   {"revoke-traffic", c_revoke_traffic, BOTH},
-		{"stopped", c_stopped, PEER},   {"udmabuf", c_udmabuf, HERE},
-		{"killed", c_killed, PEER}, /* the last: B is gone then */
+		{"refused", c_refused, HERE},
+		{"exporter", c_exporter, HERE},
+		{"transfer", c_transfer, BOTH},
+		{"move", c_move, BOTH},
+		{"hold", c_hold, PEER},
+		{"revoke", c_revoke, BOTH},
+		{"ordinary", c_ordinary, HERE},
+		{"freed", c_freed, HERE},
+		{"traffic", c_traffic, BOTH},
+		{"revoke-traffic", c_revoke_traffic, BOTH},
+		{"stopped", c_stopped, PEER},
+		{"udmabuf", c_udmabuf, HERE},
+		/* The last, each with a B that is gone then. */
+		{"killed", c_killed, PEER},
+		{"importer-killed", c_importer_killed, PEER},
 	};
 
 	t_hook(hook);
-	return t_main(argc, argv, 1, cases, ARRAY_SIZE(cases));
+	return t_main(argc, argv, 2, cases, ARRAY_SIZE(cases));
 }
