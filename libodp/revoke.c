@@ -34,9 +34,11 @@ ODP_EXPORT unsigned odp_peer_revoke(struct odp_proc *proc, struct odp_peer *peer
 		}
 		odp_lane_va_leave(lane);
 	}
-	/* seq_cst: before the loads of the lanes; whoever enters one from here on sees
-	 * the records as they are now. */
-	atomic_thread_fence(memory_order_seq_cst);
+	/* A copy by system call that was prepared before, and has not begun, looks again
+	 * (run_enter(), guard.h), also in a process that is stopped now. seq_cst: before
+	 * the loads of the lanes; whoever enters one from here on sees the records as they
+	 * are. */
+	atomic_fetch_add_explicit(&peer->slot->gate, ODP_GATE_STEP, memory_order_seq_cst);
 	odp_fence_peer(proc, peer->slot, true);
 	return count;
 }

@@ -434,6 +434,7 @@ static void c_ordinary(struct pair *p)
 		struct twr w = {.id = 1, .op = IBV_WR_RDMA_READ, .flags = IBV_SEND_SIGNALED};
 		struct ep_conf c = RC_CONF;
 		struct ibv_alloc_dm_attr a = {.length = LEN};
+		struct uodpdv_mr_init_attr init = {0};
 		struct ibv_dm *dm;
 		struct ibv_mr *mr;
 		struct ibv_wc wc;
@@ -445,8 +446,18 @@ static void c_ordinary(struct pair *p)
 		close(uodpdv_dmabuf_export(dm));
 		map = uodpdv_dm_map(dm);
 		fill_bytes(map, LEN, 6);
-		mr = ibv_reg_mr(p->b.ep.pd, map, LEN,
-				ALL_ACCESS | (pinned ? 0 : IBV_ACCESS_ON_DEMAND));
+		/* Said so, whatever the environment says. */
+		init.backing = pinned ? UODPDV_BACKING_PIN : UODPDV_BACKING_VA;
+		mr = uodpdv_reg_mr(p->b.ep.pd, map, LEN,
+				   ALL_ACCESS | (pinned ? 0 : IBV_ACCESS_ON_DEMAND), &init,
+				   sizeof(init));
+		if (!mr && pinned && errno == EOPNOTSUPP) {
+			t_skip("nothing can be pinned here");
+			CHECK_ERRNO(uodpdv_dm_unmap(dm, map), 0);
+			CHECK_ERRNO(ibv_free_dm(dm), 0);
+			pair_down(p);
+			return;
+		}
 		REQUIRE(mr);
 		w.raddr = (uintptr_t)map;
 		w.rkey = mr->rkey;
