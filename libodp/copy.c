@@ -317,7 +317,7 @@ ssize_t odp_span_io(struct odp_span *span, void *buf, size_t n, bool write)
 }
 
 /* A load and a store between which the page stays where it is. */
-int odp_span_update(struct odp_span *span, odp_update_fn fn, const void *arg, uint64_t *old)
+static int span_update(struct odp_span *span, odp_update_fn fn, const void *arg, uint64_t *old)
 {
 	struct odp_lane *lane = odp_lane_get(odp_self);
 	struct odp_pending pending = {0};
@@ -344,9 +344,19 @@ int odp_span_update(struct odp_span *span, odp_update_fn fn, const void *arg, ui
 		ret = run_copy(span, &run, &new, sizeof(new), true);
 	}
 	odp_lane_va_leave(lane);
-	if (ret != -EAGAIN)
+	if (ret != -EAGAIN && ret != -ERESTART)
 		odp_inject_end(&pending);
 	return ret == sizeof(new) ? 0 : ret < 0 ? (int)ret : -EFAULT;
+}
+
+int odp_span_update(struct odp_span *span, odp_update_fn fn, const void *arg, uint64_t *old)
+{
+	int ret = -ERESTART;
+
+	/* Nothing was stored then. */
+	for (int i = 0; i < RESTARTS && ret == -ERESTART; i++)
+		ret = span_update(span, fn, arg, old);
+	return ret == -ERESTART ? -EAGAIN : ret;
 }
 
 int odp_span_frame(struct odp_lane *lane, struct odp_span *span, size_t n, void **ptr)
