@@ -76,6 +76,7 @@ struct odp_proc {
 	/* service thread */
 	struct odp_service *service;
 	int bell_rd;
+	_Atomic bool lost; /* a descriptor of ours is closed */
 	struct odp_faultqs *_Atomic faultqs; /* faultq.c; set under the next one */
 	pthread_mutex_t faultq_lock;         /* before that of a queue */
 	pthread_mutex_t handler_lock; /* the four below; held for two stores only */
@@ -251,6 +252,8 @@ void odp_peers_child(struct odp_proc *proc);
 void *odp_pool_ptr(struct odp_peer *peer, uint64_t off, size_t len);
 
 /* ---- service.c ---- */
+/* WHAT, of which the descriptor is FD, is gone: say so, once. */
+void odp_proc_lose(struct odp_proc *proc, const char *what, int fd);
 /* Create the thread; it waits until odp_service_go(), or ends at odp_service_stop(). */
 int odp_service_start(struct odp_proc *proc);
 void odp_service_go(struct odp_proc *proc);
@@ -269,6 +272,8 @@ int odp_mem_open(struct odp_proc *proc);
 int odp_mem_uffd(struct odp_proc *proc);
 /* Does a thread wait for a page, in a fault that nobody has read of? */
 bool odp_mem_fault_pending(struct odp_proc *proc);
+/* The userfaultfd is closed: take it back from a peer; false if none has it. */
+bool odp_mem_uffd_recover(struct odp_proc *proc);
 /* Called by the service thread when the uffd is readable: freeze, fence, read,
  * act, thaw, until it would block. */
 void odp_mem_uffd_ready(struct odp_proc *proc);

@@ -133,7 +133,6 @@ struct odp_mem {
 	int uffd; /* -1: no events, nothing is converted */
 	int conv_uffd;
 	int fdinfo_fd; /* of uffd: how many faults wait */
-	bool lost;     /* uffd has been closed; service thread */
 	int pagemap_fd;
 	int maps_fd;
 	bool query_maps;            /* the kernel answers PROCMAP_QUERY */

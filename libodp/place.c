@@ -412,6 +412,8 @@ int odp_place(struct odp_region *r, bool write, enum odp_backing *backing)
 		*backing = m->backing;
 	/* The records may still tell of what was unmapped before this call. */
 	odp_uffd_settle(m);
+	if (odp_proc_lost(m->proc))
+		return -EIO;
 	if (!survey_records(m, r->it.start, r->it.last + 1, &s))
 		parts_walk(m, r->it.start, r->it.last + 1, part_survey, &s);
 	if (r->kind == ODP_PINNED)

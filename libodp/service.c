@@ -15,8 +15,6 @@
 #include "faultq.h"
 #include "service.h"
 
-#define SERVICE_DEAF_NS 5000000u
-
 static void service_sem_wait(sem_t *sem)
 {
 	while (sem_wait(sem) && errno == EINTR)
@@ -29,14 +27,36 @@ void odp_service_peer_ended(struct odp_peer *peer)
 	atomic_store_explicit(&peer->dead, true, memory_order_release);
 }
 
+void odp_proc_lose(struct odp_proc *proc, const char *what, int fd)
+{
+	/* release: pairs with odp_proc_lost(). */
+	if (!atomic_exchange_explicit(&proc->lost, true, memory_order_release))
+		odp_log(ODP_LOG_ERR,
+			"the program has closed a descriptor of this library (%d, its %s) by a "
+			"system call of its own: registered memory can no longer be followed, and "
+			"the device fails; see odp_fd_kept(3)",
+			fd, what);
+}
+
+ODP_EXPORT bool odp_proc_lost(const struct odp_proc *proc)
+{
+	return atomic_load_explicit(&proc->lost, memory_order_acquire);
+}
+
 unsigned odp_service_polled(struct odp_service *svc, unsigned what, int events)
 {
 	if (events >= 0 && (events & POLLIN))
 		return what;
 	/* Somebody closed our descriptor. To poll again would spin. */
+	if (what == ODP_EV_BELL) {
+		svc->broken |= what;
+		odp_proc_lose(svc->proc, "bell", svc->proc->bell_rd);
+		return 0;
+	}
+	odp_proc_lose(svc->proc, "userfaultfd", svc->uffd);
+	if (odp_mem_uffd_recover(svc->proc))
+		return what;
 	svc->broken |= what;
-	odp_log(ODP_LOG_ERR, "the service thread lost its %s: descriptor closed by the program?",
-		what == ODP_EV_BELL ? "bell" : "userfaultfd");
 	return 0;
 }
 
@@ -80,7 +100,7 @@ static bool service_take_incoming(struct odp_service *svc)
 static uint64_t service_timeout(const struct odp_service *svc, uint64_t deadline)
 {
 	/* Deaf, it has to look for itself. */
-	const uint64_t most = svc->broken & ODP_EV_BELL ? SERVICE_DEAF_NS : ODP_WAIT_FOREVER;
+	const uint64_t most = svc->broken & ODP_EV_BELL ? ODP_DEAF_NS : ODP_WAIT_FOREVER;
 	uint64_t now, left;
 
 	if (deadline == UINT64_MAX)
@@ -97,7 +117,7 @@ static void service_loop(struct odp_service *svc)
 	uint64_t deadline = UINT64_MAX, timeout;
 	uint32_t rung, seen = 0;
 	unsigned ev;
-	bool call;
+	bool call, lost = false;
 
 	for (;;) {
 		timeout = service_take_incoming(svc) ? 0 : service_timeout(svc, deadline);
@@ -115,7 +135,9 @@ static void service_loop(struct odp_service *svc)
 		rung = atomic_load_explicit(&slot->bell_rung, memory_order_acquire);
 		odp_notices_pass(proc);
 		odp_faultq_pass(proc);
-		call = rung != seen || (ev & (ODP_EV_PEER | ODP_EV_BELL));
+		call = rung != seen || (ev & (ODP_EV_PEER | ODP_EV_BELL)) ||
+		       lost != odp_proc_lost(proc);
+		lost = odp_proc_lost(proc);
 		seen = rung;
 		if (call || (deadline != UINT64_MAX && odp_now() >= deadline))
 			deadline = service_call(proc);

@@ -18,6 +18,7 @@ enum {
 };
 
 #define ODP_WAIT_FOREVER UINT64_MAX
+#define ODP_DEAF_NS 5000000u /* between looks of a thread that nothing wakes */
 
 struct odp_service;
 

@@ -5,6 +5,7 @@
  * that came meanwhile is missed.
  */
 #include <errno.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "service.h"
@@ -89,6 +90,16 @@ static unsigned uring_complete(struct odp_service *svc, const struct io_uring_cq
 	return ODP_EV_PEER;
 }
 
+/* Nothing wakes this thread any more. */
+static void uring_lost(struct odp_service *svc)
+{
+	const struct timespec nap = {.tv_nsec = ODP_DEAF_NS};
+
+	svc->broken = ODP_EV_BELL | ODP_EV_UFFD;
+	odp_proc_lose(svc->proc, "io_uring", svc->ring.ring_fd);
+	nanosleep(&nap, NULL);
+}
+
 static unsigned uring_wait(struct odp_service *svc, uint64_t timeout)
 {
 	struct __kernel_timespec ts = {
@@ -97,11 +108,14 @@ static unsigned uring_wait(struct odp_service *svc, uint64_t timeout)
 	};
 	struct io_uring_cqe *cqe;
 	unsigned ev = 0;
+	int ret;
 
 	uring_arm(svc, ODP_EV_BELL, svc->proc->bell_rd);
 	uring_arm(svc, ODP_EV_UFFD, svc->uffd);
-	io_uring_submit_and_wait_timeout(&svc->ring, &cqe, 1,
-					 timeout == ODP_WAIT_FOREVER ? NULL : &ts, NULL);
+	ret = io_uring_submit_and_wait_timeout(&svc->ring, &cqe, 1,
+					       timeout == ODP_WAIT_FOREVER ? NULL : &ts, NULL);
+	if (ret == -EBADF || ret == -EOPNOTSUPP) /* closed; or another file's by now */
+		uring_lost(svc);
 	while (!io_uring_peek_cqe(&svc->ring, &cqe)) {
 		ev |= uring_complete(svc, cqe);
 		io_uring_cqe_seen(&svc->ring, cqe);

@@ -143,13 +143,17 @@ bool odp_uffd_pending(struct odp_mem *m)
 void odp_uffd_settle(struct odp_mem *m)
 {
 	struct uffdio_zeropage zero = {.range = {m->probe, ODP_PAGE_SIZE}};
+	long ret;
 
 	if (m->uffd < 0)
 		return;
-	for (unsigned turn = 0; odp_sys_ioctl(m->uffd, UFFDIO_ZEROPAGE, &zero) == -EAGAIN; turn++) {
+	for (unsigned turn = 0; (ret = odp_sys_ioctl(m->uffd, UFFDIO_ZEROPAGE, &zero)) == -EAGAIN;
+	     turn++) {
 		zero.zeropage = 0;
 		settle_wait(turn);
 	}
+	if (ret == -EBADF)
+		odp_proc_lose(m->proc, "userfaultfd", m->uffd);
 	odp_uffd_acted(m);
 }
 
@@ -297,19 +301,6 @@ static void event_act(struct odp_mem *m, const struct uffd_msg *msg, bool fenced
 	}
 }
 
-/* Closed by the program: memory that moved to the pool stays what it is, a shared
- * mapping, and nothing tells of what becomes of it. */
-static void uffd_lost(struct odp_mem *m)
-{
-	if (m->lost)
-		return;
-	m->lost = true;
-	odp_log(ODP_LOG_ERR,
-		"the program has closed a descriptor of this library (%d): "
-		"registered memory can no longer be followed",
-		m->uffd);
-}
-
 /* Read messages and act on the events among them, the gate shut: the read lets
  * the callers of munmap, mremap and madvise go on. */
 static int events_read(struct odp_mem *m, struct uffd_msg *msgs)
@@ -323,8 +314,11 @@ static int events_read(struct odp_mem *m, struct uffd_msg *msgs)
 	/* seq_cst, before the read: pairs with odp_uffd_settle(). */
 	atomic_store_explicit(&m->event_seq, seq + 1, memory_order_seq_cst);
 	n = read(m->uffd, msgs, MESSAGES * sizeof(*msgs));
-	if (n < 0 && errno == EBADF)
-		uffd_lost(m);
+	if (n < 0 && errno == EBADF) {
+		odp_proc_lose(m->proc, "userfaultfd", m->uffd);
+		if (odp_mem_uffd_recover(m->proc))
+			n = read(m->uffd, msgs, MESSAGES * sizeof(*msgs));
+	}
 	n = n < 0 ? 0 : n / (ssize_t)sizeof(*msgs);
 	if (n) {
 		pthread_mutex_lock(&m->mem_lock);

@@ -111,6 +111,13 @@ int odp_peer_fd(struct odp_peer *peer, int fd, int flags);
 int odp_fd_kept(int fd);
 
 /*
+ * True from the moment that libodp has found such a descriptor closed all the same:
+ * what becomes of memory can no longer be told, and no more of it can be registered.
+ * The service handler is called when it becomes true. A plain load.
+ */
+bool odp_proc_lost(const struct odp_proc *proc);
+
+/*
  * Zeroed shared memory in this process's segment: page-multiples come
  * page-aligned, smaller sizes 64-byte aligned. Returns the offset, 0 when full.
  * Peers reach it with odp_peer_ptr(). Freed with the same size.

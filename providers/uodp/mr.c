@@ -95,6 +95,10 @@ static int region_create(struct ibv_pd *pd, struct odp_region_attr *attr, int ac
 	attr->tag = UODP_TAG(ctx->dev->index);
 	if (!ret)
 		ret = odp_region_create(ctx->proc->odp, attr, region);
+	if (ret && odp_proc_lost(ctx->proc->odp)) {
+		uodp_lost(ctx->proc);
+		odp_bell_ring(odp_proc_self(ctx->proc->odp));
+	}
 	if (ret)
 		return ret;
 	ret = slot_reserve(odp_region_key(*region));

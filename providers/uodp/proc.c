@@ -19,6 +19,8 @@ static uint64_t service(void *arg)
 		atomic_store_explicit(&proc->service_known, 1, memory_order_release);
 	}
 	uodp_events_drain(proc);
+	if (uodp_unlikely(odp_proc_lost(proc->odp)))
+		uodp_lost(proc);
 	again = uodp_unplugged_end(proc);
 	next = uodp_progress(proc, true);
 	return again < next ? again : next;

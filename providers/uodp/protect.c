@@ -89,17 +89,48 @@ static int free_parts(struct odp_proc *proc, char *addr, size_t len)
 }
 
 /*
- * The kernel frees private memory only, and what was registered is not that. It
- * must not be asked: it tells userfaultfd that the range is gone before it refuses.
+ * Nobody hears of this any more (odp_proc_lost()), and to discard what is in the
+ * pool is to take it out of it: a reader must not find what was there before.
  */
+static int discard_parts(struct odp_proc *proc, char *addr, size_t len)
+{
+	while (len) {
+		bool moved;
+		size_t n = odp_range_moved(proc, addr, len, &moved);
+
+		if (moved && madvise_next(addr, n, MADV_REMOVE))
+			return -1;
+		addr += n;
+		len -= n;
+	}
+	return 0;
+}
+
+static int madvise_parts(struct odp_proc *proc, char *addr, size_t len, int advice)
+{
+	int ret;
+
+	/*
+	 * The kernel frees private memory only, and what was registered is not that. It
+	 * must not be asked: it tells userfaultfd that the range is gone before it
+	 * refuses.
+	 */
+	if (advice == MADV_FREE)
+		return free_parts(proc, addr, len);
+	ret = madvise_next(addr, len, advice);
+	if (!ret && odp_proc_lost(proc))
+		ret = discard_parts(proc, addr, len);
+	return ret;
+}
+
 int madvise(void *addr, size_t len, int advice)
 {
 	struct odp_proc *proc = odp_proc_attached();
 	size_t pages = (len + PAGE_MASK) & ~PAGE_MASK;
 	uintptr_t begin = (uintptr_t)addr;
 
-	if (advice != MADV_FREE || !proc || begin & PAGE_MASK || pages < len ||
-	    begin + pages < begin)
+	if ((advice != MADV_FREE && advice != MADV_DONTNEED) || !proc || begin & PAGE_MASK ||
+	    pages < len || begin + pages < begin)
 		return madvise_next(addr, len, advice);
-	return free_parts(proc, addr, pages);
+	return madvise_parts(proc, addr, pages, advice);
 }

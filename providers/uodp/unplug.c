@@ -213,6 +213,19 @@ static void target_plug(const struct target *t, struct uodpdv_unplug_info *info)
 	info->processes++;
 }
 
+/* Not again: a number that is odd stays so. */
+void uodp_lost(struct uodp_proc *proc)
+{
+	struct target t = {.proc = proc, .peer = odp_proc_self(proc->odp), .root = proc->root};
+
+	for (t.device = 0; t.device < proc->root->num_devices; t.device++) {
+		if (atomic_load_explicit(&proc->root->plug[t.device], memory_order_relaxed) & 1)
+			continue;
+		number_set(&t, 1);
+		qps_stop(&t);
+	}
+}
+
 /* ---- all of them, or one ---- */
 
 typedef void (*target_fn)(const struct target *t, struct uodpdv_unplug_info *info);

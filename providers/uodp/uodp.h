@@ -170,6 +170,10 @@ static inline struct uodp_dm *to_uodp_dm(struct ibv_dm *dm)
 	return uodp_container_of(dm, struct uodp_dm, vdm.dm);
 }
 
+/* libodp can no longer follow memory (odp_proc_lost()): no device of this process's
+ * is of use (unplug.c). */
+void uodp_lost(struct uodp_proc *proc);
+
 static inline bool uodp_link_gone(const struct uodp_proc *proc, const struct uodp_link *link)
 {
 	/* acquire: pairs with the change in plug.c */
