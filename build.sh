@@ -17,6 +17,7 @@ CC         the C compiler, when build/ does not exist yet (default: cc)
 UODP_WERROR=1  compiler warnings are errors
 UODP_TEST_RXE=1  ./build.sh test compares with rdma_rxe, as ./build.sh rxe does,
            and fails if it cannot; without it, only if a kernel is in the cache
+UODP_TEST_STORM=0  ./build.sh test leaves the storm out, a minute of memory events
 EOF
 }
 
