@@ -314,7 +314,7 @@ static int file_open(int root)
 	if (!fstat(fd, &st))
 		return fd;
 	ret = -errno;
-	close(fd);
+	odp_fd_close(fd);
 	return ret;
 }
 
@@ -343,13 +343,13 @@ int odp_faultq_fuse(struct odp_fault_queue *q, int wake)
 		goto err_free;
 	ret = odp_faultq_thread(&f->thread, fuse_main, f, f->dev, wake, &f->own);
 	if (ret) {
-		close(f->dev);
+		odp_fd_close(f->dev);
 		goto err_close_root;
 	}
 	if (f->own)
-		close(f->dev);
+		odp_fd_close(f->dev);
 	ret = file_open(root);
-	close(root);
+	odp_fd_close(root);
 	if (ret < 0) {
 		fuse_close(&f->server);
 		return ret;
@@ -360,7 +360,7 @@ int odp_faultq_fuse(struct odp_fault_queue *q, int wake)
 	return 0;
 
 err_close_root:
-	close(root);
+	odp_fd_close(root);
 err_free:
 	odp_priv_free(f, sizeof(*f));
 	return ret;
