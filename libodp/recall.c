@@ -364,21 +364,25 @@ static uint64_t act_run(struct act *a)
 	}
 }
 
-/* Without the lock: the node is counted as used. */
-static uint64_t node_act(struct odp_watch *w, const struct odp_recall *rc, struct odp_node *node)
+/* Without the lock: the node is counted as used. False: there is no such key, of a
+ * region that is ending, or being made: it will be one from after the recall. */
+static bool node_act(struct odp_watch *w, const struct odp_recall *rc, struct odp_node *node,
+		     uint64_t *pages)
 {
 	struct odp_lane *lane = odp_lane_get(w->proc);
 	struct act a = {.node = node, .mr = &node->peer->seg->mrs[node->key >> 8]};
-	uint64_t pages = 0;
+	bool valid;
 
+	*pages = 0;
 	act_range(&a, rc);
 	if (!a.n && node->policy < ODP_POLICY_REVOKE)
-		return 0;
+		return true;
 	odp_lane_va_enter(lane);
-	if (odp_node_live(node) && act_valid(&a))
-		pages = act_run(&a);
+	valid = odp_node_live(node) && act_valid(&a);
+	if (valid)
+		*pages = act_run(&a);
 	odp_lane_va_leave(lane);
-	return pages;
+	return valid;
 }
 
 /* ---- one process ---- */
@@ -404,19 +408,20 @@ static void peer_act(struct odp_watch *w, struct odp_recall *rc, struct odp_peer
 	struct odp_node *n, *next;
 
 	owner_freeze(w, peer);
-	odp_fence_peer(w->proc, peer->slot, true);
+	rc->stuck += !odp_fence_peer(w->proc, peer->slot, true);
 	pthread_mutex_lock(&w->lock);
 	for (n = node_first(w, rc); n; n = next) {
 		uint64_t pages;
+		bool acted;
 
 		/* One that is not live waits for the end of this recall, and stays. */
 		if (n->peer == peer && !n->revoked && odp_node_live(n)) {
 			n->users++;
 			pthread_mutex_unlock(&w->lock);
-			pages = node_act(w, rc, n);
+			acted = node_act(w, rc, n, &pages);
 			pthread_mutex_lock(&w->lock);
 			rc->pages += pages;
-			if (n->policy >= ODP_POLICY_REVOKE) {
+			if (acted && n->policy >= ODP_POLICY_REVOKE) {
 				n->revoked = true;
 				rc->revoked++;
 			}
@@ -511,6 +516,22 @@ ODP_EXPORT void odp_recall_end(struct odp_watch *w, struct odp_recall *rc)
 	recall_unlink(w, rc);
 	pthread_mutex_unlock(&w->lock);
 	odp_watch_ring(w);
+}
+
+ODP_EXPORT bool odp_watch_settle(struct odp_watch *w)
+{
+	bool settled = true;
+
+	for (unsigned nr = 0; nr < ODP_MAX_PROCS; nr++) {
+		struct odp_peer *peer;
+
+		pthread_mutex_lock(&w->lock);
+		peer = w->owners[nr].peer;
+		pthread_mutex_unlock(&w->lock);
+		if (peer && odp_peer_alive(peer))
+			settled &= odp_fence_peer(w->proc, peer->slot, true);
+	}
+	return settled;
 }
 
 /* ---- the owner's side of notices ---- */

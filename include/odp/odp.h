@@ -514,6 +514,7 @@ struct odp_recall {
 	struct odp_recall *next;   /* private */
 	uint32_t regions;          /* on the blocks; */
 	uint32_t revoked, killed;  /* of these; */
+	uint32_t stuck;            /* owners to whom transfers are under way still */
 	enum odp_policy strictest; /* of their policies */
 	uint64_t pages;            /* whose translation changed */
 	uint64_t waited_ns;        /* for leases */
@@ -533,6 +534,15 @@ struct odp_recall {
 int odp_recall_begin(struct odp_watch *watch, uint64_t ino, uint64_t start, uint64_t end,
 		     struct odp_recall *recall);
 void odp_recall_end(struct odp_watch *watch, struct odp_recall *recall);
+
+/*
+ * A transfer whose system call sleeps is not waited for longer than a tenth of a second:
+ * it may sleep until the caller is done (recall->stuck says that there is one). It goes
+ * on afterwards, with pages that it finds then. Wait, between odp_recall_end() and the
+ * moment when there are new blocks where old ones have gone, until this gives true: every
+ * transfer to memory of known owners that was under way has come out.
+ */
+bool odp_watch_settle(struct odp_watch *watch);
 
 /*
  * As odp_recall_begin(), for blocks that are not going but changing: until

@@ -29,7 +29,7 @@ void attr_fix(struct stat *st)
 	st->st_ino = attr_ino(st->st_dev, st->st_ino);
 }
 
-static void attr_reply(fuse_req_t req, int fd)
+static void attr_reply(fuse_req_t req, int fd, double timeout)
 {
 	struct stat st;
 
@@ -38,13 +38,14 @@ static void attr_reply(fuse_req_t req, int fd)
 		return;
 	}
 	attr_fix(&st);
-	fuse_reply_attr(req, &st, odpfs.timeout);
+	fuse_reply_attr(req, &st, timeout);
 }
 
 void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	(void)fi;
-	attr_reply(req, node_of(ino)->fd);
+	settle_wait(node_of(ino));
+	attr_reply(req, node_of(ino)->fd, odpfs.timeout);
 }
 
 struct setattr {
@@ -53,6 +54,7 @@ struct setattr {
 	int fd; /* of the open file that it came through, or -1 */
 	int which;
 	struct stat attr;
+	bool unsettled;
 };
 
 static int set_mode(struct setattr *s)
@@ -94,7 +96,7 @@ static int setattr_do(struct setattr *s)
 	int times = FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME;
 
 	if (s->which & FUSE_SET_ATTR_SIZE) {
-		int err = space_truncate(s->node, s->fd, s->attr.st_size);
+		int err = space_truncate(s->node, s->fd, s->attr.st_size, &s->unsettled);
 
 		if (err)
 			return err;
@@ -111,12 +113,19 @@ static int setattr_do(struct setattr *s)
 static void setattr_run(void *arg)
 {
 	struct setattr *s = arg;
+	struct node *node = s->node;
 	int err = setattr_do(s);
 
+	if (s->unsettled)
+		node_ref(node); /* the kernel may forget it once it has the answer */
 	if (err)
 		fuse_reply_err(s->req, -err);
 	else
-		attr_reply(s->req, s->node->fd);
+		attr_reply(s->req, node->fd, s->unsettled ? 0 : odpfs.timeout);
+	if (s->unsettled) {
+		settle_end(node);
+		node_put(node, 1);
+	}
 	free(s);
 }
 

@@ -45,10 +45,12 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_
 	int err;
 
 	(void)ino;
-	if (fi->writepage)
+	if (fi->writepage) {
 		err = range_write(file->node, file->fd, buf, size, off);
-	else
+	} else {
+		settle_wait(file->node);
 		err = data_write(file->fd, buf, size, off);
+	}
 	if (err)
 		fuse_reply_err(req, -err);
 	else
@@ -67,9 +69,11 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 			struct fuse_file_info *fi_in, fuse_ino_t ino_out, off_t off_out,
 			struct fuse_file_info *fi_out, size_t len, int flags)
 {
-	ssize_t n = copy_file_range(file_of(fi_in)->fd, &off_in, file_of(fi_out)->fd, &off_out, len,
-				    (unsigned)flags);
+	ssize_t n;
 
+	settle_wait(file_of(fi_out)->node);
+	n = copy_file_range(file_of(fi_in)->fd, &off_in, file_of(fi_out)->fd, &off_out, len,
+			    (unsigned)flags);
 	(void)ino_in;
 	(void)ino_out;
 	if (n < 0)

@@ -18,6 +18,8 @@ int entry_of_fd(int fd, fuse_ino_t parent, const char *name, struct fuse_entry_p
 	if (err)
 		return err;
 	attr_fix(&e->attr);
+	if (settle_is_due(node))
+		e->attr_timeout = 0;
 	e->ino = node_number(node);
 	return 0;
 }

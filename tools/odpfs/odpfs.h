@@ -33,9 +33,10 @@ struct node {
 	dev_t dev;
 	ino_t ino;
 	mode_t type;
-	int fd;                   /* O_PATH */
-	_Atomic unsigned files;   /* open files, */
-	_Atomic unsigned writers; /* of them those that may have dirty pages in the kernel */
+	int fd;                     /* O_PATH */
+	_Atomic unsigned files;     /* open files, */
+	_Atomic unsigned writers;   /* of them those that may have dirty pages in the kernel */
+	_Atomic unsigned unsettled; /* truncates that transfers may still run behind */
 };
 
 int node_init(int fd);
@@ -144,7 +145,8 @@ void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse
 
 /* space.c: what takes blocks away */
 bool space_truncate_waits(struct node *node, off_t size);
-int space_truncate(struct node *node, int fd, off_t size);
+/* *UNSETTLED: settle_begin() was called. */
+int space_truncate(struct node *node, int fd, off_t size, bool *unsettled);
 void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,
 		  struct fuse_file_info *fi);
 
@@ -217,6 +219,17 @@ void recall_detach(void);
 bool recall_waits(const struct node *node, uint64_t start, uint64_t end);
 /* 0 or -ETXTBSY. */
 int recall_begin(const struct node *node, uint64_t start, uint64_t end, struct odp_recall *recall);
-void recall_end(struct odp_recall *recall);
+/* True: a transfer that began before may still be under way, see settle.c. */
+bool recall_end(struct odp_recall *recall);
+bool recall_settle(void);
+
+/*
+ * settle.c: begin, before the answer to a truncate that left a transfer behind; end, in
+ * a thread of its own, after it. What might let the file grow waits in between.
+ */
+void settle_begin(struct node *node);
+void settle_end(struct node *node);
+void settle_wait(struct node *node);
+bool settle_is_due(const struct node *node);
 
 #endif

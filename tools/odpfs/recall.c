@@ -80,8 +80,15 @@ int recall_begin(const struct node *node, uint64_t start, uint64_t end, struct o
 	return odp_recall_begin(watch, attr_ino(node->dev, node->ino), start, end, recall);
 }
 
-void recall_end(struct odp_recall *recall)
+bool recall_end(struct odp_recall *recall)
 {
-	if (watch)
-		odp_recall_end(watch, recall);
+	if (!watch)
+		return false;
+	odp_recall_end(watch, recall);
+	return recall->stuck;
+}
+
+bool recall_settle(void)
+{
+	return !watch || odp_watch_settle(watch);
 }

@@ -10,6 +10,8 @@
 
 #include "odpfs.h"
 
+#define STUCK_TRIES 20 /* a tenth of a second each */
+
 bool space_truncate_waits(struct node *node, off_t size)
 {
 	return recall_waits(node, (uint64_t)size, UINT64_MAX);
@@ -36,11 +38,14 @@ static bool truncate_takes(struct node *node, off_t size)
 }
 
 /* FD: open for writing, or -1. */
-int space_truncate(struct node *node, int fd, off_t size)
+int space_truncate(struct node *node, int fd, off_t size, bool *unsettled)
 {
 	bool takes = truncate_takes(node, size);
 	struct odp_recall recall;
 	int err = 0;
+
+	*unsettled = false;
+	settle_wait(node);
 
 	if (takes)
 		err = recall_begin(node, (uint64_t)size, UINT64_MAX, &recall);
@@ -48,8 +53,10 @@ int space_truncate(struct node *node, int fd, off_t size)
 		return err;
 	if (fd >= 0 ? ftruncate(fd, size) : truncate(fd_path(node->fd).text, size))
 		err = -errno;
-	if (takes)
-		recall_end(&recall);
+	if (takes && recall_end(&recall)) {
+		settle_begin(node);
+		*unsettled = true;
+	}
 	return err;
 }
 
@@ -93,14 +100,18 @@ static int allocate_take(const struct allocate *a)
 
 static int allocate_do(const struct allocate *a)
 {
-	struct odp_recall recall;
+	struct odp_recall recall = {0};
 	int err;
 
+	settle_wait(a->node);
 	if (!allocate_takes(a))
 		return fallocate(a->fd, a->mode, a->off, a->len) ? -errno : 0;
 	err = recall_begin(a->node, (uint64_t)a->off, allocate_end(a), &recall);
 	if (err)
 		return err;
+	/* Here the kernel writes back, so that they do not sleep for ever. */
+	for (int i = 0; recall.stuck && i < STUCK_TRIES && !recall_settle(); i++)
+		;
 	err = allocate_take(a);
 	recall_end(&recall);
 	return err;
