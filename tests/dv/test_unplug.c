@@ -340,6 +340,43 @@ static void c_stopped(struct pair *p)
 	pair_down(p);
 }
 
+/* Another device of the same processes goes: this one stays, with all it has. */
+static void c_other(struct pair *p)
+{
+	static uint8_t mem[2 * 4096];
+	struct ibv_device **list = ibv_get_device_list(NULL);
+	struct ibv_context *ctx = NULL;
+	struct uodpdv_unplug_info info;
+	struct uodpdv_mr_attr attr;
+	struct ep_conf c = RC_CONF;
+	struct ibv_mr *mr;
+	struct ibv_pd *pd;
+
+	for (int i = 0; list && list[i]; i++)
+		if (!strcmp(ibv_get_device_name(list[i]), "uodp1"))
+			ctx = ibv_open_device(list[i]);
+	ibv_free_device_list(list);
+	REQUIRE(ctx);
+	REQUIRE(pair_up(p, &c, &c));
+	pd = ibv_alloc_pd(ctx);
+	mr = ibv_reg_mr(pd, mem, sizeof(mem), ALL_ACCESS);
+	REQUIRE(mr);
+	CHECK_ERRNO(uodpdv_unplug("uodp1", 0, &info, sizeof(info)), 0);
+	CHECK_INT(info.mrs, 1);
+	CHECK_INT(info.qps, 0);
+	CHECK_ERRNO(uodpdv_query_mr(mr, &attr, sizeof(attr)), 0);
+	CHECK_INT(attr.pages_valid, 0);
+	GONE(ibv_alloc_pd(ctx));
+	CHECK(listed());
+	CHECK_STATUS(write_status(p, p->bi.addr, p->bi.rkey), IBV_WC_SUCCESS);
+	CHECK_INT(ep_event(&p->a, 20, NULL), -1);
+	CHECK_ERRNO(ibv_dereg_mr(mr), 0);
+	CHECK_ERRNO(ibv_dealloc_pd(pd), 0);
+	CHECK_ERRNO(ibv_close_device(ctx), 0);
+	CHECK_ERRNO(uodpdv_plug("uodp1", 0), 0);
+	pair_down(p);
+}
+
 /* ---- under traffic ---- */
 
 struct stream {
@@ -455,9 +492,10 @@ int main(int argc, char **argv)
 	static const struct tcase cases[] = {
 		{"arguments", c_arguments, HERE}, {"all", c_all, BOTH},
 		{"stopped", c_stopped, PEER},     {"traffic", c_traffic, BOTH},
-		{"churn", c_churn, HERE},
+		{"churn", c_churn, HERE},         {"other", c_other, BOTH},
 	};
 
 	t_hook(hook);
+	setenv("UODP_DEVICES", "uodp0,uodp1", 1);
 	return t_main(argc, argv, 1, cases, ARRAY_SIZE(cases));
 }

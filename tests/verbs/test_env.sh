@@ -143,6 +143,20 @@ name="an unknown backing"
 devinfo UODP_DIR="$tmp/good" UODP_BACKING=granite
 one_line granite
 
+for size in 1M:1048576 1000000:999424 0:none; do
+	name="UODP_DM_SIZE=${size%:*}"
+	timeout -s KILL 20 env UODP_DIR="$tmp/good" "$name" "$uodprun" ibv_devinfo -v \
+		>"$tmp/out" 2>"$tmp/err" </dev/null
+	got=$(sed -n 's/.*available device memory:[[:space:]]*\([0-9]*\).*/\1/p' "$tmp/out")
+	[ "${got:-none}" = "${size#*:}" ] || fail "${got:-no} bytes of device memory"
+done
+for bad in lots -1 1M1 2000G; do
+	name="UODP_DM_SIZE=$bad"
+	devinfo UODP_DIR="$tmp/good" UODP_DM_SIZE="$bad"
+	accepted uodp0
+	one_line "UODP_DM_SIZE=$bad"
+done
+
 name="device names"
 devinfo UODP_DIR="$tmp/good" UODP_DEVICES=alpha,beta
 accepted alpha
