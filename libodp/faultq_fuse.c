@@ -280,9 +280,12 @@ static void fuse_main(void *arg)
 	for (unsigned i = 0; i < f->nreaders; i++)
 		reply(f, f->readers[i].unique, 0, NULL, 0);
 	pollers_wake(f);
+	/* Its last copy: whoever waits for an answer is told that there is none. */
 	odp_sys(SYS_close, f->dev, 0, 0);
 	if (f->own)
 		odp_sys(SYS_close, f->wake, 0, 0);
+	else
+		odp_fd_release(f->dev);
 }
 
 static void fuse_close(struct odp_fq_server *server)
