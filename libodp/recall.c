@@ -487,9 +487,14 @@ static int recall_begin(struct odp_watch *w, uint64_t ino, uint64_t start, uint6
 	owners_collect(w, rc, bits);
 	pthread_mutex_unlock(&w->lock);
 	for (unsigned nr = 0; nr < ODP_MAX_PROCS; nr++) {
-		struct odp_peer *peer = w->owners[nr].peer;
+		struct odp_peer *peer;
 
-		if ((bits[nr / 64] >> nr % 64 & 1) && peer)
+		if (!(bits[nr / 64] >> nr % 64 & 1))
+			continue;
+		pthread_mutex_lock(&w->lock); /* it may have died, and been forgotten */
+		peer = w->owners[nr].peer;
+		pthread_mutex_unlock(&w->lock);
+		if (peer)
 			peer_act(w, rc, peer, hold);
 	}
 	return 0;
