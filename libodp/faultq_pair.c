@@ -97,7 +97,7 @@ static void pair_close(struct odp_fq_server *server)
 	pthread_join(p->thread, NULL);
 	/* Also for readers of copies that are still open. */
 	shutdown(p->fd, SHUT_RDWR);
-	odp_fd_odp_fd_close(p->fd);
+	odp_fd_close(p->fd);
 	odp_priv_free(p, sizeof(*p));
 }
 
@@ -146,7 +146,7 @@ int odp_faultq_pair(struct odp_fault_queue *q, int wake)
 
 err_close:
 	odp_fd_close(fds[0]);
-	odp_fd_odp_fd_close(p->fd);
+	odp_fd_close(p->fd);
 err_free:
 	odp_priv_free(p, sizeof(*p));
 	return ret;
