@@ -183,6 +183,7 @@ static void publish(struct uodp_dm *dm)
 
 	shm->ino = fstat(dm->fd, &st) ? 0 : (uint64_t)st.st_ino;
 	shm->fd = dm->fd;
+	atomic_store_explicit(&shm->held, 0, memory_order_relaxed);
 	shm->size = dm->size;
 	shm->device = to_uodp_context(dm->vdm.dm.context)->dev->index;
 	/* release: an odd generation shows a record that is complete */
@@ -299,6 +300,9 @@ struct ibv_mr *uodp_reg_dm_mr(struct ibv_pd *pd, struct ibv_dm *ibdm, uint64_t o
 	if (pd->context != ibdm->context || access & ~(unsigned)ACCESS_ALLOWED ||
 	    !(access & IBV_ACCESS_ZERO_BASED) || offset > dm->length ||
 	    length > dm->length - offset)
+		goto err;
+	ret = -EBUSY;
+	if (uodp_dm_held(dm->proc, dm->shm->ino))
 		goto err;
 	/* Before there is a region that would keep it from being freed. */
 	atomic_fetch_add_explicit(&dm->users, 1, memory_order_relaxed);

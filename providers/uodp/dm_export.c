@@ -97,40 +97,61 @@ int uodpdv_dmabuf_export(struct ibv_dm *dm)
 	return -1;
 }
 
-void uodp_dm_unexport(struct uodp_dm *dm)
+/* ---- what the exporter does with it: dm->lock ---- */
+
+static bool held(const struct uodp_dm *dm)
 {
-	pthread_mutex_lock(&dm->lock);
-	if (dm->held)
-		odp_recall_end(dm->watch, &dm->recall);
-	dm->held = false;
-	if (dm->watch)
-		odp_watch_destroy(dm->watch);
-	dm->watch = NULL;
-	pthread_mutex_unlock(&dm->lock);
+	return atomic_load_explicit(&dm->shm->held, memory_order_relaxed);
 }
 
-/* ---- what the exporter does with it: dm->lock ---- */
+static void held_set(struct uodp_dm *dm, bool yes)
+{
+	atomic_store_explicit(&dm->shm->held, yes, memory_order_relaxed);
+}
+
+bool uodp_dm_held(const struct uodp_proc *proc, uint64_t ino)
+{
+	uint32_t high = atomic_load_explicit(&proc->root->dm_high, memory_order_relaxed);
+
+	for (uint32_t i = 0; i < high; i++) {
+		const struct uodp_dm_shm *shm = &proc->dms_shm[i];
+
+		/* acquire: pairs with the release that completed it */
+		if (atomic_load_explicit(&shm->gen, memory_order_acquire) & 1 && shm->ino == ino &&
+		    atomic_load_explicit(&shm->held, memory_order_relaxed))
+			return true;
+	}
+	return false;
+}
 
 static int hold(struct uodp_dm *dm)
 {
 	struct stat st;
-	int ret;
 
 	if (!dm->watch)
 		return -EINVAL;
-	if (dm->held)
+	if (held(dm))
 		return -EBUSY;
 	if (fstat(dm->fd, &st))
 		return -errno;
-	ret = odp_recall_hold(dm->watch, st.st_ino, 0, UINT64_MAX, &dm->recall);
-	dm->held = !ret;
-	return ret;
+	return odp_recall_hold(dm->watch, st.st_ino, 0, UINT64_MAX, &dm->recall);
 }
 
 static void release(struct uodp_dm *dm)
 {
 	odp_recall_end(dm->watch, &dm->recall);
-	dm->held = false;
+	held_set(dm, false);
+}
+
+void uodp_dm_unexport(struct uodp_dm *dm)
+{
+	pthread_mutex_lock(&dm->lock);
+	if (held(dm))
+		release(dm);
+	if (dm->watch)
+		odp_watch_destroy(dm->watch);
+	dm->watch = NULL;
+	pthread_mutex_unlock(&dm->lock);
 }
 
 int uodpdv_dmabuf_hold(struct ibv_dm *ibdm)
@@ -142,6 +163,9 @@ int uodpdv_dmabuf_hold(struct ibv_dm *ibdm)
 		return -ret;
 	pthread_mutex_lock(&dm->lock);
 	ret = hold(dm);
+	/* By the program, which may be long about it: see uodp_dm_held(). */
+	if (!ret)
+		held_set(dm, true);
 	pthread_mutex_unlock(&dm->lock);
 	return -ret;
 }
@@ -154,7 +178,7 @@ int uodpdv_dmabuf_release(struct ibv_dm *ibdm)
 	if (!uodp_is_device(ibdm->context->device))
 		return EOPNOTSUPP;
 	pthread_mutex_lock(&dm->lock);
-	if (dm->held) {
+	if (held(dm)) {
 		release(dm);
 		ret = 0;
 	}
@@ -216,17 +240,17 @@ int uodpdv_dmabuf_revoke(struct ibv_dm *ibdm)
 {
 	struct uodp_dm *dm = to_uodp_dm(ibdm);
 	int ret = dm_check(ibdm);
-	bool held = false;
+	bool mine = false;
 
 	if (ret)
 		return -ret;
 	pthread_mutex_lock(&dm->lock);
-	if (dm->watch && !dm->held)
-		held = !hold(dm);
+	if (dm->watch && !held(dm))
+		mine = !hold(dm);
 	atomic_store_explicit(&dm->revoked, true, memory_order_relaxed);
 	if (ftruncate(dm->fd, 0))
 		ret = -errno;
-	if (held)
+	if (mine)
 		release(dm);
 	pthread_mutex_unlock(&dm->lock);
 	return -ret;

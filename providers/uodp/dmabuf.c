@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -131,6 +132,15 @@ void uodp_dmabuf_unmap(struct uodp_mr *mr)
 	munmap(mr->map, mr->map_len);
 }
 
+static int held_check(const struct uodp_proc *proc, int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st))
+		return -errno;
+	return uodp_dm_held(proc, st.st_ino) ? -EBUSY : 0;
+}
+
 static int args_check(struct ibv_pd *pd, uint64_t offset, size_t length, uint64_t iova, int fd,
 		      int access)
 {
@@ -144,6 +154,8 @@ static int args_check(struct ibv_pd *pd, uint64_t offset, size_t length, uint64_
 	if (kind < 0)
 		return kind;
 	ret = range_check(fd, offset, length, iova);
+	if (!ret && kind == BUFFER_OURS)
+		ret = held_check(to_uodp_context(pd->context)->proc, fd);
 	return ret ? ret : kind;
 }
 

@@ -78,17 +78,19 @@ int uodp_link_open(struct uodp_context *ctx)
 
 void uodp_link_close(struct uodp_context *ctx)
 {
+	/* Not CTX under the lock: it is of the heap, which the service thread may have to
+	 * fault in. */
+	struct uodp_link *link = ctx->link, **at;
 	struct uodp_proc *proc = ctx->proc;
-	struct uodp_link **at;
 
-	if (!ctx->link)
+	if (!link)
 		return;
 	pthread_mutex_lock(&proc->pin_lock);
-	for (at = &proc->links; *at != ctx->link; at = &(*at)->next)
+	for (at = &proc->links; *at != link; at = &(*at)->next)
 		;
-	*at = ctx->link->next;
+	*at = link->next;
 	pthread_mutex_unlock(&proc->pin_lock);
-	odp_priv_free(ctx->link, sizeof(*ctx->link));
+	odp_priv_free(link, sizeof(*link));
 	ctx->link = NULL;
 }
 

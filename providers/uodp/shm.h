@@ -154,10 +154,10 @@ static_assert(sizeof(struct uodp_qp_shm) == 256, "four lines a QP");
  * the device takes the pages away, after a look whether it is still that file.
  */
 struct uodp_dm_shm {
-	_Atomic uint32_t gen; /* odd while in use */
-	int32_t fd;           /* in the owner */
-	uint32_t device;      /* index of the device in the owner's list */
-	uint32_t pad0;
+	_Atomic uint32_t gen;  /* odd while in use */
+	int32_t fd;            /* in the owner */
+	uint32_t device;       /* index of the device in the owner's list */
+	_Atomic uint32_t held; /* the owner's own: by uodpdv_dmabuf_hold() */
 	uint64_t ino;
 	uint64_t size;
 };

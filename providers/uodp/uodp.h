@@ -64,7 +64,7 @@ struct uodp_proc {
 	_Atomic uint32_t service_known;
 	pthread_mutex_t pin_lock; /* the tables, links, live[]; held for look-ups only */
 	struct uodp_link *links;
-	struct uodp_qp **live;    /* by index: QPs that may be referred to */
+	struct uodp_qp **live; /* by index: QPs that may be referred to */
 };
 
 /* What the service thread knows of an open context; from odp_priv_alloc(). */
@@ -105,8 +105,8 @@ struct uodp_mr {
 	struct odp_region *region;
 	uint64_t iova;
 	struct uodp_mr_wish wish;
-	struct uodp_dm *dm;       /* whose memory it is; NULL: the program's */
-	void *map;                /* of a dma-buf, and MAP_LEN bytes of it; else NULL */
+	struct uodp_dm *dm; /* whose memory it is; NULL: the program's */
+	void *map;          /* of a dma-buf, and MAP_LEN bytes of it; else NULL */
 	size_t map_len;
 	int map_fd; /* a dma-buf of the kernel's; -1 */
 };
@@ -125,7 +125,6 @@ struct uodp_dm {
 	pthread_mutex_t lock;    /* the rest */
 	struct odp_watch *watch; /* NULL: not exported */
 	struct odp_recall recall;
-	bool held;
 };
 
 struct uodp_ah {
@@ -288,6 +287,9 @@ struct ibv_mr *uodp_reg_dm_mr(struct ibv_pd *pd, struct ibv_dm *dm, uint64_t off
 			      unsigned int access);
 /* A new descriptor of it (dmabuf.c), or -1 with errno. */
 int uodp_dm_export_fd(struct ibv_dm *dm);
+/* Does this process hold memory of that inode number? A registration would wait for
+ * the release, which may be the caller's to do. */
+bool uodp_dm_held(const struct uodp_proc *proc, uint64_t ino);
 /* Nobody is held off from it, nor told of any more. */
 void uodp_dm_unexport(struct uodp_dm *dm);
 /* What a process may allocate on a device ($UODP_DM_SIZE). */

@@ -309,6 +309,9 @@ static void c_exporter(struct pair *p)
 	CHECK_ERRNO(uodpdv_dmabuf_hold(dm), 0);
 	CHECK_ERRNO(uodpdv_dmabuf_hold(dm), EBUSY);
 	CHECK_ERRNO(uodpdv_dmabuf_move(dm), EBUSY);
+	/* Not to wait for what only this thread will do. */
+	refused(pd, 0, PAGE, 0, fd, IBV_ACCESS_LOCAL_WRITE, EBUSY);
+	CHECK(!ibv_reg_dm_mr(pd, dm, 0, PAGE, IBV_ACCESS_ZERO_BASED) && errno == EBUSY);
 	CHECK_ERRNO(uodpdv_dmabuf_release(dm), 0);
 	CHECK_ERRNO(uodpdv_dmabuf_revoke(dm), 0);
 	CHECK_ERRNO(uodpdv_dmabuf_revoke(dm), EIO);
