@@ -56,6 +56,7 @@ need_build() {
 	need liburing-dev have_header liburing.h
 	need libjson-c-dev have_header json-c/json.h
 	need libcunit1-dev have_header CUnit/Basic.h
+	need zlib1g-dev have_header zlib.h
 	need libfuse3-dev have_header fuse3/fuse_opt.h
 }
 need_perftest() {
