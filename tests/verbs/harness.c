@@ -263,7 +263,7 @@ int t_main(int argc, char **argv, unsigned int npeers, const struct tcase *cases
 	int place, r;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	alarm(limit ? (unsigned int)atoi(limit) : 110);
+	alarm(limit ? (unsigned int)atoi(limit) : 280);
 	peer_main(argc, argv);
 	peer_start(argv[0], npeers);
 	tdev();

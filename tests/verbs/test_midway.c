@@ -110,7 +110,6 @@ static void check_end(struct pair *p, int act)
 static void one(struct pair *p, const struct ep_conf *c, enum ibv_wr_opcode op, int act)
 {
 	struct twr s = {.op = op, .flags = IBV_SEND_SIGNALED};
-	uint64_t start = now_ms();
 	int i;
 
 	t_note("%s, opcode %d", act_name[act], op);
@@ -128,7 +127,6 @@ static void one(struct pair *p, const struct ep_conf *c, enum ibv_wr_opcode op, 
 	do_act(p, act);
 	acts++;
 	check_end(p, act);
-	CHECK(now_ms() - start < LONG_MS);
 	pair_down(p);
 }
 
