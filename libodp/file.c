@@ -26,6 +26,8 @@ static struct odp_file_shm *record(struct odp_mem *m, uint32_t index)
 
 static struct odp_watch_shm *watch_by_serial(struct odp_proc *proc, uint32_t serial)
 {
+	if (serial == ODP_WATCH_LOCAL)
+		return odp_local_shm(proc->mem);
 	for (unsigned i = 0; serial && i < ODP_MAX_WATCHES; i++) {
 		struct odp_watch_shm *w = &proc->domain->watches[i];
 
@@ -88,6 +90,8 @@ static bool part_look(struct odp_region *r, const struct odp_vma *vma, struct od
 	part->dev = vma->dev;
 	part->ino = vma->ino;
 	part->shared = vma->shared;
+	part->map_start = vma->start;
+	part->map_end = vma->end;
 	part->index = ODP_MAX_FILES;
 	return w || named;
 }
@@ -160,20 +164,34 @@ bool odp_files_same(struct odp_region *r)
 	return true;
 }
 
-/* ---- what an MR without a watch can still promise ---- */
+/* ---- files that nobody else watches ---- */
 
 /* Pinned pages are pinned, and the kernel's page tables follow the file. */
-static int part_unwatched(const struct odp_region *r, const struct odp_part *p)
+static bool part_natural(const struct odp_region *r, const struct odp_part *p)
 {
-	if (p->policy == ODP_POLICY_ODP && r->kind == ODP_ON_DEMAND)
-		return 0;
-	if (p->policy == ODP_POLICY_PINNED && r->kind == ODP_PINNED)
-		return 0;
-	odp_log(ODP_LOG_ERR,
-		"%#lx: policy %s: nobody watches this file: put it on odpfs, or name another "
-		"policy",
-		(long)p->start, odp_policy_name(p->policy));
-	return -EOPNOTSUPP;
+	return p->policy == (r->kind == ODP_PINNED ? ODP_POLICY_PINNED : ODP_POLICY_ODP);
+}
+
+static int locals_get(struct odp_region *r)
+{
+	int ret = 0;
+
+	for (unsigned i = 0; i < r->nparts && !ret; i++)
+		if (!r->parts[i].watch && !part_natural(r, &r->parts[i]))
+			ret = odp_local_get(r->mem, &r->parts[i]);
+	return ret;
+}
+
+/* A watch that ended meanwhile may have a follower, or the file be watched here. */
+static int watches_kept(const struct odp_region *r)
+{
+	for (unsigned i = 0; i < r->nparts; i++) {
+		const struct odp_part *p = &r->parts[i];
+
+		if (p->lost || (p->local && odp_local_lost(p->local) != p->local_lost))
+			return -ESTALE;
+	}
+	return 0;
 }
 
 /* ---- frames that take the place of pages ---- */
@@ -264,9 +282,14 @@ static uint32_t record_find(struct odp_mem *m)
 	return high;
 }
 
-static uint32_t part_lease(const struct odp_region *r)
+static uint32_t part_lease(const struct odp_region *r, const struct odp_part *p)
 {
-	return r->lease_ms ? r->lease_ms : odp_lease_env();
+	uint32_t ms = r->lease_ms ? r->lease_ms : odp_lease_env(), cap = 0;
+
+	/* The kernel holds others up for no longer. */
+	if (p->local)
+		cap = odp_local_lease_cap(p->local);
+	return cap && (!ms || ms > cap) ? cap : ms;
 }
 
 static int record_ask(struct odp_region *r, struct odp_part *p, struct odp_watch_shm *w)
@@ -287,14 +310,14 @@ static int record_ask(struct odp_region *r, struct odp_part *p, struct odp_watch
 	/* relaxed: whoever reads an announcement of its last use may still look. */
 	__atomic_store_n(&f->watch, p->watch, __ATOMIC_RELAXED);
 	f->key = r->key;
-	f->ino = p->ino;
+	f->ino = p->watch == ODP_WATCH_LOCAL ? odp_local_id(p->local) : p->ino;
 	f->start = p->off;
 	f->npages = (p->end - p->start) >> ODP_PAGE_SHIFT;
 	f->page = (p->start - r->it.start) >> ODP_PAGE_SHIFT;
 	f->spare = r->spares ? r->spares->it.start : 0;
 	if (p->policy == ODP_POLICY_SCRATCH)
 		f->spare += r->npages << ODP_PAGE_SHIFT;
-	f->lease_ms = part_lease(r);
+	f->lease_ms = part_lease(r, p);
 	f->policy = (uint8_t)p->policy;
 	atomic_store_explicit(&f->notice, 0, memory_order_relaxed);
 	/* release: the record is complete. */
@@ -321,6 +344,14 @@ static void record_drop(struct odp_mem *m, struct odp_part *p)
 	p->index = ODP_MAX_FILES;
 }
 
+/* Its watch has ended. */
+static void part_unwatch(struct odp_region *r, struct odp_part *p)
+{
+	record_drop(r->mem, p);
+	p->watch = 0;
+	p->lost = !part_natural(r, p);
+}
+
 /* Until the watch knows of it; 0 with P's watch cleared if that has ended. */
 static int record_wait(struct odp_region *r, struct odp_part *p)
 {
@@ -332,8 +363,7 @@ static int record_wait(struct odp_region *r, struct odp_part *p)
 	/* acquire: pairs with the watch's answer. */
 	while ((state = atomic_load_explicit(&f->state, memory_order_acquire)) == ODP_FILE_ASKED) {
 		if (!watch_by_serial(r->mem->proc, p->watch)) {
-			record_drop(r->mem, p);
-			p->watch = 0;
+			part_unwatch(r, p);
 			return 0;
 		}
 		/* One that was seen waits for a recall, and for its leases. */
@@ -354,8 +384,8 @@ static int record_wait(struct odp_region *r, struct odp_part *p)
 			(long)p->start, odp_policy_name(p->policy), strerrordesc_np(-f->error));
 		return -EOPNOTSUPP;
 	}
-	record_drop(r->mem, p);
-	p->watch = 0;
+	part_unwatch(r, p);
+	p->lost = false; /* it is there, but cannot serve this process */
 	return 0;
 }
 
@@ -382,23 +412,31 @@ int odp_files_ask(struct odp_region *r)
 	ret = parts_get(r);
 	pthread_mutex_unlock(&r->mem->conv_lock);
 	if (!ret)
+		ret = locals_get(r);
+	if (!ret)
 		ret = spares_get(r);
 	for (i = 0; i < r->nparts && !ret; i++) {
+		if (!r->parts[i].watch)
+			continue;
 		w = watch_by_serial(r->mem->proc, r->parts[i].watch);
 		if (w)
 			ret = record_ask(r, &r->parts[i], w);
 		else
-			r->parts[i].watch = 0;
+			part_unwatch(r, &r->parts[i]);
 	}
-	for (i = 0; i < r->nparts && !ret; i++) {
+	for (i = 0; i < r->nparts && !ret; i++)
 		if (r->parts[i].watch)
 			ret = record_wait(r, &r->parts[i]);
-		if (!ret && !r->parts[i].watch)
-			ret = part_unwatched(r, &r->parts[i]);
-	}
+	if (!ret)
+		ret = watches_kept(r);
 	if (!ret)
 		policy_show(r);
 	return ret;
+}
+
+bool odp_files_lost(struct odp_region *r)
+{
+	return watches_kept(r);
 }
 
 /* ---- the second mapping ---- */
@@ -461,8 +499,11 @@ void odp_files_drop(struct odp_region *r)
 {
 	/* First: an munmap of a file on FUSE may have to wait for the end of the very
 	 * truncate that waits for a lease to end. */
-	for (unsigned i = 0; i < r->nparts; i++)
+	for (unsigned i = 0; i < r->nparts; i++) {
 		record_drop(r->mem, &r->parts[i]);
+		if (r->parts[i].local)
+			odp_local_put(r->parts[i].local);
+	}
 	shadow_unmap(r);
 	if (r->parts)
 		odp_priv_free(r->parts, r->nparts * sizeof(*r->parts));

@@ -84,10 +84,14 @@ struct odp_umem {
 struct odp_part {
 	uint64_t start, end; /* addresses */
 	uint64_t dev, ino, off;
-	uint32_t watch;         /* serial; 0: nobody, after all */
-	uint32_t index;         /* of its record in the segment, ODP_MAX_FILES: none */
-	enum odp_policy policy; /* never DEFAULT */
-	bool named;             /* by somebody */
+	uint32_t watch;               /* serial; 0: nobody, after all */
+	struct odp_local_file *local; /* NULL: it is not this process that watches it */
+	uint32_t local_lost;          /* what odp_local_lost() said then */
+	uint64_t map_start, map_end;  /* the whole mapping */
+	uint32_t index;               /* of its record in the segment, ODP_MAX_FILES: none */
+	enum odp_policy policy;       /* never DEFAULT */
+	bool named;                   /* by somebody */
+	bool lost;                    /* its watch ended, and the policy asks for one */
 	bool shared;
 };
 
@@ -162,6 +166,7 @@ struct odp_mem {
 	uint8_t *variants;  /* last 8-bit variant of each index */
 	uint32_t file_next; /* where the search for a free file record begins */
 	uint32_t key_high;
+	struct odp_local *_Atomic local; /* local.c: set once */
 
 	_Atomic uint64_t locked; /* bytes pinned */
 
@@ -294,6 +299,9 @@ uint32_t odp_lease_env(void);
 /* Find R's parts that files lie under, make them known to who watches these, and
  * wait until they are. -EOPNOTSUPP: nobody can do what was asked for. */
 int odp_files_ask(struct odp_region *r);
+/* Has one lost its watch, which this process was to itself? To be asked once more
+ * when the key is out: a recall before that has not found it. */
+bool odp_files_lost(struct odp_region *r);
 /* Are they still what is mapped? (conv_lock) */
 bool odp_files_same(struct odp_region *r);
 /* The watched part that holds ADDR, NULL: none. */
@@ -301,6 +309,24 @@ struct odp_part *odp_part_find(const struct odp_region *r, uint64_t addr);
 /* Map the shared ones a second time, for the device alone. */
 int odp_shadow_map(struct odp_region *r);
 void odp_files_drop(struct odp_region *r);
+
+/* ---- local.c: not by the service thread, no lock held ---- */
+/* The serial number of the watch that a process is to itself. */
+#define ODP_WATCH_LOCAL UINT32_MAX
+/* See that PART, whose policy asks for it, is watched by this process: 0, with
+ * part->watch and part->local set where that takes anything; -EOPNOTSUPP, with a line
+ * that says why. */
+int odp_local_get(struct odp_mem *m, struct odp_part *part);
+void odp_local_put(struct odp_local_file *f);
+/* How often its watch was lost: a region that was not ready before is to be asked
+ * for anew. */
+uint32_t odp_local_lost(struct odp_local_file *f);
+/* What stands for its inode number in records. */
+uint64_t odp_local_id(const struct odp_local_file *f);
+/* How long a lease of a region there may be at most, in ms; 0: any length. */
+uint32_t odp_local_lease_cap(const struct odp_local_file *f);
+/* The local watch's record; NULL: there is none yet. */
+struct odp_watch_shm *odp_local_shm(struct odp_mem *m);
 
 /* ---- keys.c (mem_lock) ---- */
 int odp_key_alloc(struct odp_mem *m, uint32_t *key);

@@ -169,7 +169,8 @@ static struct odp_node *kill_next(struct odp_watch *w, const struct odp_recall *
 {
 	struct odp_node *n = node_first(w, rc);
 
-	while (n && !(n->policy == ODP_POLICY_KILL && leased(n) && !n->peer->self))
+	/* A file system does not kill itself, before it has served its callers. */
+	while (n && !(n->policy == ODP_POLICY_KILL && leased(n) && (w->local || !n->peer->self)))
 		n = node_next(rc, n);
 	return n;
 }
@@ -390,15 +391,23 @@ static bool node_act(struct odp_watch *w, const struct odp_recall *rc, struct od
 static void owner_freeze(struct odp_watch *w, struct odp_peer *peer)
 {
 	pthread_mutex_lock(&w->lock);
-	if (!w->owners[peer->nr].frozen++)
-		odp_freeze_peer(peer->slot, w->index);
+	if (!w->owners[peer->nr].frozen++) {
+		if (w->local)
+			odp_freeze(w->proc);
+		else
+			odp_freeze_peer(peer->slot, w->index);
+	}
 	pthread_mutex_unlock(&w->lock);
 }
 
 /* lock */
 static void owner_thaw(struct odp_watch *w, struct odp_slot *slot, unsigned nr)
 {
-	if (!--w->owners[nr].frozen)
+	if (--w->owners[nr].frozen)
+		return;
+	if (w->local)
+		odp_thaw(w->proc);
+	else
 		odp_thaw_peer(slot, w->index);
 }
 

@@ -11,7 +11,7 @@
 	(ODP_ACCESS_LOCAL_WRITE | ODP_ACCESS_REMOTE_WRITE | ODP_ACCESS_REMOTE_READ |               \
 	 ODP_ACCESS_REMOTE_ATOMIC)
 
-#define PLACE_TRIES 8
+#define TRIES 8
 
 static int access_check(uint32_t access)
 {
@@ -272,7 +272,7 @@ static int region_place(struct odp_region *r, const struct odp_region_attr *a)
 {
 	int ret = -ESTALE;
 
-	for (unsigned i = 0; i < PLACE_TRIES && ret == -ESTALE; i++) {
+	for (unsigned i = 0; i < TRIES && ret == -ESTALE; i++) {
 		odp_files_drop(r);
 		ret = odp_files_ask(r);
 		if (!ret)
@@ -281,33 +281,47 @@ static int region_place(struct odp_region *r, const struct odp_region_attr *a)
 	return ret == -ESTALE ? -EFAULT : ret;
 }
 
-ODP_EXPORT int odp_region_create(struct odp_proc *proc, const struct odp_region_attr *attr,
-				 struct odp_region **region)
+static int region_make(struct odp_proc *proc, const struct odp_region_attr *a,
+		       struct odp_region **region)
 {
-	/* A copy: the caller's may lie in the range and move under our feet. */
-	struct odp_region_attr a = *attr;
-	struct odp_region *r;
-	int ret = attr_check(&a);
+	struct odp_region *r = region_alloc(proc->mem, a);
+	int ret;
 
-	if (ret)
-		return ret;
-	odp_region_reap(proc->mem);
-	r = region_alloc(proc->mem, &a);
 	if (!r)
 		return -ENOMEM;
 	ret = lock_charge(r);
 	if (!ret)
-		ret = record_alloc(r, attr_implicit(&a));
+		ret = record_alloc(r, attr_implicit(a));
 	if (!ret)
-		ret = region_place(r, &a);
+		ret = region_place(r, a);
 	if (ret) {
 		region_release(r);
 		return ret;
 	}
 	/* release: pairs with the acquire in odp_span_region(). */
 	atomic_store_explicit(&r->mr->key, r->key, memory_order_release);
+	if (odp_files_lost(r)) {
+		odp_region_destroy(r);
+		return -ESTALE;
+	}
 	*region = r;
 	return 0;
+}
+
+ODP_EXPORT int odp_region_create(struct odp_proc *proc, const struct odp_region_attr *attr,
+				 struct odp_region **region)
+{
+	/* A copy: the caller's may lie in the range and move under our feet. */
+	struct odp_region_attr a = *attr;
+	int ret = attr_check(&a);
+
+	if (ret)
+		return ret;
+	odp_region_reap(proc->mem);
+	ret = -ESTALE;
+	for (unsigned i = 0; i < TRIES && ret == -ESTALE; i++)
+		ret = region_make(proc, &a, region);
+	return ret == -ESTALE ? -EAGAIN : ret;
 }
 
 ODP_EXPORT int odp_region_destroy(struct odp_region *r)

@@ -380,7 +380,9 @@ static int shm_claim(struct odp_watch *w, const struct odp_watch_attr *attr)
 	w->shm->policy = attr->policy;
 	for (unsigned i = 0; i < ODP_MAX_PROCS / 64; i++)
 		atomic_store_explicit(&w->shm->news[i], 0, memory_order_relaxed);
-	w->serial = ++dom->watch_serial ? dom->watch_serial : ++dom->watch_serial;
+	if (++dom->watch_serial == ODP_WATCH_LOCAL)
+		dom->watch_serial = 1;
+	w->serial = dom->watch_serial;
 	/* release: complete. */
 	atomic_store_explicit(&w->shm->serial, w->serial, memory_order_release);
 	return 0;
@@ -445,6 +447,37 @@ err_free:
 	return ret;
 }
 
+int odp_watch_create_local(struct odp_proc *proc, struct odp_watch **watch)
+{
+	struct odp_watch *w = calloc(1, sizeof(*w));
+	int ret;
+
+	if (!w)
+		return -ENOMEM;
+	w->shm = aligned_alloc(ODP_CACHELINE, sizeof(*w->shm));
+	if (!w->shm) {
+		free(w);
+		return -ENOMEM;
+	}
+	memset(w->shm, 0, sizeof(*w->shm));
+	w->proc = proc;
+	w->local = true;
+	w->lease_ms = lease_default();
+	w->serial = ODP_WATCH_LOCAL;
+	w->index = ODP_MAX_WATCHES;
+	atomic_store_explicit(&w->shm->serial, w->serial, memory_order_release);
+	pthread_mutex_init(&w->lock, NULL);
+	pthread_cond_init(&w->changed, NULL);
+	ret = thread_start(w);
+	if (ret) {
+		free(w->shm);
+		free(w);
+		return ret;
+	}
+	*watch = w;
+	return 0;
+}
+
 ODP_EXPORT void odp_watch_destroy(struct odp_watch *w)
 {
 	/* release: from here on nobody asks; who waits sees it end. */
@@ -456,5 +489,7 @@ ODP_EXPORT void odp_watch_destroy(struct odp_watch *w)
 		owner_forget(w, &w->owners[nr]);
 	pthread_mutex_destroy(&w->lock);
 	pthread_cond_destroy(&w->changed);
+	if (w->local)
+		free(w->shm);
 	free(w);
 }

@@ -51,6 +51,7 @@ struct odp_watch {
 	struct odp_watch_shm *shm;
 	unsigned index;
 	uint32_t serial;
+	bool local; /* of this process alone: the record is private */
 	uint32_t lease_ms;
 	pthread_t thread;
 	_Atomic bool stop;
@@ -69,6 +70,8 @@ struct odp_file_shm *odp_node_record(const struct odp_node *node);
 bool odp_node_live(const struct odp_node *node);
 /* Done with a node that was counted as used (lock). */
 void odp_node_put(struct odp_watch *w, struct odp_node *node);
+/* A watch of this process's own regions, of serial ODP_WATCH_LOCAL. */
+int odp_watch_create_local(struct odp_proc *proc, struct odp_watch **watch);
 /* Wake the watch's thread: a recall has ended. */
 void odp_watch_ring(struct odp_watch *w);
 

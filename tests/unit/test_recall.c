@@ -503,7 +503,7 @@ static void test_watcher_killed(void)
 	late = reg(&f, ODP_ON_DEMAND, ODP_POLICY_DEFAULT);
 	CU_ASSERT_PTR_NOT_NULL_FATAL(late);
 	CU_ASSERT_STRING_EQUAL(kit_see(late, f.mem), "old0");
-	CU_ASSERT_PTR_NULL(reg(&f, ODP_ON_DEMAND, ODP_POLICY_REVOKE));
+	CU_ASSERT_PTR_NULL(reg(&f, ODP_ON_DEMAND, ODP_POLICY_DENY));
 	CU_ASSERT_EQUAL(kit_err, -EOPNOTSUPP);
 	CU_ASSERT_EQUAL(odp_region_destroy(late), 0);
 	CU_ASSERT_EQUAL_FATAL(odp_watch_create(kit_proc, &attr, &f.watch), 0);
@@ -644,8 +644,8 @@ static void test_names(void)
 	}
 }
 
-/* Memory that no file lies under has nothing to lose; a file that nobody watches
- * can only be what it is. */
+/* Memory that no file lies under has nothing to lose; a file that nobody watches, nor
+ * can, without a descriptor, can only be what it is. */
 static void test_unwatched(void)
 {
 	struct file f = {.fd = memfd_create("unwatched", MFD_CLOEXEC)};
@@ -654,6 +654,7 @@ static void test_unwatched(void)
 
 	CU_ASSERT_EQUAL_FATAL(ftruncate(f.fd, LEN), 0);
 	f.mem = mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_SHARED, f.fd, 0);
+	close(f.fd);
 	for (int p = ODP_POLICY_ODP; p <= ODP_POLICY_DENY; p++) {
 		r = reg(&f, ODP_ON_DEMAND, (enum odp_policy)p);
 		CU_ASSERT_EQUAL(kit_err, p == ODP_POLICY_ODP ? 0 : -EOPNOTSUPP);
@@ -667,7 +668,6 @@ static void test_unwatched(void)
 			odp_region_destroy(r);
 	}
 	munmap(f.mem, LEN);
-	close(f.fd);
 }
 
 /* Reads and writes go on while blocks come and go: no error but where the policy
@@ -730,6 +730,56 @@ static void test_traffic(void)
 	}
 }
 
+/* A region that was being made during a recall has either been found by it, or is of
+ * the file after it; the next recall finds it in any case. */
+struct recaller {
+	struct file *f;
+	_Atomic int stop, done;
+};
+
+static void *recaller_run(void *arg)
+{
+	struct recaller *c = arg;
+	struct odp_recall rc;
+
+	while (!atomic_load(&c->stop)) {
+		CU_ASSERT_EQUAL(odp_recall_begin(c->f->watch, c->f->ino, 0, UINT64_MAX, &rc), 0);
+		odp_recall_end(c->f->watch, &rc);
+		atomic_fetch_add(&c->done, 1);
+	}
+	return NULL;
+}
+
+static bool recaller_runs(void *arg)
+{
+	return atomic_load(&((struct recaller *)arg)->done) > 0;
+}
+
+static void test_amid(void)
+{
+	struct recaller c = {0};
+	struct odp_recall rc;
+	struct odp_region *r;
+	pthread_t th;
+	struct file f;
+
+	file_open(&f, ODP_POLICY_REVOKE);
+	c.f = &f;
+	CU_ASSERT_EQUAL_FATAL(pthread_create(&th, NULL, recaller_run, &c), 0);
+	CU_ASSERT_TRUE(wait_for(recaller_runs, &c));
+	for (int i = 0; i < 400; i++) {
+		r = reg(&f, ODP_ON_DEMAND, ODP_POLICY_DEFAULT);
+		CU_ASSERT_PTR_NOT_NULL_FATAL(r);
+		CU_ASSERT_EQUAL(odp_recall_begin(f.watch, f.ino, 0, UINT64_MAX, &rc), 0);
+		odp_recall_end(f.watch, &rc);
+		CU_ASSERT_TRUE(odp_region_revoked(r));
+		CU_ASSERT_EQUAL(odp_region_destroy(r), 0);
+	}
+	atomic_store(&c.stop, 1);
+	pthread_join(th, NULL);
+	file_close(&f);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct child_role roles[] = {
@@ -752,6 +802,7 @@ int main(int argc, char **argv)
 		{"files", test_files},
 		{"many", test_many},
 		{"traffic", test_traffic},
+		{"amid recalls", test_amid},
 		CU_TEST_INFO_NULL,
 	};
 

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/*
+ * Leases (fcntl(2)) and seals, on descriptors of the program's that the keeper takes
+ * a copy of. A lease is had only by the one who has the file open alone; the kernel
+ * holds up whoever opens or truncates the file, for a time, and tells the keeper,
+ * and no handler of the program's.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include "local.h"
+
+#define LEASE_MARGIN_MS 1000u
+
+uint32_t odp_lease_cap_ms(void)
+{
+	int s = odp_proc_sys_int("/proc/sys/fs/lease-break-time");
+	uint32_t ms, margin;
+
+	if (s <= 0 || s > 3600)
+		return 0; /* the kernel waits for ever */
+	ms = (uint32_t)s * 1000;
+	margin = (uint32_t)odp_min(LEASE_MARGIN_MS, ms / 5);
+	return ms - margin;
+}
+
+/* ---- the program's descriptors ---- */
+
+typedef int (*fd_fn)(struct odp_local *l, struct odp_local_file *f, int fd);
+
+static bool same_file(int fd, const struct odp_local_file *f)
+{
+	struct stat st;
+
+	return !fstat(fd, &st) && st.st_dev == f->dev && st.st_ino == f->ino;
+}
+
+/* Try FN on one descriptor after the other until it gives 0 or more; it owns its copy
+ * then. -EBADF: the program has none of this file. */
+static int descriptors_try(struct odp_local *l, struct odp_local_file *f, fd_fn fn)
+{
+	int ret = -EBADF, one, fd;
+	struct dirent *d;
+	DIR *dir = opendir("/proc/self/fd");
+
+	if (!dir)
+		return -errno;
+	while (ret < 0 && (d = readdir(dir))) {
+		if (d->d_name[0] < '0' || d->d_name[0] > '9')
+			continue;
+		fd = (int)odp_sys(SYS_pidfd_getfd, l->pid_fd, atoi(d->d_name), 0);
+		if (fd < 0)
+			continue;
+		if (!same_file(fd, f) || (fcntl(fd, F_GETFL) & O_PATH)) {
+			odp_sys(SYS_close, fd, 0, 0);
+			continue;
+		}
+		one = fn(l, f, fd);
+		if (one < 0)
+			odp_sys(SYS_close, fd, 0, 0);
+		ret = one;
+	}
+	closedir(dir);
+	return ret;
+}
+
+/* ---- leases ---- */
+
+/* The keeper hears of it, by a signal that is its own. */
+static int signal_route(struct odp_local *l, struct odp_local_file *f, int fd)
+{
+	struct f_owner_ex me = {F_OWNER_TID, atomic_load_explicit(&l->tid, memory_order_relaxed)};
+
+	f->old_sig = fcntl(fd, F_GETSIG);
+	if (fcntl(fd, F_GETOWN_EX, &f->old_owner))
+		return -errno;
+	if (fcntl(fd, F_SETSIG, SIGRTMAX) || fcntl(fd, F_SETOWN_EX, &me))
+		return -errno;
+	return 0;
+}
+
+static void signal_unroute(struct odp_local_file *f, int fd)
+{
+	fcntl(fd, F_SETOWN_EX, &f->old_owner);
+	fcntl(fd, F_SETSIG, f->old_sig);
+}
+
+static int lease_set(struct odp_local *l, struct odp_local_file *f, int fd)
+{
+	int type = (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDONLY ? F_RDLCK : F_WRLCK, ret;
+
+	ret = signal_route(l, f, fd);
+	if (ret)
+		return ret;
+	if (fcntl(fd, F_SETLEASE, type)) {
+		ret = -errno;
+		signal_unroute(f, fd);
+		return ret;
+	}
+	f->fd = fd;
+	return 0;
+}
+
+/* The kernel does not count a memfd's first description as open, so that it can have
+ * no lease; but another one can. */
+static int lease_set_memfd(struct odp_local *l, struct odp_local_file *f, int memfd)
+{
+	char path[48];
+	int fd, ret;
+
+	snprintf(path, sizeof(path), "/proc/thread-self/fd/%d", memfd);
+	fd = (int)odp_sys(SYS_openat, AT_FDCWD, path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0)
+		return fd;
+	ret = lease_set(l, f, fd);
+	odp_sys(SYS_close, ret ? fd : memfd, 0, 0);
+	return ret;
+}
+
+/* Somebody's own, ours excepted: opening the file would break it. */
+static bool lease_there(const struct odp_local_file *f)
+{
+	unsigned major, minor;
+	unsigned long long ino;
+	bool found = false;
+	char line[256];
+	FILE *locks = fopen("/proc/locks", "re");
+
+	while (locks && !found && fgets(line, sizeof(line), locks))
+		found = sscanf(line, "%*s LEASE %*s %*s %*d %x:%x:%llu", &major, &minor, &ino) ==
+				3 &&
+			makedev(major, minor) == f->dev && ino == f->ino;
+	if (locks)
+		fclose(locks);
+	return found;
+}
+
+static int lease_try(struct odp_local *l, struct odp_local_file *f, int fd)
+{
+	int ret;
+
+	if (lease_there(f))
+		return -EBUSY;
+	ret = lease_set(l, f, fd);
+	if (ret == -EAGAIN && fcntl(fd, F_GET_SEALS) >= 0)
+		ret = lease_set_memfd(l, f, fd);
+	return ret;
+}
+
+int odp_lease_take(struct odp_local *l, struct odp_local_file *f)
+{
+	int ret = descriptors_try(l, f, lease_try);
+
+	if (!ret)
+		f->way = ODP_LOCAL_LEASE;
+	return ret;
+}
+
+void odp_lease_drop(struct odp_local_file *f)
+{
+	fcntl(f->fd, F_SETLEASE, F_UNLCK);
+	signal_unroute(f, f->fd);
+	odp_sys(SYS_close, f->fd, 0, 0);
+	f->fd = -1;
+	f->way = ODP_LOCAL_NONE;
+}
+
+bool odp_lease_broken(const struct odp_local_file *f)
+{
+	/* While it is being broken it is shown as what it is to become. */
+	int want = (fcntl(f->fd, F_GETFL) & O_ACCMODE) == O_RDONLY ? F_RDLCK : F_WRLCK;
+
+	return fcntl(f->fd, F_GETLEASE) != want;
+}
+
+/* ---- seals ---- */
+
+static int seal_try(struct odp_local *l, struct odp_local_file *f, int fd)
+{
+	int seals = fcntl(fd, F_GET_SEALS);
+
+	(void)l;
+	(void)f;
+	if (seals < 0)
+		return -errno;
+	if (!(seals & F_SEAL_SHRINK) && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK))
+		return -errno;
+	odp_sys(SYS_close, fd, 0, 0);
+	return 0;
+}
+
+int odp_seal_take(struct odp_local *l, struct odp_local_file *f)
+{
+	return descriptors_try(l, f, seal_try);
+}
