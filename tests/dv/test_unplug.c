@@ -154,7 +154,25 @@ static void gone_check(struct ep *ep, struct mem *m, int sends, int recvs)
 
 /* ---- B, wherever it is ---- */
 
-enum { H_OPEN = 1, H_CLOSE, H_GONE, H_STATE };
+enum { H_OPEN = 1, H_CLOSE, H_GONE, H_STREAM };
+
+/* Write to RADDR until that fails: the status. */
+static int stream(struct ep *ep, uint64_t raddr, uint32_t rkey)
+{
+	struct twr w = {.op = IBV_WR_RDMA_WRITE,
+			.flags = IBV_SEND_SIGNALED,
+			.len = ep->conf.len,
+			.raddr = raddr,
+			.rkey = rkey};
+	struct ibv_wc wc = {0};
+
+	for (w.id = 1; !wc.status; w.id++) {
+		memset(ep->buf, (int)w.id, w.len);
+		if (ep_send(ep, &w) || ep_poll(ep->scq, &wc, 1, LONG_MS) != 1)
+			return -1;
+	}
+	return (int)wc.status;
+}
 
 static void hook(struct ep *ep, const struct hook_msg *in, struct hook_msg *out)
 {
@@ -169,6 +187,9 @@ static void hook(struct ep *ep, const struct hook_msg *in, struct hook_msg *out)
 		break;
 	case H_CLOSE:
 		mem_close(&m);
+		break;
+	case H_STREAM:
+		out->v[0] = (uint64_t)stream(ep, in->v[0], (uint32_t)in->v[1]);
 		break;
 	case H_GONE:
 		gone_check(ep, &m, (int)in->v[0], (int)in->v[1]);
@@ -436,6 +457,36 @@ static void c_traffic(struct pair *p)
 	}
 }
 
+/* Who writes is stopped somewhere, perhaps in the middle of a transfer: it is waited
+ * for, but not for ever. */
+static void c_stopped_writer(struct pair *p)
+{
+	static struct hook_msg in, out;
+	struct ep_conf c = RC_CONF;
+
+	for (int i = 0; i < 4; i++) {
+		uint64_t began;
+
+		c.len = 256 << 10;
+		c.odp = i & 1;
+		c.retry_cnt = 1;
+		REQUIRE(pair_up(p, &c, &c));
+		in = (struct hook_msg){.what = H_STREAM, .v = {p->ai.addr, p->ai.rkey}};
+		side_hook_begin(&p->b, &in);
+		sleep_ms(5 + (unsigned)i);
+		kill(p->b.pid, SIGSTOP);
+		began = now_ms();
+		CHECK_ERRNO(uodpdv_unplug(tdev()->name, getpid(), NULL, 0), 0);
+		CHECK(now_ms() - began < LONG_MS);
+		CHECK_INT(ep_event(&p->a, LONG_MS, NULL), IBV_EVENT_DEVICE_FATAL);
+		kill(p->b.pid, SIGCONT);
+		side_hook_end(&p->b, &out);
+		CHECK(out.v[0] == IBV_WC_RETRY_EXC_ERR || out.v[0] == IBV_WC_REM_ACCESS_ERR);
+		CHECK_ERRNO(uodpdv_plug(tdev()->name, getpid()), 0);
+		pair_down(p);
+	}
+}
+
 /* Open, use, close, in threads, while the device comes and goes. */
 static _Atomic bool stop;
 
@@ -492,7 +543,8 @@ int main(int argc, char **argv)
 	static const struct tcase cases[] = {
 		{"arguments", c_arguments, HERE}, {"all", c_all, BOTH},
 		{"stopped", c_stopped, PEER},     {"traffic", c_traffic, BOTH},
-		{"churn", c_churn, HERE},         {"other", c_other, BOTH},
+		{"churn", c_churn, HERE},         {"stopped-writer", c_stopped_writer, PEER},
+		{"other", c_other, BOTH},
 	};
 
 	t_hook(hook);
