@@ -295,6 +295,7 @@ static void test_poll(void)
 	CU_ASSERT_EQUAL(read(s.fd, m, sizeof(m)), MSG);
 	CU_ASSERT_EQUAL(revents(s.fd, 0), POLLOUT);
 	CU_ASSERT_EQUAL(answer(s.fd, m[0].cookie, ODP_FAULT_SUCCESS), 8);
+	CU_ASSERT_EQUAL(settled(s.r, s.mem, 1), 0);
 	/* A read that waits. */
 	odp_invalidate(kit_proc, s.mem, PAGE);
 	pthread_create(&thread, NULL, ask_later, &s);
