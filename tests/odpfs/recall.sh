@@ -15,4 +15,28 @@ for policy in odp pinned scratch revoke lease kill deny; do
 	"$recall" "$mnt" $policy || fault "the mount's policy: $policy"
 	unmount_odpfs
 done
+
+# odpfs is killed while a truncate waits for a lease of a minute: the truncate fails, the
+# owner goes on, and the next odpfs is not kept out.
+mount_odpfs -o uodp=require || exit 1
+head -c 32768 /dev/zero >"$mnt/file"
+mkfifo "$tmp/in"
+(cd "$mnt" && exec "$recall" --owner file lease 60000) <"$tmp/in" >"$tmp/hello" &
+owner=$!
+exec 7>"$tmp/in"
+await test -s "$tmp/hello" || { fault "no owner"; exit 1; }
+truncate -s 0 "$mnt/file" 2>"$tmp/truncate" 7>&- &
+truncater=$!
+sleep 1
+kill -0 $truncater || fault "the truncate did not wait: $(cat "$tmp/truncate")"
+kill -9 "$daemon"
+wait "$daemon" 2>/dev/null
+daemon=
+wait $truncater && fault "truncated, with odpfs killed"
+exec 7>&-
+wait $owner || fault "the owner ended with status $?"
+fusermount3 -u "$mnt" || fault "cannot unmount"
+mount_odpfs -o uodp=require || exit 1
+truncate -s 0 "$mnt/file" || fault "cannot truncate after all that"
+unmount_odpfs
 exit $failed

@@ -40,9 +40,12 @@ static struct hello owner_set_up(const char *name, enum odp_policy policy, uint3
 /* This program again, as an owner: says hello on stdout, lives until its stdin ends. */
 int owner_main(char **argv)
 {
-	struct hello hello =
-		owner_set_up(argv[0], (enum odp_policy)atoi(argv[1]), (uint32_t)atoi(argv[2]));
+	struct hello hello = {.err = -EINVAL};
+	enum odp_policy policy;
 	char c;
+
+	if (!odp_policy_parse(argv[1], &policy))
+		hello = owner_set_up(argv[0], policy, (uint32_t)atoi(argv[2]));
 
 	if (write(1, &hello, sizeof(hello)) != sizeof(hello))
 		return 1;
@@ -54,13 +57,12 @@ int owner_main(char **argv)
 __attribute__((noreturn)) static void owner_exec(int in, int out, const char *name,
 						 enum odp_policy policy, uint32_t lease_ms)
 {
-	char number[2][16];
+	char lease[16];
 
-	snprintf(number[0], sizeof(number[0]), "%d", policy);
-	snprintf(number[1], sizeof(number[1]), "%u", lease_ms);
+	snprintf(lease, sizeof(lease), "%u", lease_ms);
 	dup2(in, 0);
 	dup2(out, 1);
-	execl("/proc/self/exe", "recall", "--owner", name, number[0], number[1], NULL);
+	execl("/proc/self/exe", "recall", "--owner", name, odp_policy_name(policy), lease, NULL);
 	_exit(127);
 }
 
