@@ -118,8 +118,10 @@ static int queue_open(struct odp_proc *proc, uint32_t depth, uint32_t pages,
 	q->table = &all->shared->tables[ret];
 	table_open(q->table, depth, pages);
 	ret = odp_faultq_fuse(q, wake);
-	if (ret && ret != -EMFILE && ret != -ENOMEM)
+	if (ret && ret != -EMFILE && ret != -ENOMEM) {
+		table_open(q->table, depth, pages);
 		ret = odp_faultq_pair(q, wake);
+	}
 	if (!ret)
 		all->queues[q->index] = q;
 	return ret;

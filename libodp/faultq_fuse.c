@@ -175,8 +175,6 @@ static void do_getattr(struct fuse_queue *f)
 			 .size = SIZE,
 			 .mode = S_IFREG | 0600,
 			 .nlink = 1,
-			 .uid = geteuid(),
-			 .gid = getegid(),
 			 .blksize = ODP_PAGE_SIZE},
 	};
 

@@ -95,13 +95,14 @@ ODP_NO_SANITIZE static long file_put(const char *path, const char *text, size_t 
 	return ret < 0 ? ret : 0;
 }
 
-/* The same number inside as outside. */
+/* Root inside: what the file is taken to be until the kernel has asked. */
 ODP_NO_SANITIZE static long map_put(const char *path, uint32_t id)
 {
-	char text[40], *end = put_number(text, id, 10);
+	char text[40], *end;
 
-	*end++ = ' ';
-	end = put_number(end, id, 10);
+	text[0] = '0';
+	text[1] = ' ';
+	end = put_number(text + 2, id, 10);
 	*end++ = ' ';
 	*end++ = '1';
 	return file_put(path, text, (size_t)(end - text));
@@ -116,6 +117,7 @@ ODP_NO_SANITIZE static int child_main(void *arg)
 		ret = file_put("/proc/self/setgroups", "deny", 4);
 	if (!ret)
 		ret = map_put("/proc/self/gid_map", m->gid);
+	m->uid = m->gid = 0;
 	if (!ret)
 		ret = mount_make(m);
 	m->ret = (int)ret;
