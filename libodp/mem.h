@@ -308,6 +308,7 @@ bool odp_files_same(struct odp_region *r);
 struct odp_part *odp_part_find(const struct odp_region *r, uint64_t addr);
 /* Map the shared ones a second time, for the device alone. */
 int odp_shadow_map(struct odp_region *r);
+void odp_shadow_unmap(struct odp_region *r);
 void odp_files_drop(struct odp_region *r);
 
 /* ---- local.c: not by the service thread, no lock held ---- */

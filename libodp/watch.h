@@ -75,4 +75,22 @@ int odp_watch_create_local(struct odp_proc *proc, struct odp_watch **watch);
 /* Wake the watch's thread: a recall has ended. */
 void odp_watch_ring(struct odp_watch *w);
 
+/* ---- recall.c (lock) ---- */
+/* The regions on the blocks of a recall, one after the other. */
+struct odp_node *odp_node_first(struct odp_watch *w, const struct odp_recall *rc);
+struct odp_node *odp_node_next(const struct odp_recall *rc, const struct odp_node *node);
+
+/* ---- lease.c (lock, given up while they wait) ---- */
+void odp_notice_give(struct odp_node *node, enum odp_notice what);
+/* Until nobody's lease is running: all have ended their regions, or time is over. */
+void odp_leases_wait(struct odp_watch *w, struct odp_recall *rc);
+/* Kill those that have not, where that is the policy. */
+void odp_leases_kill(struct odp_watch *w, struct odp_recall *rc);
+
+/* ---- recall_act.c: the owner's gate shut, lanes fenced; without the lock ---- */
+/* Do to the region what its policy says, *PAGES pages of it. False: there is no such
+ * key, of a region that is ending, or being made. */
+bool odp_node_act(struct odp_watch *w, const struct odp_recall *rc, struct odp_node *node,
+		  uint64_t *pages);
+
 #endif

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/* Leases: telling the owners of regions that blocks are going, and waiting for them. */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "watch.h"
+
+#define KILL_WAIT_NS 5000000000ull
+#define LEASE_NAP_NS 10000000
+
+/* ---- telling the owner ---- */
+
+void odp_notice_give(struct odp_node *node, enum odp_notice what)
+{
+	struct odp_file_shm *f = odp_node_record(node);
+
+	atomic_fetch_or_explicit(&f->notice, (uint8_t)(1u << what), memory_order_relaxed);
+	/* release: pairs with odp_notices_pass(). */
+	atomic_fetch_add_explicit(&node->peer->seg->notices, 1, memory_order_release);
+	odp_bell_ring(node->peer);
+}
+
+/* SIGIO ends a program that does not expect it. */
+static bool catches_sigio(pid_t pid)
+{
+	char path[32], buf[2048], *s;
+	unsigned long long mask = 0;
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	n = read(fd, buf, sizeof(buf) - 1);
+	odp_fd_close(fd);
+	if (n <= 0)
+		return false;
+	buf[n] = 0;
+	s = strstr(buf, "\nSigCgt:");
+	return s && sscanf(s, "\nSigCgt: %llx", &mask) == 1 && (mask >> (SIGIO - 1) & 1);
+}
+
+static void owner_signal(const struct odp_peer *peer, int sig)
+{
+	if (peer->self)
+		kill(peer->pid, sig);
+	else
+		syscall(SYS_pidfd_send_signal, peer->pidfd, sig, NULL, 0);
+}
+
+static void lease_tell(struct odp_node *node)
+{
+	node->told = true;
+	node->deadline = odp_now() + (uint64_t)node->lease_ms * 1000000;
+	odp_notice_give(node, ODP_NOTICE_LEASE);
+	if (catches_sigio(node->peer->pid))
+		owner_signal(node->peer, SIGIO);
+}
+
+/* ---- leases ---- */
+
+static bool leased(const struct odp_node *node)
+{
+	return (node->policy == ODP_POLICY_LEASE || node->policy == ODP_POLICY_KILL) &&
+	       !node->revoked && odp_node_live(node);
+}
+
+static void cond_nap(struct odp_watch *w)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	t.tv_nsec += LEASE_NAP_NS;
+	if (t.tv_nsec >= 1000000000) {
+		t.tv_nsec -= 1000000000;
+		t.tv_sec++;
+	}
+	pthread_cond_timedwait(&w->changed, &w->lock, &t);
+}
+
+/* Until nobody's lease is running: all have ended their regions, or their time is
+ * over (lock, given up meanwhile). */
+void odp_leases_wait(struct odp_watch *w, struct odp_recall *rc)
+{
+	uint64_t began = odp_now();
+	bool wait;
+
+	for (;; cond_nap(w)) {
+		wait = false;
+		for (struct odp_node *n = odp_node_first(w, rc); n; n = odp_node_next(rc, n)) {
+			if (!leased(n))
+				continue;
+			if (!n->told)
+				lease_tell(n);
+			wait |= odp_now() < n->deadline;
+		}
+		if (!wait)
+			break;
+	}
+	rc->waited_ns = odp_now() - began;
+}
+
+/* Its memory is about to go: wait for that, so that no store of its own comes
+ * later, but not for ever (lock, given up meanwhile). */
+static void killed_wait(struct odp_watch *w, struct odp_peer *peer)
+{
+	uint64_t limit = odp_now() + KILL_WAIT_NS;
+
+	while (odp_peer_alive(peer) && odp_now() < limit)
+		cond_nap(w);
+}
+
+static struct odp_node *kill_next(struct odp_watch *w, const struct odp_recall *rc)
+{
+	struct odp_node *n = odp_node_first(w, rc);
+
+	/* A file system does not kill itself, before it has served its callers. */
+	while (n && !(n->policy == ODP_POLICY_KILL && leased(n) && (w->local || !n->peer->self)))
+		n = odp_node_next(rc, n);
+	return n;
+}
+
+void odp_leases_kill(struct odp_watch *w, struct odp_recall *rc)
+{
+	struct odp_node *n;
+
+	while ((n = kill_next(w, rc))) {
+		struct odp_peer *peer = n->peer;
+
+		odp_log(ODP_LOG_WARN,
+			"process %d keeps a region on blocks that go away: killed (policy kill)",
+			(int)peer->pid);
+		owner_signal(peer, SIGKILL);
+		rc->killed++;
+		n->users++;
+		killed_wait(w, peer);
+		n->policy = ODP_POLICY_REVOKE; /* should it live on */
+		odp_node_put(w, n);
+	}
+}
+
+/* ---- the owner's side ---- */
+
+ODP_EXPORT void odp_notice_set(struct odp_proc *proc, odp_notice_fn fn, void *arg)
+{
+	pthread_mutex_lock(&proc->handler_lock);
+	proc->notice = fn;
+	proc->notice_arg = arg;
+	pthread_mutex_unlock(&proc->handler_lock);
+}
+
+static void record_pass(struct odp_file_shm *f, odp_notice_fn fn, void *arg)
+{
+	/* relaxed: ordered by the count of notices. */
+	uint8_t bits = atomic_exchange_explicit(&f->notice, 0, memory_order_relaxed);
+
+	if (bits & 1u << ODP_NOTICE_LEASE)
+		fn(arg, f->key, ODP_NOTICE_LEASE);
+	if (bits & 1u << ODP_NOTICE_REVOKED)
+		fn(arg, f->key, ODP_NOTICE_REVOKED);
+}
+
+void odp_notices_pass(struct odp_proc *proc)
+{
+	struct odp_seg *seg = proc->self->seg;
+	/* acquire: pairs with notice_give(). */
+	uint32_t now = atomic_load_explicit(&seg->notices, memory_order_acquire);
+	odp_notice_fn fn;
+	uint32_t high;
+	void *arg;
+
+	if (now == proc->notices_seen)
+		return;
+	proc->notices_seen = now;
+	pthread_mutex_lock(&proc->handler_lock);
+	fn = proc->notice;
+	arg = proc->notice_arg;
+	pthread_mutex_unlock(&proc->handler_lock);
+	high = atomic_load_explicit(&seg->files_high, memory_order_relaxed);
+	for (uint32_t i = 0; fn && i < high && i < ODP_MAX_FILES; i++)
+		if (atomic_load_explicit(&seg->files[i].notice, memory_order_relaxed))
+			record_pass(&seg->files[i], fn, arg);
+}
