@@ -43,7 +43,7 @@ struct fuse_queue {
 		struct fuse_in_header head;
 		char in[WRITE_MAX + 4096];
 	};
-	char out[READ_MAX];
+	_Alignas(8) char out[READ_MAX];
 };
 
 static void reply(struct fuse_queue *f, uint64_t unique, int err, const void *data, size_t n)

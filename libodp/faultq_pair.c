@@ -22,7 +22,7 @@ struct pair_queue {
 	bool closed;      /* the program's end */
 	size_t held;      /* bytes in OUT that the socket had no room for */
 	unsigned reports; /* of bad responses */
-	char out[GROUP_MAX];
+	_Alignas(8) char out[GROUP_MAX];
 	struct odp_fault_response in[RESPONSES];
 };
 
