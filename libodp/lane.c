@@ -263,9 +263,15 @@ static bool fence_of_call(struct fence *f, unsigned nr, const _Atomic uint64_t *
  */
 static bool fence_busy(struct fence *f, unsigned nr, const _Atomic uint64_t *word)
 {
-	if (fence_of_call(f, nr, word) && !f->thorough)
+	bool call = fence_of_call(f, nr, word);
+	char state;
+
+	if (call && !f->thorough)
 		return false;
-	return fence_state(f, nr, word) == 'R';
+	state = fence_state(f, nr, word);
+	/* D: in a call that allocates pages or changes mappings, behind others. Who waits
+	 * for a page in a handler, for a userfaultfd, is S. */
+	return state == 'R' || (state == 'D' && !call);
 }
 
 /*
