@@ -23,6 +23,7 @@
 struct piece {
 	uint64_t addr, len, off;
 	uint32_t prot;
+	bool no_dump;
 	struct odp_extent *ext;
 };
 
@@ -184,6 +185,8 @@ static int piece_move(struct odp_mem *m, const struct piece *p)
 		goto err_punch;
 	}
 	odp_sys_madvise(p->addr, p->len, MADV_DONTFORK);
+	if (p->no_dump)
+		odp_sys_madvise(p->addr, p->len, MADV_DONTDUMP);
 	pages_map(m, p);
 	ret = piece_publish(m, p);
 	uffd_wake_all(m->conv_uffd, p->addr, p->len);
@@ -259,7 +262,7 @@ static int pieces_move(struct odp_mem *m, struct piece *p, uint64_t end)
 
 int odp_convert(struct odp_mem *m, uint64_t start, uint64_t end, uint32_t prot)
 {
-	struct piece p = {.addr = start, .prot = prot};
+	struct piece p = {.addr = start, .prot = prot, .no_dump = odp_dump_left_out(start)};
 	int ret = odp_umem_reserve(m, 2);
 
 	if (ret)

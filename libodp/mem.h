@@ -279,6 +279,10 @@ bool odp_vma_next(struct odp_mem *m, uint64_t at, uint64_t end, struct odp_vma *
  * a page is there. */
 int odp_huge_check(struct odp_region *r);
 
+/* ---- dump.c ---- */
+/* Is the mapping at ADDR left out of core dumps? */
+bool odp_dump_left_out(uint64_t addr);
+
 /* ---- convert.c (conv_lock) ---- */
 /* Move [start, end), part of one private anonymous mapping, to the pool. */
 int odp_convert(struct odp_mem *m, uint64_t start, uint64_t end, uint32_t prot);

@@ -294,6 +294,12 @@ int odp_protect(struct odp_proc *proc, void *addr, size_t length, int prot);
  * answer in MOVED holds.
  */
 size_t odp_range_moved(struct odp_proc *proc, const void *addr, size_t length, bool *moved);
+/*
+ * For whoever takes memory out of core dumps (MADV_DONTDUMP), before the first time:
+ * from now on registration looks whether what it moves was left out, and leaves it
+ * out too. From any thread, attached or not.
+ */
+void odp_dump_note(void);
 
 struct odp_region_stats {                    /* names as `rdma statistic show mr` */
 	uint64_t page_faults;                /* pages a transfer found missing */

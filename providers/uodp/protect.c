@@ -6,7 +6,8 @@
  * that has opened no device of ours notices nothing.
  *
  * madvise() has its events, but memory that has moved to the pool is a shared
- * mapping, and would be refused what it was granted before.
+ * mapping, and would be refused what it was granted before; and memory that moves
+ * must stay out of core dumps if it was.
  *
  * libodp's own calls go to the kernel directly.
  */
@@ -129,6 +130,8 @@ int madvise(void *addr, size_t len, int advice)
 	size_t pages = (len + PAGE_MASK) & ~PAGE_MASK;
 	uintptr_t begin = (uintptr_t)addr;
 
+	if (advice == MADV_DONTDUMP)
+		odp_dump_note();
 	if ((advice != MADV_FREE && advice != MADV_DONTNEED) || !proc || begin & PAGE_MASK ||
 	    pages < len || begin + pages < begin)
 		return madvise_next(addr, len, advice);

@@ -390,6 +390,139 @@ static void c_own_uffd(struct pair *p)
 	}
 }
 
+/* ---- events that come by a way that libodp never saw ---- */
+
+/* A's memory through MR, page N: its first byte, or -1. */
+static int seen(struct pair *p, const struct ibv_mr *mr, uint8_t *mem, uint32_t n)
+{
+	side_fill(&p->b, 0, 8, 99);
+	if (move(p, mr, mem + n * PAGE, 8, false) != IBV_WC_SUCCESS)
+		return -1;
+	return (int)(side_get(&p->b, 0) & 0xff);
+}
+
+static void child_cut(int fd, off_t to, off_t back)
+{
+	int status = -1;
+	pid_t pid = fork();
+
+	if (!pid)
+		_exit(ftruncate(fd, to) || ftruncate(fd, back));
+	CHECK_INT(waitpid(pid, &status, 0), pid);
+	CHECK_INT(status, 0);
+}
+
+/* The file's other mapping, which was never registered, and another process: an
+ * on-demand region follows, a pinned one keeps what it has. */
+static void c_unknown(struct pair *p)
+{
+	int fd = memfd_create("unknown", MFD_CLOEXEC);
+	uint8_t *mem, *other;
+	struct ibv_mr *mr[2];
+
+	REQUIRE(up(p) && fd >= 0 && !ftruncate(fd, LEN));
+	mem = mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	other = mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	REQUIRE(mem != MAP_FAILED && other != MAP_FAILED);
+	memset(other, 3, LEN);
+	REQUIRE((mr[0] = reg(p, mem, LEN, true)) && (mr[1] = reg(p, mem, LEN, false)));
+	CHECK_INT(seen(p, mr[0], mem, 5), 3);
+	CHECK_INT(madvise(other + 5 * PAGE, PAGE, MADV_REMOVE), 0);
+	CHECK_INT(seen(p, mr[0], mem, 5), 0);
+	CHECK_INT(seen(p, mr[1], mem, 5), 3);
+	child_cut(fd, 8 * PAGE, LEN);
+	CHECK_INT(seen(p, mr[0], mem, 9), 0);
+	CHECK_INT(seen(p, mr[1], mem, 9), 3);
+	other[9 * PAGE] = 4;
+	CHECK_INT(seen(p, mr[0], mem, 9), 4);
+	CHECK_INT(seen(p, mr[1], mem, 9), 3);
+	/* It goes; this one stays. */
+	CHECK_INT(munmap(other, LEN), 0);
+	CHECK_INT(seen(p, mr[0], mem, 9), 4);
+	CHECK_INT(seen(p, mr[0], mem, 1), 3);
+	CHECK_ERRNO(ibv_dereg_mr(mr[0]), 0);
+	CHECK_ERRNO(ibv_dereg_mr(mr[1]), 0);
+}
+
+/* Private memory, by system calls that no library sees. */
+static void c_unseen(struct pair *p)
+{
+	uint8_t *mem = anon(LEN), *away = anon(PAGE);
+	struct ibv_mr *mr[2];
+
+	REQUIRE(up(p) && mem && away);
+	memset(mem, 3, LEN);
+	REQUIRE((mr[0] = reg(p, mem, LEN, true)) && (mr[1] = reg(p, mem, LEN, false)));
+	CHECK_INT(syscall(SYS_madvise, mem, PAGE, MADV_DONTNEED), 0);
+	CHECK_INT(mem[0], 0);
+	CHECK_INT(seen(p, mr[0], mem, 0), 0);
+	CHECK_INT(syscall(SYS_munmap, mem + 2 * PAGE, PAGE), 0);
+	CHECK_INT(seen(p, mr[1], mem, 2), 3);
+	CHECK(syscall(SYS_mremap, mem + 4 * PAGE, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
+		      away) == (long)away);
+	CHECK_INT(away[0], 3);
+	CHECK_INT(seen(p, mr[1], mem, 4), 3);
+	CHECK((void *)syscall(SYS_mmap, mem + 4 * PAGE, PAGE, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == mem + 4 * PAGE);
+	mem[4 * PAGE] = 6;
+	CHECK_INT(seen(p, mr[0], mem, 4), 6);
+	CHECK_INT(seen(p, mr[1], mem, 4), 3);
+	CHECK_INT(away[0], 3);
+	/* The page that is gone, last: the queue pair does not survive it. */
+	CHECK_INT(seen(p, mr[0], mem, 2), -1);
+	CHECK_ERRNO(ibv_dereg_mr(mr[0]), 0);
+	CHECK_ERRNO(ibv_dereg_mr(mr[1]), 0);
+}
+
+/* ---- core dumps ---- */
+
+/* Will ADDR be left out? */
+static bool dump_left_out(const void *addr)
+{
+	unsigned long start, end, at = (unsigned long)addr;
+	FILE *f = fopen("/proc/self/smaps", "r");
+	bool here = false, out = false;
+	char line[512];
+
+	while (f && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%lx-%lx %*4s", &start, &end) == 2)
+			here = start <= at && at < end;
+		else if (here && !strncmp(line, "VmFlags:", 8))
+			out = strstr(line, " dd");
+	}
+	if (f)
+		fclose(f);
+	return out;
+}
+
+/* What is said of memory before it is registered holds, and what is said after. */
+static void c_dump(struct pair *p)
+{
+	uint8_t *mem = anon(LEN), *secret = anon(LEN);
+	struct ibv_mr *mr;
+
+	REQUIRE(up(p) && mem && secret);
+	CHECK_INT(madvise(secret, LEN, MADV_DONTDUMP), 0);
+	for (int odp = 0; odp < 2; odp++) {
+		t_note("%s", odp ? "on demand" : "pinned");
+		REQUIRE((mr = reg(p, mem, LEN, odp)));
+		CHECK(!dump_left_out(mem + PAGE));
+		check_same(p, mr, mem, LEN, 1);
+		CHECK_INT(madvise(mem + PAGE, PAGE, MADV_DONTDUMP), 0);
+		CHECK(dump_left_out(mem + PAGE) && !dump_left_out(mem) &&
+		      !dump_left_out(mem + 2 * PAGE));
+		check_same(p, mr, mem, LEN, 3);
+		CHECK_INT(madvise(mem, LEN, MADV_DODUMP), 0);
+		CHECK(!dump_left_out(mem + PAGE));
+		check_same(p, mr, mem, LEN, 5);
+		CHECK_ERRNO(ibv_dereg_mr(mr), 0);
+	}
+	REQUIRE((mr = reg(p, secret, LEN, true)));
+	check_same(p, mr, secret, LEN, 7);
+	CHECK(dump_left_out(secret) && dump_left_out(secret + LEN - 1));
+	CHECK_ERRNO(ibv_dereg_mr(mr), 0);
+}
+
 /* ---- ordinary system calls on registered memory ---- */
 
 /* MEM, of which no page is there, is filled and read by system calls. */
@@ -623,6 +756,9 @@ static const struct tcase cases[] = {
 	{"own-uffd", c_own_uffd, HERE},
 	{"calls", c_calls, HERE},
 	{"advice", c_advice, HERE},
+	{"unknown", c_unknown, HERE},
+	{"unseen", c_unseen, HERE},
+	{"dump", c_dump, HERE},
 	{"many", c_many, HERE},
 	{"realloc", c_realloc, HERE},
 	{"brk", c_brk, HERE},
