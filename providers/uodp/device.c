@@ -146,21 +146,42 @@ static bool name_taken(const char *name)
 	return false;
 }
 
-/* Add the device NAME, or say why not. */
-static void device_add(const char *name, const char *dir)
+/* Names that were not taken: the first, and why. */
+struct skipped {
+	unsigned count;
+	const char *name, *why;
+};
+
+static void name_skip(struct skipped *skipped, const char *name, const char *why)
+{
+	if (!skipped->count++) {
+		skipped->name = name;
+		skipped->why = why;
+	}
+}
+
+static void skipped_tell(const struct skipped *s)
+{
+	char more[32] = "";
+
+	if (!s->count)
+		return;
+	if (s->count > 1)
+		snprintf(more, sizeof(more), " and %u more", s->count - 1);
+	odp_log(ODP_LOG_ERR, "UODP_DEVICES: \"%.64s\"%s skipped: %s", s->name, more, s->why);
+}
+
+/* Add the device NAME, or note why not. */
+static void device_add(const char *name, const char *dir, struct skipped *skipped)
 {
 	struct uodp_device *dev = &devices[num_devices];
 
 	if (!name_valid(name))
-		odp_log(ODP_LOG_ERR,
-			"UODP_DEVICES: \"%s\" is not a device name "
-			"(1 to 63 of A-Z a-z 0-9 _ . -); skipped",
-			name);
+		name_skip(skipped, name, "not a device name (1 to 63 of A-Z a-z 0-9 _ . -)");
 	else if (name_taken(name))
-		odp_log(ODP_LOG_ERR, "UODP_DEVICES: %s is there twice; once is enough", name);
+		name_skip(skipped, name, "it is there twice; once is enough");
 	else if (num_devices == UODP_MAX_DEVICES)
-		odp_log(ODP_LOG_ERR, "UODP_DEVICES: more than %d devices; %s skipped",
-			UODP_MAX_DEVICES, name);
+		name_skip(skipped, name, "too many devices");
 	else if (device_init(dev, name, num_devices, dir) && !uodp_sysfs_write(dev, dir))
 		num_devices++;
 }
@@ -169,6 +190,7 @@ static void devices_init(void)
 {
 	const char *env = secure_getenv("UODP_DEVICES");
 	char dir[IBV_SYSFS_PATH_MAX];
+	struct skipped skipped = {0};
 	char *list, *next, *name;
 
 	if (odp_dir_get(dir, sizeof(dir)))
@@ -177,7 +199,8 @@ static void devices_init(void)
 	if (!list)
 		return;
 	for (next = list; (name = strsep(&next, ",")) != NULL;)
-		device_add(name, dir);
+		device_add(name, dir, &skipped);
+	skipped_tell(&skipped);
 	free(list);
 }
 

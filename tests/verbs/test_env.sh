@@ -41,7 +41,7 @@ refused() {
 one_line() {
 	local n
 	n=$(grep -c '^uodp' "$tmp/err")
-	if [ "$n" -eq 0 ] || [ "$n" -gt "${2:-1}" ]; then
+	if [ "$n" -ne 1 ]; then
 		fail "$n lines of the device on stderr, expected one"
 	fi
 	grep -q -e "$1" "$tmp/err" || fail "no line matches '$1'"
@@ -164,7 +164,7 @@ accepted beta
 for bad in "a/b" ".." "a b" ",,," "$(printf 'y%.0s' {1..80})" "x,x" "$(seq -s, 1 40)"; do
 	name="device names '${bad:0:30}'"
 	devinfo UODP_DIR="$tmp/good" UODP_DEVICES="$bad"
-	one_line UODP_DEVICES 40 # one for each name that it skips
+	one_line "UODP_DEVICES: .* skipped: "
 done
 
 name="an empty list of device names"
