@@ -76,10 +76,10 @@ struct odp_proc {
 	/* service thread */
 	struct odp_service *service;
 	int bell_rd;
-	_Atomic bool lost; /* a descriptor of ours is closed */
+	_Atomic bool lost;                   /* a descriptor of ours is closed */
 	struct odp_faultqs *_Atomic faultqs; /* faultq.c; set under the next one */
 	pthread_mutex_t faultq_lock;         /* before that of a queue */
-	pthread_mutex_t handler_lock; /* the four below; held for two stores only */
+	pthread_mutex_t handler_lock;        /* the four below; held for two stores only */
 	odp_service_fn handler;
 	void *handler_arg;
 	odp_notice_fn notice;

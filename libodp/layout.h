@@ -277,11 +277,11 @@ struct odp_seg {
 	_Atomic uint64_t inject;       /* what faults suffer (inject.c), 0: nothing */
 	_Atomic uint64_t inject_table; /* offset of the faults that take their time, 0: none */
 	_Atomic uint32_t inject_count;
-	_Atomic uint32_t files_high; /* highest file index ever used + 1 */
-	_Atomic uint32_t files_head; /* announcements so far; release store */
-	_Atomic uint32_t notices;    /* notices so far */
-	_Atomic uint64_t faultq;       /* offset of the fault queues (faultq.h), 0: none */
-	_Atomic uint32_t faultq_rung;  /* bit q: queue q has got a fault */
+	_Atomic uint32_t files_high;  /* highest file index ever used + 1 */
+	_Atomic uint32_t files_head;  /* announcements so far; release store */
+	_Atomic uint32_t notices;     /* notices so far */
+	_Atomic uint64_t faultq;      /* offset of the fault queues (faultq.h), 0: none */
+	_Atomic uint32_t faultq_rung; /* bit q: queue q has got a fault */
 	uint32_t pad1;
 	uint8_t pad[4096 - 176];
 	struct odp_mr_shm mrs[ODP_MAX_REGIONS];
