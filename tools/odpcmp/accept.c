@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
 /*
  * Cells that may differ from another device's, each with its reason: an array of
- * objects with kind, event, mr and op (a name, names separated by commas, or *),
- * here and there (the two answers; any if absent), and reason.
+ * objects with kind, event, mr and op (a name, names separated by commas, or *), policy
+ * (the same; any if absent), here and there (the two answers; any if absent), and reason.
  */
 #include <errno.h>
 #include <json.h>
@@ -103,7 +103,10 @@ static bool agrees(const char *wanted, const char *text)
 
 static bool names(struct json_object *entry, const struct cell_name *cell)
 {
-	return lists(field(entry, "kind"), cell->kind) &&
+	const char *policy = field(entry, "policy");
+
+	return (!policy || lists(policy, cell->policy)) &&
+	       lists(field(entry, "kind"), cell->kind) &&
 	       lists(field(entry, "event"), cell->event) && lists(field(entry, "mr"), cell->mr) &&
 	       lists(field(entry, "op"), cell->op);
 }

@@ -18,6 +18,23 @@ void answer_na(struct answer *answer)
 	answer->state = ANSWER_NA;
 }
 
+const char *answer_brief(const struct answer *answer, char *buf, size_t len)
+{
+	const struct aftermath *after = &answer->after;
+	int at;
+
+	if (!after->known)
+		return answer->text;
+	at = snprintf(buf, len, "%s", answer->text);
+	if (strcmp(after->truncater, "ok"))
+		at += snprintf(buf + at, len - at, "; %s", after->truncater);
+	if (strcmp(after->told, "-"))
+		at += snprintf(buf + at, len - at, "; %s", after->told);
+	if (after->lost > 0)
+		snprintf(buf + at, len - at, "; %d bytes lost", after->lost);
+	return buf;
+}
+
 const char *errno_name(int err, char *buf, size_t len)
 {
 	const char *name = strerrorname_np(err);

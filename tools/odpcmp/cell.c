@@ -84,6 +84,8 @@ static void ask_with_memory(const struct group *group, const struct operation *o
 	ret = group->event->flags & EVENT_HELPER ? helper_start(&m) : 0;
 	if (ret)
 		answer_step_failed(answer, ret);
+	else if (group->policy)
+		policy_ask(group, op, rdma, &m, answer);
 	else
 		ask(group, op, rdma, &m, answer);
 	fork_child_end(&m);
@@ -134,13 +136,23 @@ void group_body(const void *arg, void *shared)
 	const struct group *group = arg;
 	struct group_result *result = shared;
 	struct rdma rdma = {0};
+	char lease[16];
 
 	place_stack_set(stack);
 	for (result->current = 0; (size_t)result->current < num_operations; result->current++)
 		if (result->asked[result->current] &&
 		    result->answers[result->current].state == ANSWER_NONE)
 			break;
-	if (group->event->flags & EVENT_OWNER_ENDS)
+	/* Where odpcmp has no direct verbs; before the device's library looks. */
+	if (group->policy) {
+		setenv("UODP_POLICY", policies[group->policy].name, 1);
+		snprintf(lease, sizeof(lease), "%u", group->opt->lease_ms);
+		setenv("UODP_LEASE_MS", lease, 1);
+	}
+	if (group->policy && !strcmp(policies[group->policy].name, "kill"))
+		policy_owner_ask(group, &operations[result->current],
+				 &result->answers[result->current]);
+	else if (group->event->flags & EVENT_OWNER_ENDS)
 		owner_ask(group, &operations[result->current], &result->answers[result->current]);
 	else if (!open_and_connect(group, &rdma, &result->answers[result->current]))
 		ask_all(group, &rdma, result);

@@ -7,11 +7,15 @@
 
 enum comparison compare_cell(const struct answer *ours, const struct answer *theirs)
 {
+	char a[BRIEF], b[BRIEF];
+
 	if (ours->state <= ANSWER_NA)
 		return COMPARE_NOTHING;
 	if (theirs->state <= ANSWER_NA)
 		return COMPARE_MISSING;
-	return strcmp(ours->text, theirs->text) ? COMPARE_DIFFERS : COMPARE_SAME;
+	return strcmp(answer_brief(ours, a, sizeof(a)), answer_brief(theirs, b, sizeof(b)))
+		       ? COMPARE_DIFFERS
+		       : COMPARE_SAME;
 }
 
 struct comparing {
@@ -30,6 +34,7 @@ static void compare_one(struct comparing *c, struct cell_at at)
 	const struct answer *ours = matrix_cell(c->matrix, at);
 	const struct answer *theirs = matrix_cell(c->theirs, at);
 	struct cell_name name = cell_name(at);
+	char a[BRIEF], b[BRIEF];
 
 	if (compare_cell(ours, theirs) >= COMPARE_SAME)
 		accept_asked(c->accepted, &name);
@@ -45,13 +50,16 @@ static void compare_one(struct comparing *c, struct cell_at at)
 	case COMPARE_DIFFERS:
 		break;
 	}
-	if (accept_reason(c->accepted, &name, ours->text, theirs->text)) {
+	if (accept_reason(c->accepted, &name, answer_brief(ours, a, sizeof(a)),
+			  answer_brief(theirs, b, sizeof(b)))) {
 		c->accepted_cells++;
 		return;
 	}
 	c->differ++;
-	fprintf(c->out, "differs: %s %s %s %s: %s here, %s on %s\n", name.kind, name.event, name.mr,
-		name.op, ours->text, theirs->text, c->theirs->env.device);
+	fprintf(c->out, "differs: %s %s %s%s%s %s: %s here, %s on %s\n", name.kind, name.event,
+		name.policy, *name.policy ? " " : "", name.mr, name.op,
+		answer_brief(ours, a, sizeof(a)), answer_brief(theirs, b, sizeof(b)),
+		c->theirs->env.device);
 }
 
 static void print_tally(const struct comparing *c)

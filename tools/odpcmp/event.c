@@ -55,6 +55,7 @@ const struct event events[] = {
 		.class = CLASS_FILE,
 		.flags = EVENT_NO_NEW_DATA,
 		.usual = true,
+		.fs_usual = true,
 		.apply = event_truncate,
 	},
 	{
@@ -62,6 +63,7 @@ const struct event events[] = {
 		.help = "the file is cut and grown to its old size",
 		.class = CLASS_FILE,
 		.usual = true,
+		.fs_usual = true,
 		.apply = event_truncate_grow,
 	},
 	{
@@ -76,6 +78,7 @@ const struct event events[] = {
 		.help = "another process cuts the file",
 		.class = CLASS_FILE,
 		.flags = EVENT_NO_NEW_DATA | EVENT_HELPER,
+		.fs_usual = true,
 		.apply = event_truncate_other,
 	},
 	{
@@ -90,6 +93,7 @@ const struct event events[] = {
 		.help = "fallocate() punches a hole into the file",
 		.class = CLASS_FILE,
 		.usual = true,
+		.fs_usual = true,
 		.apply = event_punch,
 	},
 	{
@@ -100,11 +104,48 @@ const struct event events[] = {
 		.apply = event_punch,
 	},
 	{
+		.name = "other-punch",
+		.help = "another process punches a hole",
+		.class = CLASS_SPACE,
+		.flags = EVENT_HELPER,
+		.apply = event_punch_other,
+	},
+	{
+		.name = "zero",
+		.help = "fallocate() zeroes a range of the file",
+		.class = CLASS_SPACE,
+		.fs_usual = true,
+		.apply = event_zero,
+	},
+	{
+		.name = "other-zero",
+		.help = "another process zeroes a range",
+		.class = CLASS_SPACE,
+		.flags = EVENT_HELPER,
+		.apply = event_zero_other,
+	},
+	{
+		.name = "open-trunc",
+		.help = "the file is opened with O_TRUNC",
+		.class = CLASS_SPACE,
+		.flags = EVENT_NO_NEW_DATA,
+		.fs_usual = true,
+		.apply = event_open_trunc,
+	},
+	{
+		.name = "other-open-trunc",
+		.help = "another process opens the file with O_TRUNC",
+		.class = CLASS_SPACE,
+		.flags = EVENT_NO_NEW_DATA | EVENT_HELPER,
+		.apply = event_open_trunc_other,
+	},
+	{
 		.name = "munmap",
 		.help = "the window, a part of the region, is unmapped",
 		.class = CLASS_UNMAP,
 		.flags = EVENT_NO_NEW_DATA,
 		.usual = true,
+		.fs_usual = true,
 		.apply = event_munmap,
 	},
 	{

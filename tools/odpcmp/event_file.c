@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -31,9 +32,36 @@ int event_punch(struct memory *m)
 	return fallocate(m->fd, mode, m->offset, m->window) ? -errno : 0;
 }
 
+int event_zero(struct memory *m)
+{
+	int mode = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
+
+	return fallocate(m->fd, mode, m->offset, m->window) ? -errno : 0;
+}
+
+/* By way of /proc: the file need not have a name. */
+int event_open_trunc(struct memory *m)
+{
+	char path[32];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", m->fd);
+	fd = open(path, O_RDWR | O_TRUNC | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	close(fd);
+	return 0;
+}
+
 /* ---- by another process, which exists before the region does ---- */
 
-enum { ORDER_TRUNCATE = 1, ORDER_TRUNCATE_GROW };
+enum { ORDER_TRUNCATE, ORDER_TRUNCATE_GROW, ORDER_PUNCH, ORDER_ZERO, ORDER_OPEN_TRUNC };
+
+static int (*const helper_orders[])(struct memory *m) = {
+	[ORDER_TRUNCATE] = event_truncate,     [ORDER_TRUNCATE_GROW] = event_truncate_grow,
+	[ORDER_PUNCH] = event_punch,           [ORDER_ZERO] = event_zero,
+	[ORDER_OPEN_TRUNC] = event_open_trunc,
+};
 
 static void helper_serve(struct memory *m, int fd)
 {
@@ -43,7 +71,7 @@ static void helper_serve(struct memory *m, int fd)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	/* It has the file, not the memory. */
 	while (read(fd, &order, 1) == 1) {
-		ret = order == ORDER_TRUNCATE ? event_truncate(m) : event_truncate_grow(m);
+		ret = helper_orders[(int)order](m);
 		if (write(fd, &ret, sizeof(ret)) != sizeof(ret))
 			break;
 	}
@@ -101,4 +129,19 @@ int event_truncate_other(struct memory *m)
 int event_truncate_grow_other(struct memory *m)
 {
 	return helper_order(m, ORDER_TRUNCATE_GROW);
+}
+
+int event_punch_other(struct memory *m)
+{
+	return helper_order(m, ORDER_PUNCH);
+}
+
+int event_zero_other(struct memory *m)
+{
+	return helper_order(m, ORDER_ZERO);
+}
+
+int event_open_trunc_other(struct memory *m)
+{
+	return helper_order(m, ORDER_OPEN_TRUNC);
 }

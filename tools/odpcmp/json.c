@@ -46,6 +46,15 @@ static const char *const state_names[] = {
 	[ANSWER_GOOD] = "ok",
 };
 
+static void add_aftermath(struct json_object *object, const struct aftermath *after)
+{
+	add_string(object, "truncater", after->truncater);
+	json_object_object_add(object, "waited_ms", json_object_new_int64(after->waited_ms));
+	add_string(object, "told", after->told);
+	if (after->lost >= 0)
+		json_object_object_add(object, "bytes_lost", json_object_new_int(after->lost));
+}
+
 static struct json_object *answer_json(const struct answer *answer)
 {
 	struct json_object *object = json_object_new_object();
@@ -59,6 +68,8 @@ static struct json_object *answer_json(const struct answer *answer)
 		add_string(object, "errno", answer->error);
 	if (*answer->note)
 		add_string(object, "note", answer->note);
+	if (answer->after.known)
+		add_aftermath(object, &answer->after);
 	return object;
 }
 
@@ -71,6 +82,8 @@ static void print_cell(FILE *out, const struct answer *answer, struct cell_at at
 
 	add_string(object, "kind", name.kind);
 	add_string(object, "event", name.event);
+	if (*name.policy)
+		add_string(object, "policy", name.policy);
 	add_string(object, "mr", name.mr);
 	add_string(object, "op", name.op);
 	json_object_object_foreach(fields, key, value)
@@ -166,16 +179,29 @@ static struct answer *find_cell(struct matrix *matrix, struct json_object *objec
 	const char *kind_name = get_string(object, "kind"),
 		   *event_name = get_string(object, "event");
 	const char *mr_name = get_string(object, "mr"), *op_name = get_string(object, "op");
+	const char *policy_name = get_string(object, "policy");
 	struct cell_at at;
 
+	FIND_NAME(policies, (size_t)NUM_POLICIES, policy_name, at.policy);
 	FIND_NAME(kinds, num_kinds, kind_name, at.kind);
 	FIND_NAME(events, num_events, event_name, at.event);
 	FIND_NAME(mr_names, (size_t)NUM_MR_KINDS, mr_name, at.mr);
 	FIND_NAME(operations, num_operations, op_name, at.op);
 	if (at.kind == num_kinds || at.event == num_events || at.mr == NUM_MR_KINDS ||
-	    at.op == num_operations)
+	    at.op == num_operations || at.policy == NUM_POLICIES)
 		return NULL;
 	return matrix_cell(matrix, at);
+}
+
+static void load_aftermath(struct aftermath *after, struct json_object *object)
+{
+	int waited = get_int(object, "waited_ms");
+
+	LOAD_STRING(object, "truncater", after->truncater);
+	LOAD_STRING(object, "told", after->told);
+	after->waited_ms = waited > 0 ? waited : 0;
+	after->lost = get_int(object, "bytes_lost");
+	after->known = *after->truncater;
 }
 
 static bool load_cell(struct matrix *matrix, struct json_object *object)
@@ -193,6 +219,7 @@ static bool load_cell(struct matrix *matrix, struct json_object *object)
 	LOAD_STRING(object, "status", answer->status);
 	LOAD_STRING(object, "errno", answer->error);
 	LOAD_STRING(object, "note", answer->note);
+	load_aftermath(&answer->after, object);
 	return answer->state != ANSWER_NONE;
 }
 
@@ -210,7 +237,7 @@ int json_load(struct matrix *matrix, const char *path)
 	}
 	if (env && get_int(root, "format") == FORMAT) {
 		load_environment(&matrix->env, env);
-		matrix_mark_na(matrix);
+		matrix_mark_na(matrix, 0);
 		for (i = 0; i < num; i++)
 			known += load_cell(matrix, json_object_array_get_idx(cells, i));
 	}

@@ -211,8 +211,8 @@ const struct kind kinds[] = {
 	{
 		.name = "file",
 		.help = "a file in --dir (a disk, say) mapped MAP_SHARED",
-		.flags = KIND_FILE | KIND_SHARED,
-		.classes = EVERY | CLASS_REMOVE | CLASS_FILE,
+		.flags = KIND_FILE | KIND_SHARED | KIND_DISK,
+		.classes = EVERY | CLASS_REMOVE | CLASS_FILE | CLASS_SPACE,
 		.usual = true,
 		.lacking = disk_lacking,
 		.open = file_open,
@@ -221,8 +221,8 @@ const struct kind kinds[] = {
 	{
 		.name = "file-private",
 		.help = "a file in --dir mapped MAP_PRIVATE and written to",
-		.flags = KIND_FILE,
-		.classes = EVERY | CLASS_FILE,
+		.flags = KIND_FILE | KIND_DISK,
+		.classes = EVERY | CLASS_FILE | CLASS_SPACE,
 		.usual = true,
 		.lacking = disk_lacking,
 		.open = file_open,
@@ -247,8 +247,8 @@ const struct kind kinds[] = {
 	{
 		.name = "readonly-file",
 		.help = "a file in --dir mapped shared, read-only, registered for reading alone",
-		.flags = KIND_READ_ONLY | KIND_READ_RIGHTS | KIND_FILE | KIND_SHARED,
-		.classes = CLASS_NONE | CLASS_ADVISE | CLASS_UNMAP | CLASS_FILE,
+		.flags = KIND_READ_ONLY | KIND_READ_RIGHTS | KIND_FILE | KIND_SHARED | KIND_DISK,
+		.classes = CLASS_NONE | CLASS_ADVISE | CLASS_UNMAP | CLASS_FILE | CLASS_SPACE,
 		.lacking = disk_lacking,
 		.open = file_open,
 		.place = place_read_only,

@@ -32,8 +32,8 @@ static void matrix_select(struct matrix *matrix, const struct options *opt)
 	struct cell_at at = CELL_START;
 
 	while (cell_next(&at))
-		if (!opt->kinds[at.kind] || !opt->events[at.event] || !opt->mrs[at.mr] ||
-		    !opt->ops[at.op])
+		if (!opt->policies[at.policy] || !opt->kinds[at.kind] || !opt->events[at.event] ||
+		    !opt->mrs[at.mr] || !opt->ops[at.op])
 			matrix_cell(matrix, at)->state = ANSWER_NONE;
 }
 
@@ -45,6 +45,8 @@ static bool matrix_get(struct matrix *matrix, struct options *opt)
 		matrix_select(matrix, opt);
 		return true;
 	}
+	if (opt->fs && !(opt->dir = fs_start(opt->dir)))
+		return false;
 	huge_reserve(opt->jobs);
 	if (!leave_out_lacking(opt))
 		return false;
@@ -152,6 +154,7 @@ int main(int argc, char **argv)
 	}
 	ret = load(&results, &opt) && run(&results, &opt) ? EXIT_GOOD : EXIT_BAD;
 	unload(&results);
+	fs_stop();
 	messages_forget();
 	huge_give_back();
 	if (fflush(stdout) || ferror(stdout)) {

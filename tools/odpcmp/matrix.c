@@ -26,6 +26,9 @@ bool cell_next(struct cell_at *at)
 	if (++at->mr < NUM_MR_KINDS)
 		return true;
 	at->mr = 0;
+	if (++at->policy < NUM_POLICIES)
+		return true;
+	at->policy = 0;
 	if (++at->event < num_events)
 		return true;
 	at->event = 0;
@@ -85,14 +88,17 @@ static size_t unanswered(const struct group_result *result)
 static void report_cells(const struct running *running)
 {
 	const struct answer *answer;
+	char brief[BRIEF];
 	size_t op;
 
 	for (op = 0; op < num_operations; op++) {
 		answer = &running->result.answers[op];
 		if (running->result.asked[op])
-			fprintf(stderr, PROGRAM ": %s %s %s %s: %s%s%s%s%s\n",
+			fprintf(stderr, PROGRAM ": %s %s %s%s%s %s: %s%s%s%s%s\n",
 				running->group.kind->name, running->group.event->name,
-				mr_names[running->group.mr].name, operations[op].name, answer->text,
+				policies[running->group.policy].name,
+				running->group.policy ? " " : "", mr_names[running->group.mr].name,
+				operations[op].name, answer_brief(answer, brief, sizeof(brief)),
 				*answer->status ? ", " : "", answer->status,
 				*answer->note ? ", " : "", answer->note);
 	}
@@ -157,7 +163,8 @@ static size_t slot_free(struct run *run)
 
 static bool asked(const struct run *run, const struct group *group, size_t op)
 {
-	return run->opt->ops[op] && cell_suits(group->kind, group->event, &operations[op]);
+	return run->opt->ops[op] &&
+	       cell_suits(group->kind, group->event, &operations[op], group->policy);
 }
 
 static void group_ask(struct run *run, const struct group *group, struct answer *cells)
@@ -187,11 +194,13 @@ static void walk(struct run *run,
 	struct cell_at at = CELL_START;
 
 	while (cell_next(&at)) {
-		if (at.op || !opt->kinds[at.kind] || !opt->events[at.event] || !opt->mrs[at.mr])
+		if (at.op || !opt->policies[at.policy] || !opt->kinds[at.kind] ||
+		    !opt->events[at.event] || !opt->mrs[at.mr])
 			continue;
 		group.kind = &kinds[at.kind];
 		group.event = &events[at.event];
 		group.mr = at.mr;
+		group.policy = at.policy;
 		visit(run, &group, matrix_cell(run->matrix, at));
 	}
 }
@@ -205,12 +214,13 @@ static void group_count(struct run *run, const struct group *group, struct answe
 		run->progress.total += asked(run, group, op);
 }
 
-void matrix_mark_na(struct matrix *matrix)
+void matrix_mark_na(struct matrix *matrix, size_t policy)
 {
 	struct cell_at at = CELL_START;
 
 	while (cell_next(&at))
-		if (!cell_suits(&kinds[at.kind], &events[at.event], &operations[at.op]))
+		if (at.policy == policy &&
+		    !cell_suits(&kinds[at.kind], &events[at.event], &operations[at.op], policy))
 			answer_na(matrix_cell(matrix, at));
 }
 
@@ -226,7 +236,7 @@ static void load_drivers(void)
 void matrix_run(struct matrix *matrix, const struct options *opt)
 {
 	struct run *run = calloc(1, sizeof(*run));
-	size_t slot;
+	size_t slot, policy;
 
 	if (!run)
 		return;
@@ -242,16 +252,18 @@ void matrix_run(struct matrix *matrix, const struct options *opt)
 		while (run->jobs[slot].pid)
 			group_collect(run);
 	progress_end(&run->progress);
-	matrix_mark_na(matrix);
+	for (policy = 0; policy < NUM_POLICIES; policy++)
+		if (opt->policies[policy])
+			matrix_mark_na(matrix, policy);
 	free(run);
 }
 
 size_t matrix_failed(const struct matrix *matrix)
 {
-	const struct answer *answer = &matrix->cells[0][0][0][0];
-	size_t i, failed = 0;
+	struct cell_at at = CELL_START;
+	size_t failed = 0;
 
-	for (i = 0; i < sizeof(matrix->cells) / sizeof(*answer); i++)
-		failed += answer[i].state == ANSWER_FAILED;
+	while (cell_next(&at))
+		failed += matrix_cell(matrix, at)->state == ANSWER_FAILED;
 	return failed;
 }

@@ -24,6 +24,7 @@ enum {
 	MAX_EVENTS = 48,
 	MAX_OPS = 8,
 	MAX_JOBS = 64,
+	NUM_POLICIES = 8, /* the first is: none was asked for */
 };
 
 /* ---- answers (answer.c) ---- */
@@ -35,6 +36,18 @@ enum answer_state {
 	ANSWER_GOOD,
 };
 
+/*
+ * What an event meant to others, where memory has a policy (policy.c). The texts are
+ * what comparisons compare.
+ */
+struct aftermath {
+	bool known;
+	char truncater[16]; /* "ok", an errno, or "SIGKILL" */
+	uint32_t waited_ms; /* how long that took */
+	char told[40];      /* what the program was told of it, or "-" */
+	int32_t lost;       /* bytes that RDMA had written; -1: it could write none */
+};
+
 /* Lives in memory shared with the process that finds it out: no pointers. */
 struct answer {
 	enum answer_state state;
@@ -42,6 +55,7 @@ struct answer {
 	char status[40]; /* name of the work completion's status, or empty */
 	char error[24];  /* name of the errno of a refused registration, or empty */
 	char note[160];  /* the step under way, or why it failed */
+	struct aftermath after;
 };
 
 void answer_set(struct answer *answer, const char *text);
@@ -56,6 +70,10 @@ __attribute__((format(printf, 3, 4))) void answer_fail(struct answer *answer, co
 void answer_step(struct answer *answer, const char *what);
 void answer_step_failed(struct answer *answer, int ret);
 
+/* The text, and what is known of the aftermath, as far as it is to be compared. */
+const char *answer_brief(const struct answer *answer, char *buf, size_t len);
+enum { BRIEF = 128 };
+
 const char *errno_name(int err, char *buf, size_t len);
 
 /* ---- what is written into memory, and found there (pattern.c) ---- */
@@ -66,6 +84,7 @@ enum tag {
 	TAG_NEW = 'N',    /* the program, after the event */
 	TAG_CHILD = 'C',  /* a forked child */
 	TAG_REMOTE = 'R', /* RDMA */
+	TAG_BEFORE = 'B', /* RDMA, before the event (policy.c) */
 	/* what looking at pages may also find: */
 	TAG_ZERO = 'z',
 	TAG_MIXED = 'm',   /* pages or words differ */
@@ -141,6 +160,7 @@ enum {
 	KIND_TWICE = 1 << 8,       /* registered as the other kind of region, too */
 	KIND_UNTOUCHED = 1 << 9,   /* the window is not written to at first */
 	KIND_LARGE_ODP = 1 << 10,  /* pinned: only the pages under test */
+	KIND_DISK = 1 << 11,       /* a file in --dir */
 };
 
 /* Events by what they need of the memory. */
@@ -159,7 +179,8 @@ enum event_class {
 	CLASS_FILE = 1 << 11,  /* truncate, punch */
 	CLASS_BRK = 1 << 12,
 	CLASS_TRIM = 1 << 13,
-	CLASS_END = 1 << 14, /* exit, exec of the owner */
+	CLASS_END = 1 << 14,   /* exit, exec of the owner */
+	CLASS_SPACE = 1 << 15, /* more that takes blocks away, with --fs */
 };
 
 struct kind {
@@ -241,7 +262,8 @@ struct event {
 	const char *help;
 	unsigned int class;
 	unsigned int flags;
-	bool usual; /* part of the table without options */
+	bool usual;    /* part of the table without options */
+	bool fs_usual; /* the same, with --fs */
 	int (*apply)(struct memory *m);
 };
 
@@ -254,6 +276,11 @@ int event_truncate_grow(struct memory *m);
 int event_truncate_other(struct memory *m);
 int event_truncate_grow_other(struct memory *m);
 int event_punch(struct memory *m);
+int event_punch_other(struct memory *m);
+int event_zero(struct memory *m);
+int event_zero_other(struct memory *m);
+int event_open_trunc(struct memory *m);
+int event_open_trunc_other(struct memory *m);
 int helper_start(struct memory *m);
 void helper_end(struct memory *m);
 
@@ -310,10 +337,46 @@ struct operation {
 };
 
 /* Whether the question makes sense, and no other kind answers for this one. */
-bool cell_suits(const struct kind *kind, const struct event *event, const struct operation *op);
+bool cell_suits(const struct kind *kind, const struct event *event, const struct operation *op,
+		size_t policy);
 
 extern const struct operation operations[];
 extern const size_t num_operations;
+
+/* ---- policies for files whose blocks go away (policy.c) ---- */
+
+struct policy {
+	const char *name;
+	const char *help;
+	const char *term; /* what it was called when it was proposed */
+};
+
+/* By the numbers that uodpdv(7) has for them. */
+extern const struct policy policies[NUM_POLICIES];
+
+/* Direct verbs of uodp, where they are loaded (dv.c). */
+bool dv_has_policies(void);
+struct ibv_mr;
+struct ibv_pd;
+struct ibv_mr *dv_reg_mr(struct ibv_pd *pd, void *addr, size_t length, int access, size_t policy,
+			 unsigned int lease_ms);
+bool dv_is_revoked(struct ibv_mr *mr);
+
+/* What a program was told, in memory that outlives it (told.c). */
+struct told;
+struct ibv_context;
+struct told *told_create(void);
+void told_destroy(struct told *told);
+/* From here on, in this process; 0 or -errno. */
+int told_listen(struct told *told, struct ibv_context *context);
+void told_unlisten(struct told *told);
+/* Gives what is on its way time to come; revoked: that must have been told. */
+void told_settle(struct told *told, bool revoked);
+void told_text(const struct told *told, bool killed, char *buf, size_t len);
+
+/* An odpfs of our own (fs.c): where it is mounted, or NULL; complains itself. */
+const char *fs_start(const char *dir);
+void fs_stop(void);
 
 /* ---- options and selection (options.c) ---- */
 
@@ -338,8 +401,12 @@ struct options {
 	bool events[MAX_EVENTS];
 	bool mrs[NUM_MR_KINDS];
 	bool ops[MAX_OPS];
+	bool policies[NUM_POLICIES];
 	bool kinds_named; /* by the user */
 	bool events_named;
+	bool jobs_named;
+	bool fs;               /* on an odpfs of our own */
+	unsigned int lease_ms; /* of policies lease and kill there */
 };
 
 enum options_result { OPTIONS_RUN, OPTIONS_DONE, OPTIONS_BAD };
@@ -370,6 +437,8 @@ struct rdma {
 	struct ibv_pd *other_pd; /* of another region of the same pages */
 	struct ibv_mr *other_mr;
 	uint64_t iova_offset; /* of the region: iova less address */
+	size_t policy;        /* of the region to be registered, 0: none */
+	unsigned int lease_ms;
 	int port;
 	int gid_index;
 	bool spent; /* the QPs are in error */
@@ -430,7 +499,7 @@ void environment_find(struct environment *env, const struct options *opt);
 
 struct matrix {
 	struct environment env;
-	struct answer cells[MAX_KINDS][MAX_EVENTS][NUM_MR_KINDS][MAX_OPS];
+	struct answer cells[NUM_POLICIES][MAX_KINDS][MAX_EVENTS][NUM_MR_KINDS][MAX_OPS];
 };
 
 /* The cells that one process finds out, one operation after the other. */
@@ -440,6 +509,7 @@ struct group {
 	const struct kind *kind;
 	const struct event *event;
 	enum mr_kind mr;
+	size_t policy;
 };
 
 struct group_result {
@@ -450,6 +520,13 @@ struct group_result {
 
 /* In a process of its own. */
 void group_body(const void *arg, void *result);
+/*
+ * With a policy (cell_policy.c): from the registration on, in ANSWER; and one cell of a
+ * policy that may end the owner, which then is a process of its own.
+ */
+void policy_ask(const struct group *group, const struct operation *op, struct rdma *rdma,
+		struct memory *m, struct answer *answer);
+void policy_owner_ask(const struct group *group, const struct operation *op, struct answer *answer);
 /* One cell of an event that ends the owner (cell_owner.c). */
 void owner_ask(const struct group *group, const struct operation *op, struct answer *answer);
 /*
@@ -466,6 +543,7 @@ struct cell_at {
 	size_t event;
 	size_t mr;
 	size_t op;
+	size_t policy;
 };
 
 #define CELL_START                                                                                 \
@@ -478,14 +556,14 @@ bool cell_next(struct cell_at *at);
 
 static inline struct answer *matrix_cell(const struct matrix *matrix, struct cell_at at)
 {
-	return (struct answer *)&matrix->cells[at.kind][at.event][at.mr][at.op];
+	return (struct answer *)&matrix->cells[at.policy][at.kind][at.event][at.mr][at.op];
 }
 
 struct matrix *matrix_create(void);
 void matrix_destroy(struct matrix *matrix);
 void matrix_run(struct matrix *matrix, const struct options *opt);
 /* Answers where none is to be had: events that do not suit the memory. */
-void matrix_mark_na(struct matrix *matrix);
+void matrix_mark_na(struct matrix *matrix, size_t policy);
 size_t matrix_failed(const struct matrix *matrix);
 
 /* ---- a process of its own (isolate.c) ---- */
@@ -532,12 +610,13 @@ struct cell_name {
 	const char *event;
 	const char *mr;
 	const char *op;
+	const char *policy; /* "" for none */
 };
 
 static inline struct cell_name cell_name(struct cell_at at)
 {
 	return (struct cell_name){kinds[at.kind].name, events[at.event].name, mr_names[at.mr].name,
-				  operations[at.op].name};
+				  operations[at.op].name, policies[at.policy].name};
 }
 
 struct accepted;
@@ -556,6 +635,10 @@ void accept_print(FILE *out, const struct accepted *accepted);
 /* ---- output ---- */
 
 void table_print(FILE *out, const struct matrix *matrix, const struct options *opt);
+bool table_has_policies(const struct matrix *matrix);
+void table_print_policies(FILE *out, const struct matrix *matrix);
+/* One row of them: a region of a kind under a policy, its operations taken together. */
+struct aftermath aftermath_join(const struct matrix *matrix, struct cell_at at);
 void json_print(FILE *out, const struct matrix *matrix);
 int json_load(struct matrix *matrix, const char *path);
 enum comparison { COMPARE_NOTHING, COMPARE_MISSING, COMPARE_SAME, COMPARE_DIFFERS };

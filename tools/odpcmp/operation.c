@@ -53,6 +53,7 @@ static const char *data_text(enum tag tag)
 	case TAG_MIXED:
 		return "mixed";
 	case TAG_REMOTE:
+	case TAG_BEFORE:
 	case TAG_ALIEN:
 	case TAG_NOTHING:
 		break;
@@ -312,8 +313,24 @@ const struct operation operations[] = {
 const size_t num_operations = ARRAY_SIZE(operations);
 _Static_assert(ARRAY_SIZE(operations) <= MAX_OPS, "raise MAX_OPS");
 
-bool cell_suits(const struct kind *kind, const struct event *event, const struct operation *op)
+/* Who is killed cannot say what a child of fork sees. */
+static bool policy_suits(const struct kind *kind, const struct event *event,
+			 const struct operation *op, size_t policy)
 {
+	bool kills = !strcmp(policies[policy].name, "kill");
+
+	if (!(kind->flags & KIND_DISK))
+		return false;
+	return !kills || (!op->two_sided && !(event->class & (CLASS_FORK | CLASS_FORKS)));
+}
+
+bool cell_suits(const struct kind *kind, const struct event *event, const struct operation *op,
+		size_t policy)
+{
+	if (policy && !policy_suits(kind, event, op, policy))
+		return false;
+	if (!policy && event->class == CLASS_SPACE)
+		return false;
 	if (op->two_sided && event->flags & EVENT_OWNER_ENDS)
 		return false;
 	return event->class & kind->classes;

@@ -11,6 +11,9 @@
 
 enum {
 	OPT_KIND = 256,
+	OPT_FS,
+	OPT_POLICY,
+	OPT_LEASE_MS,
 	OPT_EVENT,
 	OPT_MR,
 	OPT_OP,
@@ -36,6 +39,9 @@ static const struct option long_options[] = {
 	{"event", required_argument, NULL, OPT_EVENT},
 	{"mr", required_argument, NULL, OPT_MR},
 	{"op", required_argument, NULL, OPT_OP},
+	{"fs", required_argument, NULL, OPT_FS},
+	{"policy", required_argument, NULL, OPT_POLICY},
+	{"lease-ms", required_argument, NULL, OPT_LEASE_MS},
 	{"dir", required_argument, NULL, OPT_DIR},
 	{"timeout", required_argument, NULL, OPT_TIMEOUT},
 	{"json", no_argument, NULL, OPT_JSON},
@@ -67,9 +73,14 @@ static void print_help(void)
 	     "      --mr=LIST         pinned, odp\n"
 	     "      --op=LIST         read, write, send, recv, atomic\n"
 	     "      --all             all kinds, events, regions and operations\n"
+	     "      --fs=odpfs        ask for files on an odpfs of odpcmp's own, under every "
+	     "policy\n"
+	     "                        for regions whose blocks are taken away\n"
+	     "      --policy=LIST     only these: odp, pinned, scratch, revoke, lease, kill, deny\n"
+	     "      --lease-ms=MS     the time that lease and kill give (default: 100)\n"
 	     "      --dir=DIR         where to make files on disk (default: /var/tmp)\n"
 	     "      --timeout=SEC     the longest that a cell may take (default: 10)\n"
-	     "  -j, --jobs=N          processes that work at once (default: 1)\n"
+	     "  -j, --jobs=N          processes that work at once (default: 1; with --fs: 4)\n"
 	     "      --json            print JSON instead of a table\n"
 	     "      --compare=FILE    compare with the JSON of another run; differences are\n"
 	     "                        listed and give exit status 1\n"
@@ -106,6 +117,12 @@ static const char *mr_name(size_t i)
 static const char *op_name(size_t i)
 {
 	return i < num_operations ? operations[i].name : NULL;
+}
+
+/* The first one is: none. */
+static const char *policy_name(size_t i)
+{
+	return i + 1 < NUM_POLICIES ? policies[i + 1].name : NULL;
 }
 
 static const char *traffic_name(size_t i)
@@ -163,6 +180,21 @@ static bool event_usual(size_t i)
 static bool op_usual(size_t i)
 {
 	return operations[i].usual;
+}
+
+static bool event_fs_usual(size_t i)
+{
+	return events[i].fs_usual;
+}
+
+static bool kind_on_disk(size_t i)
+{
+	return kinds[i].flags & KIND_DISK;
+}
+
+static bool kind_fs_usual(size_t i)
+{
+	return kind_on_disk(i) && kinds[i].usual;
 }
 
 static bool always(size_t i)
@@ -229,6 +261,18 @@ static bool parse_option(struct options *opt, int c, const char *arg)
 		return select_names("mr", arg, mr_name, opt->mrs);
 	case OPT_OP:
 		return select_names("op", arg, op_name, opt->ops);
+	case OPT_FS:
+		opt->fs = true;
+		if (strcmp(arg, "odpfs"))
+			fprintf(stderr, PROGRAM ": --fs: '%s' is none of odpfs\n", arg);
+		return !strcmp(arg, "odpfs");
+	case OPT_POLICY:
+		return select_names("policy", arg, policy_name, opt->policies + 1);
+	case OPT_LEASE_MS:
+		if (!parse_number("lease-ms", arg, 1, 60000, &number))
+			return false;
+		opt->lease_ms = number;
+		return true;
 	case OPT_DIR:
 		opt->dir = arg;
 		return true;
@@ -253,6 +297,7 @@ static bool parse_option(struct options *opt, int c, const char *arg)
 		if (!parse_number("jobs", arg, 1, MAX_JOBS, &number))
 			return false;
 		opt->jobs = number;
+		opt->jobs_named = true;
 		return true;
 	case OPT_FROM:
 		opt->from = arg;
@@ -275,6 +320,16 @@ static bool parse_option(struct options *opt, int c, const char *arg)
 	}
 }
 
+static bool policy_named(const struct options *opt)
+{
+	size_t i;
+
+	for (i = 1; i < NUM_POLICIES; i++)
+		if (opt->policies[i])
+			return true;
+	return false;
+}
+
 enum options_result options_parse(struct options *opt, int argc, char **argv)
 {
 	bool all;
@@ -286,6 +341,7 @@ enum options_result options_parse(struct options *opt, int argc, char **argv)
 		.dir = "/var/tmp",
 		.timeout = 10,
 		.jobs = 1,
+		.lease_ms = 100,
 		.traffic_ms = 2000,
 	};
 	while ((c = getopt_long(argc, argv, "d:i:g:j:vh", long_options, NULL)) != -1) {
@@ -308,16 +364,35 @@ enum options_result options_parse(struct options *opt, int argc, char **argv)
 		fputs(PROGRAM ": --accept needs --compare\n", stderr);
 		return OPTIONS_BAD;
 	}
+	if (opt->fs && (opt->from || opt->traffic)) {
+		fputs(PROGRAM ": --fs asks a device for cells, without --from and --traffic\n",
+		      stderr);
+		return OPTIONS_BAD;
+	}
+	if (!opt->fs && !opt->from && policy_named(opt)) {
+		fputs(PROGRAM ": --policy needs --fs odpfs\n", stderr);
+		return OPTIONS_BAD;
+	}
 	if (opt->traffic && opt->from) {
 		fputs(PROGRAM ": --traffic needs a device, --from has none\n", stderr);
 		return OPTIONS_BAD;
 	}
-	if (opt->report && !opt->from && !opt->traffic)
+	if (opt->report && !opt->from && !opt->fs && !opt->traffic)
 		opt->traffic = &traffic_events[0];
 	/* A saved run is shown as it is. */
 	all = opt->all || opt->from;
+	if (opt->fs) {
+		complete(opt->kinds, num_kinds, all ? kind_on_disk : kind_fs_usual);
+		opt->events_named =
+			complete(opt->events, num_events, all ? always : event_fs_usual);
+	}
 	opt->kinds_named = complete(opt->kinds, num_kinds, all ? always : kind_usual);
-	opt->events_named = complete(opt->events, num_events, all ? always : event_usual);
+	opt->events_named |= complete(opt->events, num_events, all ? always : event_usual);
+	if (opt->fs || opt->from)
+		complete(opt->policies + 1, NUM_POLICIES - 1, always);
+	opt->policies[0] = !opt->fs;
+	if (opt->fs && !opt->jobs_named)
+		opt->jobs = 4;
 	complete(opt->mrs, NUM_MR_KINDS, always);
 	complete(opt->ops, num_operations, all ? always : op_usual);
 	return OPTIONS_RUN;
@@ -344,6 +419,11 @@ static const char *event_help(size_t i)
 	return events[i].help;
 }
 
+static const char *policy_help(size_t i)
+{
+	return policies[i + 1].help;
+}
+
 static const char *mr_help(size_t i)
 {
 	return mr_names[i].help;
@@ -360,5 +440,7 @@ void options_list(FILE *out)
 	list_names(out, "events", "event", num_events, event_name, event_help, event_usual);
 	list_names(out, "memory regions", "mr", NUM_MR_KINDS, mr_name, mr_help, always);
 	list_names(out, "operations", "op", num_operations, op_name, op_help, op_usual);
+	list_names(out, "policies, with --fs odpfs", "policy", NUM_POLICIES - 1, policy_name,
+		   policy_help, always);
 	fputs("* what is asked when none of its list is named\n", out);
 }

@@ -27,7 +27,8 @@ enum tag pattern_word_tag(uint64_t word, size_t page, size_t at)
 
 	if (!word)
 		return TAG_ZERO;
-	if (tag != TAG_OLD && tag != TAG_NEW && tag != TAG_CHILD && tag != TAG_REMOTE)
+	if (tag != TAG_OLD && tag != TAG_NEW && tag != TAG_CHILD && tag != TAG_REMOTE &&
+	    tag != TAG_BEFORE)
 		return TAG_ALIEN;
 	return word == pattern_word(tag, page, at) ? tag : TAG_ALIEN;
 }

@@ -311,7 +311,9 @@ int rdma_register(struct rdma *rdma, struct memory *m, enum mr_kind kind, int ac
 	if (m->kind->flags & KIND_TWICE && (ret = other_register(rdma, m, kind)))
 		return ret;
 	rdma->iova_offset = m->kind->flags & KIND_IOVA ? IOVA_OFFSET : 0;
-	if (rdma->iova_offset)
+	if (rdma->policy)
+		rdma->mr = dv_reg_mr(rdma->pd, addr, length, access, rdma->policy, rdma->lease_ms);
+	else if (rdma->iova_offset)
 		rdma->mr = ibv_reg_mr_iova(rdma->pd, addr, length,
 					   (uintptr_t)addr + rdma->iova_offset, access);
 	else

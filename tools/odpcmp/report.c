@@ -42,7 +42,8 @@ static void print_tiles(const struct report *r)
 	if (tally.failed)
 		tile(r->out, "bad", tally.failed, "cells could not be determined");
 	snprintf(text, sizeof(text), "of %zu rows differ between pinned and on demand", tally.rows);
-	tile(r->out, "", tally.rows_differ, text);
+	if (tally.rows)
+		tile(r->out, "", tally.rows_differ, text);
 	if (r->theirs) {
 		snprintf(text, sizeof(text), "cells as on %s", r->theirs->env.device);
 		tile(r->out, "good", tally.same, text);
@@ -108,6 +109,8 @@ static void print_page(const struct report *r)
 		report_traffic(r);
 	if (r->theirs)
 		report_differences(r);
+	if (table_has_policies(r->matrix))
+		report_policies(r);
 	report_legend(r);
 	report_matrix(r);
 	print_environment(r);

@@ -24,6 +24,9 @@ void report_legend(const struct report *r);
 void report_matrix(const struct report *r);
 void report_differences(const struct report *r);
 void report_traffic(const struct report *r);
+/* The cells with a policy (report_policy.c), and one cell of either table. */
+void report_policies(const struct report *r);
+void report_cell(const struct report *r, struct cell_at at);
 
 /* What the page sums up. */
 struct report_tally {

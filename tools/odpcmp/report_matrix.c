@@ -56,6 +56,9 @@ static const char *answer_class(const struct matrix *matrix, struct cell_at at)
 		return "refused";
 	if (*answer->status && strcmp(answer->status, "IBV_WC_SUCCESS"))
 		return "error";
+	/* Memory outside the file, as it was at first. */
+	if (at.policy && !strcmp(answer->text, "zeros") && is_stale(matrix, at))
+		return "stale";
 	if (is_among(answer->text, follow))
 		return "follow";
 	if (is_among(answer->text, odd) || strstr(answer->text, "mixed"))
@@ -105,7 +108,8 @@ static bool op_asked(const struct matrix *matrix, size_t mr, size_t op)
 
 	for (kind = 0; kind < num_kinds; kind++)
 		for (event = 0; event < num_events; event++)
-			if (matrix->cells[kind][event][mr][op].state > ANSWER_NA)
+			if (matrix_cell(matrix, (struct cell_at){kind, event, mr, op, 0})->state >
+			    ANSWER_NA)
 				return true;
 	return false;
 }
@@ -116,7 +120,8 @@ static bool row_asked(const struct matrix *matrix, size_t kind, size_t event)
 
 	for (mr = 0; mr < NUM_MR_KINDS; mr++)
 		for (op = 0; op < num_operations; op++)
-			if (matrix->cells[kind][event][mr][op].state > ANSWER_NA)
+			if (matrix_cell(matrix, (struct cell_at){kind, event, mr, op, 0})->state >
+			    ANSWER_NA)
 				return true;
 	return false;
 }
@@ -130,8 +135,8 @@ static bool row_comparable(const struct matrix *matrix, size_t kind, size_t even
 
 	*differs = false;
 	for (op = 0; op < num_operations; op++) {
-		pinned = matrix_cell(matrix, (struct cell_at){kind, event, MR_PINNED, op});
-		odp = matrix_cell(matrix, (struct cell_at){kind, event, MR_ODP, op});
+		pinned = matrix_cell(matrix, (struct cell_at){kind, event, MR_PINNED, op, 0});
+		odp = matrix_cell(matrix, (struct cell_at){kind, event, MR_ODP, op, 0});
 		if (pinned->state != ANSWER_GOOD || odp->state != ANSWER_GOOD)
 			continue;
 		comparable = true;
@@ -168,8 +173,11 @@ const char *report_reason(const struct report *r, struct cell_at at)
 {
 	struct cell_name name = cell_name(at);
 
-	return accept_reason(r->accepted, &name, matrix_cell(r->matrix, at)->text,
-			     matrix_cell(r->theirs, at)->text);
+	char a[BRIEF], b[BRIEF];
+
+	return accept_reason(r->accepted, &name,
+			     answer_brief(matrix_cell(r->matrix, at), a, sizeof(a)),
+			     answer_brief(matrix_cell(r->theirs, at), b, sizeof(b)));
 }
 
 /* Two statuses may stand on two lines. */
@@ -182,7 +190,7 @@ static void print_breakable(FILE *out, const char *text)
 	report_text(out, slash ? slash + 1 : text);
 }
 
-static void print_cell(const struct report *r, struct cell_at at)
+void report_cell(const struct report *r, struct cell_at at)
 {
 	const struct answer *answer = matrix_cell(r->matrix, at), *theirs = NULL;
 
@@ -225,10 +233,22 @@ static void print_row(const struct report *r, bool asked[NUM_MR_KINDS][MAX_OPS],
 				continue;
 			if (!columns++)
 				fputs("<td class=gap>", r->out);
-			print_cell(r, (struct cell_at){kind, event, mr, op});
+			report_cell(r, (struct cell_at){kind, event, mr, op, 0});
 		}
 	}
 	fputs("</tr>\n", r->out);
+}
+
+/* With policies alone there is no other table. */
+static bool any_asked(bool asked[NUM_MR_KINDS][MAX_OPS])
+{
+	size_t mr, op;
+
+	for (mr = 0; mr < NUM_MR_KINDS; mr++)
+		for (op = 0; op < num_operations; op++)
+			if (asked[mr][op])
+				return true;
+	return false;
 }
 
 void report_matrix(const struct report *r)
@@ -239,6 +259,8 @@ void report_matrix(const struct report *r)
 	for (mr = 0; mr < NUM_MR_KINDS; mr++)
 		for (op = 0; op < num_operations; op++)
 			columns += asked[mr][op] = op_asked(r->matrix, mr, op);
+	if (!any_asked(asked))
+		return;
 	fputs("<section><h2>Matrix</h2>\n<p class=note>Each cell: register, let the event happen, "
 	      "transfer, look. Hover over an event for what it is.\n"
 	      "<div class=scroll><table class=matrix>\n",
@@ -269,12 +291,13 @@ static void print_difference(const struct report *r, struct cell_at at)
 	const struct answer *ours = matrix_cell(r->matrix, at);
 	const struct answer *theirs = matrix_cell(r->theirs, at);
 	const char *reason = report_reason(r, at);
+	char brief[BRIEF];
 
-	fprintf(r->out, "<tr><td>%s<td>%s<td>%s<td>%s<td>", name.kind, name.event, name.mr,
-		name.op);
-	report_text(r->out, ours->text);
+	fprintf(r->out, "<tr><td>%s<td>%s%s%s<td>%s<td>%s<td>", name.kind, name.event,
+		*name.policy ? ", " : "", name.policy, name.mr, name.op);
+	report_text(r->out, answer_brief(ours, brief, sizeof(brief)));
 	fputs("<td>", r->out);
-	report_text(r->out, theirs->text);
+	report_text(r->out, answer_brief(theirs, brief, sizeof(brief)));
 	fputs("<td>", r->out);
 	report_text(r->out, reason ? reason : "not accepted");
 	fputs("</tr>\n", r->out);
@@ -351,7 +374,7 @@ struct report_tally report_count(const struct report *r)
 
 	while (cell_next(&at)) {
 		count_cell(r, &tally, at);
-		if (at.mr || at.op)
+		if (at.mr || at.op || at.policy)
 			continue;
 		tally.rows += row_comparable(r->matrix, at.kind, at.event, &differs);
 		tally.rows_differ += differs;

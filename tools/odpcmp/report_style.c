@@ -40,6 +40,8 @@ static const char style[] =
 	".matrix thead .of{color:var(--fg);font-weight:600;border-bottom:2px solid var(--line)}\n"
 	".matrix tbody th{font-weight:400;padding:3px 10px 3px 0;white-space:nowrap}\n"
 	".matrix td{padding:3px 5px;border-radius:3px}\n"
+	".matrix td.num{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}\n"
+	".matrix td.calm{color:var(--soft)}\n"
 	".matrix td.gap{padding:0;width:10px}\n"
 	".matrix .kind{padding:22px 0 4px}\n"
 	".matrix .kind span{font-weight:400;margin-left:10px}\n"

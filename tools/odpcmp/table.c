@@ -43,7 +43,7 @@ static struct widths widths_find(const struct matrix *matrix)
 	widen(&widths.event, "event");
 	while (cell_next(&at)) {
 		answer = matrix_cell(matrix, at);
-		if (answer->state == ANSWER_NONE)
+		if (answer->state == ANSWER_NONE || at.policy)
 			continue;
 		widen(&widths.kind, kinds[at.kind].name);
 		widen(&widths.event, events[at.event].name);
@@ -103,8 +103,8 @@ static struct row row_find(const struct matrix *matrix, size_t kind, size_t even
 	size_t op;
 
 	for (op = 0; op < num_operations; op++) {
-		pinned = matrix_cell(matrix, (struct cell_at){kind, event, MR_PINNED, op});
-		odp = matrix_cell(matrix, (struct cell_at){kind, event, MR_ODP, op});
+		pinned = matrix_cell(matrix, (struct cell_at){kind, event, MR_PINNED, op, 0});
+		odp = matrix_cell(matrix, (struct cell_at){kind, event, MR_ODP, op, 0});
 		row.asked |= pinned->state != ANSWER_NONE || odp->state != ANSWER_NONE;
 		row.suits |= pinned->state > ANSWER_NA || odp->state > ANSWER_NA;
 		if (pinned->state != ANSWER_GOOD || odp->state != ANSWER_GOOD)
@@ -127,19 +127,23 @@ static void print_row(FILE *out, const struct matrix *matrix, const struct width
 	for (mr = 0; mr < NUM_MR_KINDS; mr++)
 		for (op = 0; op < num_operations; op++)
 			if (widths->cell[mr][op])
-				put(&line, matrix->cells[kind][event][mr][op].text,
+				put(&line,
+				    matrix_cell(matrix, (struct cell_at){kind, event, mr, op, 0})
+					    ->text,
 				    widths->cell[mr][op]);
 	fputc('\n', out);
 }
 
 static bool occurs(const struct matrix *matrix, const char *term)
 {
-	const struct answer *answer = &matrix->cells[0][0][0][0];
-	size_t i;
+	struct cell_at at = CELL_START;
+	const struct answer *answer;
 
-	for (i = 0; i < sizeof(matrix->cells) / sizeof(*answer); i++)
-		if (answer[i].state == ANSWER_GOOD && !strncmp(answer[i].text, term, strlen(term)))
+	while (cell_next(&at)) {
+		answer = matrix_cell(matrix, at);
+		if (answer->state == ANSWER_GOOD && !strncmp(answer->text, term, strlen(term)))
 			return true;
+	}
 	return false;
 }
 
@@ -223,7 +227,10 @@ void table_print(FILE *out, const struct matrix *matrix, const struct options *o
 	size_t rows, differ = 0;
 
 	print_environment(out, &matrix->env);
-	print_head(out, &widths);
+	if (table_has_policies(matrix))
+		table_print_policies(out, matrix);
+	else
+		print_head(out, &widths);
 	rows = print_rows(out, matrix, opt, &widths, &differ);
 	print_terms(out, matrix);
 	if (matrix_failed(matrix))
