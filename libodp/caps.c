@@ -11,7 +11,7 @@
 #include <sys/uio.h>
 #include <sys/wait.h>
 
-#include "mem.h"
+#include "local.h"
 
 static void found(struct odp_cap *c, bool present, const char *detail)
 {
@@ -215,6 +215,36 @@ static void cap_shm(struct odp_cap *c)
 	found(c, true, text);
 }
 
+static void cap_fanotify(struct odp_cap *c)
+{
+	int ret = odp_fan_probe("/var/tmp");
+
+	if (!ret)
+		found(c, true, "usable, on the file system of /var/tmp too");
+	else if (ret == -EPERM)
+		found(c, false, "Operation not permitted (it takes CAP_SYS_ADMIN)");
+	else if (ret == -EINVAL)
+		found(c, false, "Invalid argument (it takes Linux 6.14)");
+	else if (ret == -EOPNOTSUPP)
+		found(c, true, "usable, but not on the file system of /var/tmp");
+	else
+		failed(c, ret);
+}
+
+static void cap_lease(struct odp_cap *c)
+{
+	int ret = odp_lease_probe();
+	char text[96];
+
+	if (ret) {
+		failed(c, ret);
+		return;
+	}
+	snprintf(text, sizeof(text), "fs.lease-break-time=%d s",
+		 proc_sys_int("/proc/sys/fs/lease-break-time"));
+	found(c, true, text);
+}
+
 static const struct {
 	const char *name;
 	void (*probe)(struct odp_cap *c);
@@ -234,6 +264,9 @@ static const struct {
 	{"memfd", cap_memfd, "the device does not work"},
 	{"memlock", cap_memlock, "registrations of pinned memory fail with ENOMEM early"},
 	{"shm", cap_shm, "the run directory needs UODP_DIR or XDG_RUNTIME_DIR"},
+	{"fanotify-pre-content", cap_fanotify,
+	 "truncate policies on disk files without odpfs: leases at most, and no deny"},
+	{"leases", cap_lease, "truncate policies on memfds and tmpfs without odpfs: deny alone"},
 };
 
 ODP_EXPORT int odp_caps(struct odp_cap *caps, int n)

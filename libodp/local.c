@@ -8,7 +8,7 @@
 #include "local.h"
 
 #define RETRY_NS 5000000
-#define RETRY_LIMIT_NS 2000000000ull
+#define RETRY_LIMIT_NS 5000000000ull /* since a lease was broken */
 
 /* ---- the watch ---- */
 
@@ -165,39 +165,48 @@ static void file_put(struct odp_local_file *f)
 	pthread_cond_broadcast(&f->todo);
 }
 
-/* lock, given up meanwhile; one question a time */
-static int file_ask(struct odp_local_file *f, const struct odp_part *p, bool *sealed)
+struct answer {
+	int err, fan_err;
+	bool sealed;
+	uint32_t lost;
+};
+
+/* lock, given up meanwhile */
+static void file_ask(struct odp_local_file *f, const struct odp_part *p, struct answer *answer)
 {
 	struct odp_local *l = f->local;
-	uint32_t mine;
 
-	while (f->asked != f->answered)
+	while (f->asking)
 		pthread_cond_wait(&l->changed, &l->lock);
+	f->asking = true;
 	f->map_start = p->map_start;
 	f->map_end = p->map_end;
 	f->deny = p->policy == ODP_POLICY_DENY;
-	mine = ++f->asked;
+	f->asked++;
 	odp_local_wake(l);
-	while ((int32_t)(f->answered - mine) < 0)
+	while (f->answered != f->asked)
 		pthread_cond_wait(&l->changed, &l->lock);
-	*sealed = f->sealed;
-	return f->err;
+	*answer = (struct answer){f->err, f->fan_err, f->sealed, f->lost_then};
+	f->asking = false;
+	pthread_cond_broadcast(&l->changed);
 }
 
 /* Whoever broke a lease has the file for himself until he is done with it. */
-static int file_ask_patiently(struct odp_local_file *f, const struct odp_part *p, bool *sealed)
+static void file_ask_patiently(struct odp_local_file *f, const struct odp_part *p,
+			       struct answer *answer)
 {
 	const struct timespec nap = {.tv_nsec = RETRY_NS};
-	uint64_t limit = odp_now() + RETRY_LIMIT_NS;
-	int ret = file_ask(f, p, sealed);
+	struct odp_local *l = f->local;
+	uint64_t limit;
 
-	while (ret == -EAGAIN && f->lost && odp_now() < limit) {
-		pthread_mutex_unlock(&f->local->lock);
+	file_ask(f, p, answer);
+	limit = l->lost_at ? l->lost_at + RETRY_LIMIT_NS : 0;
+	while (answer->err == -EAGAIN && odp_now() < limit) {
+		pthread_mutex_unlock(&l->lock);
 		nanosleep(&nap, NULL);
-		pthread_mutex_lock(&f->local->lock);
-		ret = file_ask(f, p, sealed);
+		pthread_mutex_lock(&l->lock);
+		file_ask(f, p, answer);
 	}
-	return ret;
 }
 
 /* ---- why not ---- */
@@ -264,27 +273,25 @@ static int refuse(const struct odp_part *p, int fan_err, int err)
 
 static int part_take(struct odp_local *l, struct odp_part *p)
 {
+	struct answer answer = {.err = -ENOMEM};
 	struct odp_local_file *f;
-	int ret = -ENOMEM, fan_err = 0;
-	bool sealed = false;
 
 	pthread_mutex_lock(&l->lock);
 	f = file_get(l, p);
 	if (f) {
-		ret = file_ask_patiently(f, p, &sealed);
-		fan_err = f->fan_err;
-		p->local_lost = f->lost;
-		if (ret || sealed)
+		file_ask_patiently(f, p, &answer);
+		if (answer.err || answer.sealed)
 			file_put(f);
 	}
 	pthread_mutex_unlock(&l->lock);
-	if (ret == -ENOMEM || ret == -ESTALE)
-		return ret;
-	if (ret)
-		return refuse(p, fan_err, ret);
-	if (sealed)
+	if (answer.err == -ENOMEM || answer.err == -ESTALE)
+		return answer.err;
+	if (answer.err)
+		return refuse(p, answer.fan_err, answer.err);
+	if (answer.sealed)
 		return 0; /* nothing will happen that one would have to hear of */
 	p->local = f;
+	p->local_lost = answer.lost;
 	p->watch = ODP_WATCH_LOCAL;
 	return 0;
 }
@@ -330,7 +337,12 @@ uint64_t odp_local_id(const struct odp_local_file *f)
 	return f ? f->id : 0;
 }
 
-uint32_t odp_local_lease_cap(const struct odp_local_file *f)
+uint32_t odp_local_lease_cap(struct odp_local_file *f)
 {
-	return f->way == ODP_LOCAL_LEASE ? odp_lease_cap_ms() : 0;
+	bool lease;
+
+	pthread_mutex_lock(&f->local->lock);
+	lease = f->way == ODP_LOCAL_LEASE;
+	pthread_mutex_unlock(&f->local->lock);
+	return lease ? odp_lease_cap_ms() : 0;
 }

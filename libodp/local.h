@@ -50,9 +50,11 @@ struct odp_local_file {
 	uint64_t map_start, map_end; /* a mapping of it, when it was asked for */
 	unsigned refs;               /* parts of regions */
 	uint32_t asked, answered;    /* for the keeper; it answers */
+	bool asking;                 /* by one at a time */
 	bool deny;                   /* the question */
 	int err, fan_err;            /* the last answer */
 	bool sealed;
+	uint32_t lost_then; /* LOST when it was given */
 	enum odp_local_way way;
 	bool leaving;  /* nobody's; the recaller has been told */
 	bool left;     /* the recaller is gone */
@@ -72,6 +74,7 @@ struct odp_local {
 	pthread_cond_t changed; /* for those who asked */
 	struct odp_local_file *files;
 	uint64_t ids;
+	uint64_t lost_at; /* when a lease was broken last */
 	/* the keeper */
 	pthread_t thread;
 	_Atomic pid_t tid;
@@ -97,6 +100,8 @@ void odp_lease_drop(struct odp_local_file *f);
 bool odp_lease_broken(const struct odp_local_file *f);
 /* A lease-break time of less than this is safe; 0: of any length. */
 uint32_t odp_lease_cap_ms(void);
+/* For odp_caps(): 0 or -errno. */
+int odp_lease_probe(void);
 /* Seal F so that it cannot shrink: 0 or -errno. */
 int odp_seal_take(struct odp_local *l, struct odp_local_file *f);
 

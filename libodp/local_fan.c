@@ -374,11 +374,36 @@ bool odp_fan_passed(struct odp_local *l, struct odp_local_file *f, struct odp_lo
 
 /* ---- marks ---- */
 
+static int group_open(void)
+{
+	return fanotify_init(FAN_CLASS_PRE_CONTENT | FAN_CLOEXEC | FAN_NONBLOCK |
+				     FAN_UNLIMITED_QUEUE | FAN_UNLIMITED_MARKS | REPORT_TID,
+			     O_RDONLY | O_LARGEFILE | O_CLOEXEC);
+}
+
+int odp_fan_probe(const char *dir)
+{
+	int fan = group_open(), fd, ret;
+	char path[48];
+
+	if (fan < 0)
+		return -errno;
+	fd = (int)odp_sys6(SYS_openat, AT_FDCWD, (long)dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600, 0,
+			   0);
+	ret = fd < 0 ? fd : 0;
+	if (!ret) {
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		if (fanotify_mark(fan, FAN_MARK_ADD, MARK_MASK, AT_FDCWD, path))
+			ret = -errno;
+		odp_sys(SYS_close, fd, 0, 0);
+	}
+	odp_sys(SYS_close, fan, 0, 0);
+	return ret;
+}
+
 void odp_fan_open(struct odp_local *l)
 {
-	l->fan_fd = fanotify_init(FAN_CLASS_PRE_CONTENT | FAN_CLOEXEC | FAN_NONBLOCK |
-					  FAN_UNLIMITED_QUEUE | FAN_UNLIMITED_MARKS | REPORT_TID,
-				  O_RDONLY | O_LARGEFILE | O_CLOEXEC);
+	l->fan_fd = group_open();
 	if (l->fan_fd < 0) {
 		l->fan_err = -errno;
 		return;

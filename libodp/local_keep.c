@@ -86,6 +86,7 @@ static void file_answer(struct odp_local *l, struct odp_local_file *f)
 {
 	f->sealed = false;
 	f->err = file_watch(l, f);
+	f->lost_then = f->lost;
 	f->answered = f->asked;
 	pthread_cond_broadcast(&l->changed);
 }
@@ -97,6 +98,7 @@ static void lease_look(struct odp_local_file *f)
 		return;
 	/* Regions whose key is not out, so that the recall does not find them, ... */
 	f->lost++;
+	f->local->lost_at = odp_now();
 	odp_local_event_add(f, 0, UINT64_MAX);
 }
 

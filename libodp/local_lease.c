@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
@@ -105,15 +106,25 @@ static int lease_set(struct odp_local *l, struct odp_local_file *f, int fd)
 	return 0;
 }
 
-/* The kernel does not count a memfd's first description as open, so that it can have
- * no lease; but another one can. */
-static int lease_set_memfd(struct odp_local *l, struct odp_local_file *f, int memfd)
+static bool is_memfd(const char *path)
 {
-	char path[48];
-	int fd, ret;
+	char to[16];
 
-	snprintf(path, sizeof(path), "/proc/thread-self/fd/%d", memfd);
-	fd = (int)odp_sys(SYS_openat, AT_FDCWD, path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	return readlink(path, to, sizeof(to)) > 7 && !memcmp(to, "/memfd:", 7);
+}
+
+/*
+ * The kernel does not count the description that memfd_create() made as open: it
+ * would give it no lease while it is the only one, but one while there is exactly one
+ * other. So the lease of a memfd is on a description of the keeper's own.
+ */
+static int lease_set_memfd(struct odp_local *l, struct odp_local_file *f, int memfd,
+			   const char *path)
+{
+	int fd = (int)odp_sys6(SYS_openat, AT_FDCWD, (long)path, O_RDWR | O_NONBLOCK | O_CLOEXEC, 0,
+			       0, 0);
+	int ret;
+
 	if (fd < 0)
 		return fd;
 	ret = lease_set(l, f, fd);
@@ -141,14 +152,12 @@ static bool lease_there(const struct odp_local_file *f)
 
 static int lease_try(struct odp_local *l, struct odp_local_file *f, int fd)
 {
-	int ret;
+	char path[48];
 
 	if (lease_there(f))
 		return -EBUSY;
-	ret = lease_set(l, f, fd);
-	if (ret == -EAGAIN && fcntl(fd, F_GET_SEALS) >= 0)
-		ret = lease_set_memfd(l, f, fd);
-	return ret;
+	snprintf(path, sizeof(path), "/proc/thread-self/fd/%d", fd);
+	return is_memfd(path) ? lease_set_memfd(l, f, fd, path) : lease_set(l, f, fd);
 }
 
 int odp_lease_take(struct odp_local *l, struct odp_local_file *f)
@@ -175,6 +184,23 @@ bool odp_lease_broken(const struct odp_local_file *f)
 	int want = (fcntl(f->fd, F_GETFL) & O_ACCMODE) == O_RDONLY ? F_RDLCK : F_WRLCK;
 
 	return fcntl(f->fd, F_GETLEASE) != want;
+}
+
+int odp_lease_probe(void)
+{
+	int memfd = memfd_create("uodp-probe", MFD_CLOEXEC), fd, ret = 0;
+	char path[48];
+
+	if (memfd < 0)
+		return -errno;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", memfd);
+	fd = (int)odp_sys6(SYS_openat, AT_FDCWD, (long)path, O_RDWR | O_CLOEXEC, 0, 0, 0);
+	if (fd < 0 || fcntl(fd, F_SETLEASE, F_WRLCK))
+		ret = fd < 0 ? fd : -errno;
+	if (fd >= 0)
+		odp_sys(SYS_close, fd, 0, 0); /* with the lease */
+	odp_sys(SYS_close, memfd, 0, 0);
+	return ret;
 }
 
 /* ---- seals ---- */

@@ -329,7 +329,7 @@ uint32_t odp_local_lost(struct odp_local_file *f);
 /* What stands for its inode number in records. */
 uint64_t odp_local_id(const struct odp_local_file *f);
 /* How long a lease of a region there may be at most, in ms; 0: any length. */
-uint32_t odp_local_lease_cap(const struct odp_local_file *f);
+uint32_t odp_local_lease_cap(struct odp_local_file *f);
 /* The local watch's record; NULL: there is none yet. */
 struct odp_watch_shm *odp_local_shm(struct odp_mem *m);
 

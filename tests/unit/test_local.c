@@ -714,6 +714,24 @@ static void test_many(void)
 	}
 }
 
+/* What the host is said to allow is what it allowed. */
+static void test_caps(void)
+{
+	struct odp_cap caps[64];
+	int n = odp_caps(caps, 64), found = 0;
+
+	for (int i = 0; i < n; i++) {
+		if (!strcmp(caps[i].name, "leases"))
+			found += caps[i].present;
+		if (!strcmp(caps[i].name, "fanotify-pre-content")) {
+			found += 2;
+			if (disk_there())
+				CU_ASSERT_EQUAL(caps[i].present, asked_first(DISK));
+		}
+	}
+	CU_ASSERT_EQUAL(found, 3);
+}
+
 static void dir_make(void)
 {
 	if (mkdtemp(disk_dir))
@@ -766,6 +784,7 @@ int main(int argc, char **argv)
 		{"refused", test_refused},
 		{"locks", test_locks},
 		{"many", test_many},
+		{"caps", test_caps},
 		{"as nobody", test_nobody},
 		CU_TEST_INFO_NULL,
 	};
