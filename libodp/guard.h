@@ -12,6 +12,7 @@
 #ifndef ODP_GUARD_H
 #define ODP_GUARD_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "sys.h"
@@ -78,7 +79,7 @@ ODP_NO_SANITIZE static inline long odp_guard_sys6(const _Atomic uint64_t *gate, 
 		return ret;
 	}
 #endif
-	if (__atomic_load_n(gate, __ATOMIC_SEQ_CST) != want)
+	if (atomic_load_explicit(gate, memory_order_seq_cst) != want)
 		return -ERESTART;
 	return odp_sys6(nr, a, b, c, d, e, f);
 }
