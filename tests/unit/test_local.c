@@ -741,7 +741,7 @@ static void dir_make(void)
 /* The same tests, run by root as nobody too, in a run directory of its own. */
 static void test_nobody(void)
 {
-	char dir[] = "/tmp/uodp-nobody-XXXXXX";
+	char dir[] = "/tmp/uodp-nobody-XXXXXX", domain[64];
 	int status;
 	pid_t pid;
 
@@ -762,6 +762,9 @@ static void test_nobody(void)
 	}
 	CU_ASSERT_EQUAL(waitpid(pid, &status, 0), pid);
 	CU_ASSERT_EQUAL(status, 0);
+	snprintf(domain, sizeof(domain), "%s/domain", dir);
+	unlink(domain);
+	CU_ASSERT_EQUAL(rmdir(dir), 0);
 	printf("\n");
 }
 
