@@ -22,7 +22,7 @@ run() { # OPTION...
 	"$uodprun" "$odpcmp" -d uodp0 --fs=odpfs --dir="$dir" --timeout=60 "$@"
 }
 left() {
-	ls "$dir" | grep odpcmp-odpfs || grep "$dir" /proc/self/mounts
+	find "$dir" -name "*odpcmp-odpfs*" | grep . || grep "$dir" /proc/self/mounts
 }
 
 run --kind=file --event=truncate-grow,punch,open-trunc --json >"$dir/a.json" 2>"$dir/messages" ||

@@ -5,6 +5,7 @@
 set -u
 uodprun=$2
 checker=$3
+# shellcheck source=tests/odpfs/mount.sh
 . "$(dirname "$0")/../odpfs/mount.sh"
 shift 3
 

@@ -4,6 +4,7 @@
 # Random operations against a model, and afterwards the same content in BACKING.
 set -u
 churn=$2
+# shellcheck source=tests/odpfs/mount.sh
 . "$(dirname "$0")/mount.sh"
 shift 2
 

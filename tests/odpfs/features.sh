@@ -4,6 +4,7 @@
 # What a file system is expected to do.
 set -u
 features=$2
+# shellcheck source=tests/odpfs/mount.sh
 . "$(dirname "$0")/mount.sh"
 
 mount_odpfs || exit 1

@@ -4,6 +4,7 @@
 # Options, mounting, unmounting, and being killed.
 set -u
 churn=$2
+# shellcheck source=tests/odpfs/mount.sh
 . "$(dirname "$0")/mount.sh"
 
 # ---- options ----

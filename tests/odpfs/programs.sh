@@ -5,6 +5,7 @@
 set -u
 program=$2
 seconds=${3:-3}
+# shellcheck source=tests/odpfs/mount.sh
 . "$(dirname "$0")/mount.sh"
 if ! command -v "$program" >/dev/null; then
 	echo "skipped: $program is not installed"

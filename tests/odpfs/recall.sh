@@ -5,6 +5,7 @@
 # the mount.
 set -u
 recall=$2
+# shellcheck source=tests/odpfs/mount.sh
 . "$(dirname "$0")/mount.sh"
 
 mount_odpfs -o uodp=require || exit 1

@@ -4,6 +4,7 @@
 # As an ordinary user, with few descriptors and many files.
 set -u
 features=$2
+# shellcheck source=tests/odpfs/mount.sh
 . "$(dirname "$0")/mount.sh"
 
 # Root becomes somebody else; who is that already stays so.
