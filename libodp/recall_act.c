@@ -4,13 +4,13 @@
  * works with what the region has had since its registration.
  */
 #include <string.h>
-#include <sys/uio.h>
 
 #include "watch.h"
 
 #define CHUNK_PAGES 4u
 
 struct act {
+	struct odp_watch *watch;
 	struct odp_node *node;
 	struct odp_mr_shm *mr;
 	uint64_t first, n; /* pages of the region */
@@ -81,21 +81,16 @@ static uint64_t entries_take(const struct act *a, uint64_t page, uint64_t n, uin
 }
 
 /* What the pages hold now, zeros where there is none, into the region's spares. */
-static void pages_save(const struct act *a, uint64_t page, uint64_t n)
+static void pages_save(const struct act *a, int pagemap, uint64_t page, uint64_t n)
 {
 	char buf[CHUNK_PAGES * ODP_PAGE_SIZE];
 	const struct odp_mr_shm *mr = a->mr;
 	uint64_t base = odp_mr_flags(mr) & ODP_MR_SHADOW ? mr->shadow : odp_page_down(mr->addr);
 
-	for (uint64_t i = 0; i < n; i++) {
-		struct iovec local = {buf + i * ODP_PAGE_SIZE, ODP_PAGE_SIZE};
-		struct iovec remote = {(void *)(uintptr_t)(base + ((page + i) << ODP_PAGE_SHIFT)),
-				       ODP_PAGE_SIZE};
-
-		if (process_vm_readv(a->node->peer->pid, &local, 1, &remote, 1, 0) !=
-		    (ssize_t)ODP_PAGE_SIZE)
-			memset(local.iov_base, 0, ODP_PAGE_SIZE);
-	}
+	for (uint64_t i = 0; i < n; i++)
+		if (!odp_saver_read(&a->watch->saver, pagemap, a->node->peer->pid,
+				    base + ((page + i) << ODP_PAGE_SHIFT), buf + i * ODP_PAGE_SIZE))
+			memset(buf + i * ODP_PAGE_SIZE, 0, ODP_PAGE_SIZE);
 	/* Into pages that are there since the registration: no store can fail. */
 	odp_sys6(SYS_pwrite64, a->node->peer->pool_fd, (long)buf, (long)(n << ODP_PAGE_SHIFT),
 		 (long)(a->node->spare + (page << ODP_PAGE_SHIFT)), 0, 0);
@@ -118,17 +113,20 @@ static uint64_t run_kept(const struct act *a, uint64_t page, uint64_t n)
 
 static uint64_t act_keep(const struct act *a)
 {
+	int pagemap = odp_saver_open(a->node->peer->pid);
 	uint64_t done = 0, n;
 
 	for (uint64_t i = 0; i < a->n; i += n ? n : 1) {
 		n = run_kept(a, a->first + i, odp_min(a->n - i, CHUNK_PAGES));
 		if (!n)
 			continue;
-		pages_save(a, a->first + i, n);
+		pages_save(a, pagemap, a->first + i, n);
 		done += entries_take(a, a->first + i, n,
 				     a->node->spare + ((a->first + i) << ODP_PAGE_SHIFT),
 				     ODP_PAGE_SIZE, ODP_E_VA);
 	}
+	if (pagemap >= 0)
+		odp_fd_close(pagemap);
 	counters_add(a->mr, a->n, done);
 	return done;
 }
@@ -185,7 +183,7 @@ bool odp_node_act(struct odp_watch *w, const struct odp_recall *rc, struct odp_n
 		  uint64_t *pages)
 {
 	struct odp_lane *lane = odp_lane_get(w->proc);
-	struct act a = {.node = node, .mr = &node->peer->seg->mrs[node->key >> 8]};
+	struct act a = {.watch = w, .node = node, .mr = &node->peer->seg->mrs[node->key >> 8]};
 	bool valid;
 
 	*pages = 0;

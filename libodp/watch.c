@@ -405,11 +405,16 @@ static int thread_start(struct odp_watch *w)
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
-	ret = pthread_create(&w->thread, NULL, watch_main, w);
+	ret = odp_saver_start(&w->saver);
+	if (!ret) {
+		ret = -pthread_create(&w->thread, NULL, watch_main, w);
+		if (ret)
+			odp_saver_stop(&w->saver);
+	}
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (!ret)
 		pthread_setname_np(w->thread, "uodp-watch");
-	return -ret;
+	return ret;
 }
 
 ODP_EXPORT int odp_watch_create(struct odp_proc *proc, const struct odp_watch_attr *attr,
@@ -485,6 +490,7 @@ ODP_EXPORT void odp_watch_destroy(struct odp_watch *w)
 	atomic_store_explicit(&w->stop, true, memory_order_release);
 	odp_watch_ring(w);
 	pthread_join(w->thread, NULL);
+	odp_saver_stop(&w->saver);
 	for (unsigned nr = 0; nr < ODP_MAX_PROCS; nr++)
 		owner_forget(w, &w->owners[nr]);
 	pthread_mutex_destroy(&w->lock);

@@ -26,6 +26,20 @@ struct odp_node {
 	struct odp_node *deferred; /* next whose record waits for a recall's end */
 };
 
+/* Reads pages of other processes that are not mapped there (save.c). */
+struct odp_saver {
+	pthread_t thread;
+	pthread_mutex_t lock; /* all of it but BUF and GOOD while a read is under way */
+	pthread_cond_t changed;
+	enum { ODP_SAVER_IDLE, ODP_SAVER_ASKED, ODP_SAVER_DONE } state;
+	bool abandoned; /* nobody waits for what is under way */
+	bool stop;
+	bool good;
+	pid_t pid;
+	uint64_t addr;
+	char buf[ODP_PAGE_SIZE];
+};
+
 struct odp_ino {
 	uint64_t nr;
 	struct odp_itree tree;
@@ -54,6 +68,7 @@ struct odp_watch {
 	bool local; /* of this process alone: the record is private */
 	uint32_t lease_ms;
 	pthread_t thread;
+	struct odp_saver saver;
 	_Atomic bool stop;
 	pthread_mutex_t lock;
 	pthread_cond_t changed; /* a node has gone, or a lease's owner */
@@ -72,6 +87,12 @@ bool odp_node_live(const struct odp_node *node);
 void odp_node_put(struct odp_watch *w, struct odp_node *node);
 /* A watch of this process's own regions, of serial ODP_WATCH_LOCAL. */
 int odp_watch_create_local(struct odp_proc *proc, struct odp_watch **watch);
+int odp_saver_start(struct odp_saver *saver);
+void odp_saver_stop(struct odp_saver *saver);
+/* For odp_saver_read(); -1 is good too. */
+int odp_saver_open(pid_t pid);
+/* The page at ADDR of process PID; false: there is none, or it cannot be had now. */
+bool odp_saver_read(struct odp_saver *saver, int pagemap, pid_t pid, uint64_t addr, void *buf);
 /* Wake the watch's thread: a recall has ended. */
 void odp_watch_ring(struct odp_watch *w);
 
