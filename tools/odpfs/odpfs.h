@@ -230,6 +230,8 @@ bool recall_settle(void);
 void settle_begin(struct node *node);
 void settle_end(struct node *node);
 void settle_wait(struct node *node);
+/* Until transfers that were under way are out, or for a second. */
+void settle_try(void);
 bool settle_is_due(const struct node *node);
 
 #endif

@@ -9,13 +9,22 @@
  * cache do because attributes without a time to live have to be asked for first.)
  */
 #include <pthread.h>
+#include <time.h>
 
 #include "odpfs.h"
 
-#define TRIES 20 /* a tenth of a second each, when a transfer does not come out */
+#define LIMIT_NS 1000000000 /* for a transfer that does not come out: of a stopped process */
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t settled = PTHREAD_COND_INITIALIZER;
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
 
 void settle_begin(struct node *node)
 {
@@ -23,12 +32,17 @@ void settle_begin(struct node *node)
 	atomic_fetch_add_explicit(&node->unsettled, 1, memory_order_relaxed);
 }
 
+void settle_try(void)
+{
+	uint64_t limit = now_ns() + LIMIT_NS;
+
+	while (!recall_settle() && now_ns() < limit)
+		;
+}
+
 void settle_end(struct node *node)
 {
-	int tries = 0;
-
-	while (!recall_settle() && ++tries < TRIES)
-		;
+	settle_try();
 	pthread_mutex_lock(&lock);
 	atomic_fetch_sub_explicit(&node->unsettled, 1, memory_order_relaxed);
 	pthread_cond_broadcast(&settled);

@@ -10,8 +10,6 @@
 
 #include "odpfs.h"
 
-#define STUCK_TRIES 20 /* a tenth of a second each */
-
 bool space_truncate_waits(struct node *node, off_t size)
 {
 	return recall_waits(node, (uint64_t)size, UINT64_MAX);
@@ -110,8 +108,8 @@ static int allocate_do(const struct allocate *a)
 	if (err)
 		return err;
 	/* Here the kernel writes back, so that they do not sleep for ever. */
-	for (int i = 0; recall.stuck && i < STUCK_TRIES && !recall_settle(); i++)
-		;
+	if (recall.stuck)
+		settle_try();
 	err = allocate_take(a);
 	recall_end(&recall);
 	return err;
