@@ -29,6 +29,9 @@
  * holds, and of 1 that nothing is older than that.
  *   4. deny: the truncate fails with ETXTBSY, and every word stays what it was, or
  *      becomes what RDMA writes
+ * In some rounds the owner, the requesters or both are stopped (SIGSTOP) in the middle
+ * of what they do until the truncate has returned, or killed:
+ *   6. the truncate ends all the same, and what is left of the others goes on
  *   5. a transfer fails only if its region was revoked or ended, its owner killed, or
  *      if it reached past the end of the file; pinned regions for the last only if they
  *      were registered while a truncate was under way
@@ -138,6 +141,10 @@ struct rounds {
 	uint32_t done[8];     /* by kind of truncate */
 	uint64_t words, rdma; /* looked at; of these, written by RDMA */
 	uint64_t slowest_ns;
+	pid_t pids[2];        /* owner and requester, that may be stopped, */
+	bool killed[2];       /* and killed */
+	unsigned int torment; /* one of so many rounds does so; 0: none */
+	uint32_t stops, kills;
 };
 bool round_begin_content(struct rounds *r);
 /* One truncate, and what comes after it. */

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
-/* Usage: checker [--seconds N] [--policy NAME,...] [--threads N] [--seed N] BACKING MNT */
+/*
+ * Usage: checker [--seconds N] [--policy NAME,...] [--threads N] [--seed N] [--torment N]
+ *                BACKING MNT
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -96,22 +99,46 @@ static pid_t requester_start(void)
 	return pid;
 }
 
-/* Both must end by themselves; the owner also by a policy. */
-static void process_look(pid_t *pid, const char *who, int fd)
+enum { OWNER, REQUESTER };
+static const char *const who_names[] = {"owner", "requester"};
+
+/* Has it been killed, and was it to be: by us, or by a policy? */
+static bool killed_rightly(struct rounds *r, int who, int status)
 {
+	if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)
+		return false;
+	if (r->killed[who])
+		return true;
+	return who == OWNER && ctl->policy == UODPDV_POLICY_KILL;
+}
+
+/* Where regions deny, somebody has to have them. */
+static void owner_await(void)
+{
+	while (!over() && ctl->policy == UODPDV_POLICY_DENY && !atomic_load(&ctl->region[0].nr))
+		nap_us(1000);
+}
+
+/* Both must end by themselves, or be killed rightly, and then come again. */
+static void process_look(struct rounds *r, int who)
+{
+	bool wait = over() || r->killed[who];
 	int status;
 
-	if (!*pid || waitpid(*pid, &status, over() ? 0 : WNOHANG) != *pid)
+	if (!r->pids[who] || waitpid(r->pids[who], &status, wait ? 0 : WNOHANG) != r->pids[who])
 		return;
-	*pid = 0;
-	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && fd >= 0 &&
-	    ctl->policy == UODPDV_POLICY_KILL) {
-		if (!over())
-			*pid = owner_start(fd);
+	r->pids[who] = 0;
+	if (killed_rightly(r, who, status)) {
+		r->killed[who] = false;
+		if (over())
+			return;
+		r->pids[who] = who == OWNER ? owner_start(r->fd) : requester_start();
+		if (who == OWNER)
+			owner_await();
 	} else if (WIFSIGNALED(status) || WEXITSTATUS(status)) {
-		fail("the %s ended with status %#x", who, status);
+		fail("the %s ended with status %#x", who_names[who], status);
 	} else if (!over()) {
-		fail("the %s ended", who);
+		fail("the %s ended", who_names[who]);
 	}
 }
 
@@ -132,11 +159,11 @@ static bool file_make(struct rounds *r, const char *back, const char *mnt, char 
 	return round_begin_content(r);
 }
 
-static void policy_run(uint32_t policy, const char *back, const char *mnt, unsigned int ms)
+static void policy_run(uint32_t policy, const char *back, const char *mnt, unsigned int ms,
+		       unsigned int torment)
 {
-	struct rounds r = {.rng = ctl->seed + policy};
+	struct rounds r = {.rng = ctl->seed + policy, .torment = torment};
 	uint64_t end;
-	pid_t owner, requester;
 	char *paths[2] = {NULL, NULL};
 	uint64_t seed = ctl->seed;
 	uint32_t threads = ctl->threads;
@@ -148,22 +175,25 @@ static void policy_run(uint32_t policy, const char *back, const char *mnt, unsig
 	ctl->lease_ms = policy == UODPDV_POLICY_KILL ? 10 : 30;
 	if (!file_make(&r, back, mnt, paths))
 		return;
-	owner = owner_start(r.fd);
-	requester = requester_start();
+	r.pids[OWNER] = owner_start(r.fd);
+	r.pids[REQUESTER] = requester_start();
 	/* Under way first: nobody denies before there is a region. */
 	while (!over() && !atomic_load(&ctl->link[0].writes)) {
-		process_look(&owner, "owner", -1);
-		process_look(&requester, "requester", -1);
+		process_look(&r, OWNER);
+		process_look(&r, REQUESTER);
 		nap_us(1000);
 	}
 	for (end = now_ns() + ms * 1000000ull; !over() && now_ns() < end;) {
 		round_run(&r);
-		process_look(&owner, "owner", r.fd);
-		process_look(&requester, "requester", -1);
+		process_look(&r, OWNER);
+		process_look(&r, REQUESTER);
 	}
+	for (int i = 0; i < 2; i++)
+		if (r.pids[i])
+			kill(r.pids[i], SIGCONT);
 	atomic_store(&ctl->stop, 1);
-	process_look(&requester, "requester", -1);
-	process_look(&owner, "owner", r.fd);
+	process_look(&r, REQUESTER);
+	process_look(&r, OWNER);
 	rounds_print(&r);
 	close(r.fd);
 	unlink(paths[0]);
@@ -197,10 +227,11 @@ int main(int argc, char **argv)
 	static const struct option options[] = {{"seconds", required_argument, NULL, 's'},
 						{"policy", required_argument, NULL, 'p'},
 						{"threads", required_argument, NULL, 't'},
+						{"torment", required_argument, NULL, 'o'},
 						{"seed", required_argument, NULL, 'x'},
 						{0}};
 	uint32_t policies = policies_parse("odp,pinned,scratch,revoke,lease,kill,deny"), left;
-	unsigned int seconds = 10, threads = 3;
+	unsigned int seconds = 10, threads = 3, torment = 8;
 	uint64_t seed = now_ns();
 	bool failed = false;
 	int c;
@@ -213,6 +244,8 @@ int main(int argc, char **argv)
 			policies = policies_parse(optarg);
 		else if (c == 't')
 			threads = (unsigned int)atoi(optarg);
+		else if (c == 'o')
+			torment = (unsigned int)atoi(optarg);
 		else if (c == 'x')
 			seed = strtoull(optarg, NULL, 0);
 		else
@@ -220,7 +253,7 @@ int main(int argc, char **argv)
 	}
 	if (argc - optind != 2 || !seconds || !threads || threads > MAX_THREADS) {
 		fprintf(stderr, "Usage: checker [--seconds N] [--policy NAME,...] [--threads N] "
-				"[--seed N] BACKING MNT\n");
+				"[--seed N] [--torment N] BACKING MNT\n");
 		return 2;
 	}
 	ctl = mmap(NULL, sizeof(*ctl), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -233,7 +266,7 @@ int main(int argc, char **argv)
 			continue;
 		ctl->seed = seed;
 		ctl->threads = threads;
-		policy_run(p, argv[optind], argv[optind + 1], seconds * 1000 / left);
+		policy_run(p, argv[optind], argv[optind + 1], seconds * 1000 / left, torment);
 		failed = atomic_load(&ctl->failed);
 	}
 	return failed;

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -189,6 +190,36 @@ static void look_behind(struct rounds *r, const struct taken *t, bool kept)
 		close(fd);
 }
 
+/* ---- others that are stopped, or killed, in the middle of a transfer ---- */
+
+static unsigned int torment_begin(struct rounds *r)
+{
+	unsigned int who;
+
+	if (!r->torment || rng_below(&r->rng, r->torment))
+		return 0;
+	who = 1 + rng_below(&r->rng, 3);
+	for (int i = 0; i < 2; i++)
+		if (who >> i & 1 && r->pids[i])
+			kill(r->pids[i], SIGSTOP);
+	r->stops++;
+	return who;
+}
+
+static void torment_end(struct rounds *r, unsigned int who)
+{
+	for (int i = 0; i < 2; i++) {
+		if (!(who >> i & 1) || !r->pids[i])
+			continue;
+		if (!rng_below(&r->rng, 4)) {
+			r->killed[i] = true;
+			kill(r->pids[i], SIGKILL);
+			r->kills++;
+		}
+		kill(r->pids[i], SIGCONT);
+	}
+}
+
 /* ---- a round ---- */
 
 static void stamps_wait(uint32_t phase)
@@ -230,11 +261,13 @@ static bool renew(struct rounds *r, const struct taken *t)
 void round_run(struct rounds *r)
 {
 	struct taken t = {.k = atomic_load(&ctl->phase) / 2};
+	unsigned int who;
 	uint64_t began;
 	int err;
 
 	taken_pick(r, &t);
 	nap_us(rng_below(&r->rng, 3000));
+	who = torment_begin(r);
 	atomic_store(&ctl->phase, 2 * t.k + 1);
 	began = now_ns();
 	err = take(r, &t);
@@ -242,7 +275,19 @@ void round_run(struct rounds *r)
 	if (began > r->slowest_ns)
 		r->slowest_ns = began;
 	atomic_store(&ctl->phase, 2 * t.k + 2);
+	torment_end(r, who);
+	/* Dead ones have nothing left to send. */
+	for (unsigned int i = 0; r->killed[1] && i < ctl->threads; i++)
+		atomic_store(&ctl->link[i].stamped, 2 * t.k + 2);
+	if (began > LIMIT_NS)
+		fail("%s took %llu s", how_names[t.how], (unsigned long long)(began / 1000000000));
 	r->done[t.how]++;
+	/* An owner that has died denies nothing, nor does one that has not begun to. */
+	if (ctl->policy == UODPDV_POLICY_DENY && r->killed[0]) {
+		if (!err)
+			renew(r, &t);
+		return;
+	}
 	if (ctl->policy == UODPDV_POLICY_DENY) {
 		denied(r, &t, err);
 		return;
@@ -274,7 +319,8 @@ void rounds_print(const struct rounds *r)
 	printf("%-8s", policy_names[ctl->policy]);
 	for (int i = 0; i < HOWS; i++)
 		printf(" %u %s,", r->done[i], how_names[i]);
-	printf(" the slowest %llu ms\n", (unsigned long long)(r->slowest_ns / 1000000));
+	printf(" the slowest %llu ms; %u stopped, %u killed\n",
+	       (unsigned long long)(r->slowest_ns / 1000000), r->stops, r->kills);
 	printf("         %llu writes of %llu MB, %llu failed; %u registrations, %u not to be had, "
 	       "%u revoked, %u leases kept; %llu words looked at, %llu by RDMA\n",
 	       (unsigned long long)writes, (unsigned long long)(bytes >> 20),
