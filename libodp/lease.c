@@ -153,15 +153,22 @@ ODP_EXPORT void odp_notice_set(struct odp_proc *proc, odp_notice_fn fn, void *ar
 	pthread_mutex_unlock(&proc->handler_lock);
 }
 
-static void record_pass(struct odp_file_shm *f, odp_notice_fn fn, void *arg)
+/* With the lock under which a record gets a new region: what it was told is not said of
+ * the next. */
+static void record_pass(struct odp_mem *m, struct odp_file_shm *f, odp_notice_fn fn, void *arg)
 {
-	/* relaxed: ordered by the count of notices. */
-	uint8_t bits = atomic_exchange_explicit(&f->notice, 0, memory_order_relaxed);
+	uint8_t bits;
+	uint32_t key;
 
+	odp_mem_lock(m);
+	/* relaxed: ordered by the count of notices. */
+	bits = atomic_exchange_explicit(&f->notice, 0, memory_order_relaxed);
+	key = f->key;
+	odp_mem_unlock(m);
 	if (bits & 1u << ODP_NOTICE_LEASE)
-		fn(arg, f->key, ODP_NOTICE_LEASE);
+		fn(arg, key, ODP_NOTICE_LEASE);
 	if (bits & 1u << ODP_NOTICE_REVOKED)
-		fn(arg, f->key, ODP_NOTICE_REVOKED);
+		fn(arg, key, ODP_NOTICE_REVOKED);
 }
 
 void odp_notices_pass(struct odp_proc *proc)
@@ -183,5 +190,5 @@ void odp_notices_pass(struct odp_proc *proc)
 	high = atomic_load_explicit(&seg->files_high, memory_order_relaxed);
 	for (uint32_t i = 0; fn && i < high && i < ODP_MAX_FILES; i++)
 		if (atomic_load_explicit(&seg->files[i].notice, memory_order_relaxed))
-			record_pass(&seg->files[i], fn, arg);
+			record_pass(proc->mem, &seg->files[i], fn, arg);
 }
