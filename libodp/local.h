@@ -17,8 +17,16 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/stat.h>
 
 #include "watch.h"
+
+/* fstat(2) by the keeper: a sanitizer that knows of one table of descriptors would
+ * take its number for the program's. 0 or -errno. */
+static inline int odp_local_stat(int fd, struct stat *st)
+{
+	return (int)odp_sys6(SYS_newfstatat, fd, (long)"", (long)st, AT_EMPTY_PATH, 0, 0);
+}
 
 #define ODP_LOCAL_EVENTS 64u
 

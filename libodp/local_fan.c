@@ -103,7 +103,7 @@ static struct extent cut_at(uint64_t size, int fd)
 	struct stat st;
 
 	/* Growing takes nothing. */
-	if (!fstat(fd, &st) && size >= (uint64_t)st.st_size)
+	if (!odp_local_stat(fd, &st) && size >= (uint64_t)st.st_size)
 		return nothing;
 	return (struct extent){size, UINT64_MAX};
 }
@@ -240,7 +240,7 @@ static struct odp_local_file *file_of(struct odp_local *l, int fd)
 	struct odp_local_file *f;
 	struct stat st;
 
-	if (fstat(fd, &st))
+	if (odp_local_stat(fd, &st))
 		return NULL;
 	for (f = l->files; f; f = f->next)
 		if (f->way == ODP_LOCAL_FAN && !f->left && f->st_dev == st.st_dev &&
@@ -488,7 +488,8 @@ int odp_fan_mark(struct odp_local *l, struct odp_local_file *f)
 	f->fd = mapped_open(f);
 	if (f->fd < 0)
 		return f->fd;
-	ret = fstat(f->fd, &st) || st.st_ino != f->ino ? -ESTALE : mark(l, f, FAN_MARK_ADD);
+	ret = odp_local_stat(f->fd, &st) || st.st_ino != f->ino ? -ESTALE
+								: mark(l, f, FAN_MARK_ADD);
 	if (ret)
 		goto err_close;
 	if (others_hold(&st)) {

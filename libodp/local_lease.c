@@ -37,7 +37,7 @@ static bool same_file(int fd, const struct odp_local_file *f)
 {
 	struct stat st;
 
-	return !fstat(fd, &st) && st.st_dev == f->dev && st.st_ino == f->ino;
+	return !odp_local_stat(fd, &st) && st.st_dev == f->dev && st.st_ino == f->ino;
 }
 
 /* Try FN on one descriptor after the other until it gives 0 or more; it owns its copy
@@ -132,21 +132,36 @@ static int lease_set_memfd(struct odp_local *l, struct odp_local_file *f, int me
 	return ret;
 }
 
-/* Somebody's own, ours excepted: opening the file would break it. */
-static bool lease_there(const struct odp_local_file *f)
+static bool line_is_lease(const char *line, const struct odp_local_file *f)
 {
 	unsigned major, minor;
 	unsigned long long ino;
-	bool found = false;
-	char line[256];
-	FILE *locks = fopen("/proc/locks", "re");
 
-	while (locks && !found && fgets(line, sizeof(line), locks))
-		found = sscanf(line, "%*s LEASE %*s %*s %*d %x:%x:%llu", &major, &minor, &ino) ==
-				3 &&
-			makedev(major, minor) == f->dev && ino == f->ino;
-	if (locks)
-		fclose(locks);
+	return sscanf(line, "%*s LEASE %*s %*s %*d %x:%x:%llu", &major, &minor, &ino) == 3 &&
+	       makedev(major, minor) == f->dev && ino == f->ino;
+}
+
+/* Somebody's own, ours excepted: opening the file would break it. */
+static bool lease_there(const struct odp_local_file *f)
+{
+	char buf[4096], *line, *nl;
+	size_t have = 0;
+	bool found = false;
+	long n, fd = odp_sys(SYS_openat, AT_FDCWD, "/proc/locks", O_RDONLY | O_CLOEXEC);
+
+	while (fd >= 0 && !found &&
+	       (n = odp_sys(SYS_read, fd, buf + have, sizeof(buf) - 1 - have)) > 0) {
+		have += (size_t)n;
+		buf[have] = 0;
+		for (line = buf; !found && (nl = strchr(line, '\n')); line = nl + 1) {
+			*nl = 0;
+			found = line_is_lease(line, f);
+		}
+		have -= (size_t)(line - buf);
+		memmove(buf, line, have);
+	}
+	if (fd >= 0)
+		odp_sys(SYS_close, fd, 0, 0);
 	return found;
 }
 
