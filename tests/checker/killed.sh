@@ -8,6 +8,7 @@ set -u
 uodprun=$2
 checker=$3
 rounds=$4
+# shellcheck source=tests/odpfs/mount.sh
 . "$(dirname "$0")/../odpfs/mount.sh"
 
 for round in $(seq "$rounds"); do
