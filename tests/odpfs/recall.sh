@@ -1,16 +1,18 @@
 #!/bin/sh
 # SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause)
-# Usage: recall.sh ODPFS RECALL
-# Memory regions on files whose blocks go away: each policy, named by the region and by
-# the mount.
+# Usage: recall.sh ODPFS RECALL [regions]
+# Memory regions on files whose blocks go away: each policy, named by the region and,
+# but for "regions", by the mount; and odpfs killed.
 set -u
 recall=$2
+part=${3:-}
 # shellcheck source=tests/odpfs/mount.sh
 . "$(dirname "$0")/mount.sh"
 
 mount_odpfs -o uodp=require || exit 1
 "$recall" "$mnt" || fault "regions' own policies"
 unmount_odpfs
+[ "$part" != regions ] || exit "$failed"
 for policy in odp pinned scratch revoke lease kill deny; do
 	mount_odpfs -o "uodp=require,policy=$policy,lease_ms=150" || exit 1
 	"$recall" "$mnt" $policy || fault "the mount's policy: $policy"
