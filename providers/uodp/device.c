@@ -146,6 +146,8 @@ static bool name_taken(const char *name)
 	return false;
 }
 
+_Static_assert(UODP_MAX_DEVICES == 16, "as a message has it");
+
 /* Names that were not taken: the first, and why. */
 struct skipped {
 	unsigned count;
@@ -181,7 +183,7 @@ static void device_add(const char *name, const char *dir, struct skipped *skippe
 	else if (name_taken(name))
 		name_skip(skipped, name, "it is there twice; once is enough");
 	else if (num_devices == UODP_MAX_DEVICES)
-		name_skip(skipped, name, "too many devices");
+		name_skip(skipped, name, "more than 16 devices");
 	else if (device_init(dev, name, num_devices, dir) && !uodp_sysfs_write(dev, dir))
 		num_devices++;
 }

@@ -58,15 +58,15 @@ expect 1 '^no list: No such device$' env HOST_DEVICE_NONE=19 LD_PRELOAD="$host" 
 # ---- names ----
 expect 0 '^3 devices$' only -d left,right,uodp7 "$list"
 expect 0 '^2 devices$' only -d left,left,a/b,,right "$list"
-expect 0 'UODP_DEVICES: left is there twice' only -d left,left "$list"
-expect 0 'UODP_DEVICES: "a/b" is not a device name' only -d a/b,c "$list"
-expect 0 'UODP_DEVICES: ".." is not a device name' only -d ..,c "$list"
+expect 0 'UODP_DEVICES: "left" skipped: it is there twice' only -d left,left "$list"
+expect 0 'UODP_DEVICES: "a/b" skipped: not a device name' only -d a/b,c "$list"
+expect 0 'UODP_DEVICES: ".." skipped: not a device name' only -d ..,c "$list"
 long=0123456789012345678901234567890123456789012345678901234567890123
-expect 0 'is not a device name' only -d $long,c "$list"
+expect 0 'skipped: not a device name' only -d $long,c "$list"
 expect 0 '^1 devices$' only -d "${long%3}" "$list"
 many=$(seq -s, 17)
 expect 0 '^16 devices$' only -d "$many" "$list"
-expect 0 'more than 16 devices; 17 skipped' only -d "$many" "$list"
+expect 0 '"17" skipped: more than 16 devices' only -d "$many" "$list"
 
 # ---- the run directory ----
 refuse 'channel made' only --dir /proc/nowhere "$list"
