@@ -235,6 +235,32 @@ static void respond(struct odp_local *l, int fd, uint32_t response)
 }
 
 /* lock */
+/* Room for one event: in what read(2) gives they need not be aligned. */
+union event {
+	struct fanotify_event_metadata m;
+	char bytes[512];
+};
+
+/* The event at *P, of *N bytes that are left; *P and *N are moved behind it. */
+static const struct fanotify_event_metadata *event_next(const char **p, long *n, union event *room)
+{
+	const char *at = *p;
+	uint32_t len;
+
+	if (*n < (long)sizeof(room->m))
+		return NULL;
+	memcpy(&room->m, at, sizeof(room->m));
+	len = room->m.event_len;
+	if (len < sizeof(room->m) || len > *n)
+		return NULL;
+	*p += len;
+	*n -= len;
+	if (len > sizeof(*room))
+		room->m.event_len = len = sizeof(*room);
+	memcpy(room->bytes + sizeof(room->m), at + sizeof(room->m), len - sizeof(room->m));
+	return &room->m;
+}
+
 static struct odp_local_file *file_of(struct odp_local *l, int fd)
 {
 	struct odp_local_file *f;
@@ -288,11 +314,13 @@ static void event_take(struct odp_local *l, const struct fanotify_event_metadata
 
 void odp_fan_read(struct odp_local *l)
 {
-	char buf[4096] __attribute__((aligned(8)));
-	const struct fanotify_event_metadata *m = (const void *)buf;
+	const struct fanotify_event_metadata *m;
+	char buf[4096];
+	const char *p = buf;
+	union event room;
 	long n = odp_sys(SYS_read, l->fan_fd, buf, sizeof(buf));
 
-	for (; n > 0 && FAN_EVENT_OK(m, n); m = FAN_EVENT_NEXT(m, n))
+	while ((m = event_next(&p, &n, &room)))
 		event_take(l, m);
 }
 
@@ -314,13 +342,17 @@ static int modify_mark(struct odp_local *l, const struct odp_local_file *f, unsi
 /* Who has changed files since this was last read: told to FN, if there is one. */
 static void modified_read(struct odp_local *l, void (*fn)(struct odp_local *l, pid_t tid))
 {
-	char buf[4096] __attribute__((aligned(8)));
 	const struct fanotify_event_metadata *m;
+	char buf[4096];
+	union event room;
 	long n;
 
-	while (l->modify_fd >= 0 && (n = odp_sys(SYS_read, l->modify_fd, buf, sizeof(buf))) > 0)
-		for (m = (const void *)buf; fn && FAN_EVENT_OK(m, n); m = FAN_EVENT_NEXT(m, n))
+	while (l->modify_fd >= 0 && (n = odp_sys(SYS_read, l->modify_fd, buf, sizeof(buf))) > 0) {
+		const char *p = buf;
+
+		while (fn && (m = event_next(&p, &n, &room)))
 			fn(l, m->pid);
+	}
 }
 
 /* lock */
