@@ -158,7 +158,8 @@ static void c_file(struct pair *p)
 	CHECK_STATUS(wait_status(&p->a), IBV_WC_REM_ACCESS_ERR);
 	in.what = CLOSE;
 	side_hook(&p->b, &in, &out);
-	CHECK(out.v[0] >= PAGES - 8 && out.v[1] == 1);
+	/* Refused once, or again if the answer expired before a busy requester came back. */
+	CHECK(out.v[0] >= PAGES - 8 && out.v[1] >= 1);
 	pair_down(p);
 }
 
