@@ -22,36 +22,6 @@ struct hello {
 	uint32_t qp_num;
 };
 
-static bool get(int fd, void *buf, size_t len)
-{
-	return recv(fd, buf, len, MSG_WAITALL) == (ssize_t)len;
-}
-
-static bool put(int fd, const void *buf, size_t len)
-{
-	return send(fd, buf, len, MSG_NOSIGNAL) == (ssize_t)len;
-}
-
-/* A QP in INIT; the answer is given if that fails. */
-static bool open_half(const struct group *group, struct rdma *rdma, bool owner,
-		      struct answer *answer)
-{
-	const char *call = "opening the device";
-	char name[64];
-	int ret;
-
-	ret = rdma_open(rdma, group->env->device, name, sizeof(name));
-	if (!ret) {
-		rdma->port = group->env->port;
-		rdma->gid_index = group->env->gid_index;
-		ret = rdma_connect_half(rdma, owner ? &rdma->target : &rdma->peer, &call);
-	}
-	answer_step(answer, call);
-	if (ret)
-		answer_step_failed(answer, ret);
-	return !ret;
-}
-
 /* ---- the owner ---- */
 
 static void owner_register(const struct group *group, const struct operation *op, struct rdma *rdma,
@@ -60,7 +30,7 @@ static void owner_register(const struct group *group, const struct operation *op
 	struct answer *answer = &hello->answer;
 	int ret;
 
-	if (!open_half(group, rdma, true, answer))
+	if (!owner_open_half(group, rdma, true, answer))
 		return;
 	hello->qp_num = rdma->target->qp_num;
 	answer_step(answer, "setting the memory up");
@@ -79,16 +49,13 @@ static void owner_run(const struct group *group, const struct operation *op, int
 {
 	struct hello hello = {.answer.state = ANSWER_NONE};
 	struct rdma rdma = {0};
-	const char *call;
-	uint32_t dest;
 	char order;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	owner_register(group, op, &rdma, &hello);
-	if (!put(fd, &hello, sizeof(hello)) || hello.answer.state != ANSWER_NONE)
+	if (!owner_put(fd, &hello, sizeof(hello)) || hello.answer.state != ANSWER_NONE)
 		_exit(1);
-	if (!get(fd, &dest, sizeof(dest)) || rdma_join(&rdma, rdma.target, dest, &call) ||
-	    !put(fd, "", 1) || !get(fd, &order, 1))
+	if (!owner_accept(fd, &rdma) || !owner_get(fd, &order, 1))
 		_exit(1);
 	hello.m.child_fd = fd;
 	group->event->apply(&hello.m);
@@ -133,27 +100,12 @@ static int owner_order_end(struct owner *owner)
 {
 	char byte;
 
-	if (!put(owner->fd, "xx", 2))
+	if (!owner_put(owner->fd, "xx", 2))
 		return -ECHILD;
-	if (get(owner->fd, &byte, 1))
+	if (owner_get(owner->fd, &byte, 1))
 		return 0;
 	/* Its descriptors are closed before it is gone. */
 	return waitid(P_PID, owner->pid, &(siginfo_t){0}, WEXITED | WNOWAIT) ? -errno : 0;
-}
-
-static int join(struct rdma *rdma, struct owner *owner, uint32_t dest)
-{
-	const char *call;
-	char ready;
-	int ret;
-
-	ret = rdma_join(rdma, rdma->peer, dest, &call);
-	if (ret)
-		return ret;
-	if (!put(owner->fd, &rdma->peer->qp_num, sizeof(rdma->peer->qp_num)) ||
-	    !get(owner->fd, &ready, 1))
-		return -ECHILD;
-	return 0;
 }
 
 static void ask(const struct operation *op, struct rdma *rdma, struct owner *owner,
@@ -162,7 +114,7 @@ static void ask(const struct operation *op, struct rdma *rdma, struct owner *own
 	int ret;
 
 	answer_step(answer, "connecting to the owner");
-	ret = join(rdma, owner, hello->qp_num);
+	ret = owner_connect(owner->fd, rdma, hello->qp_num);
 	if (ret)
 		goto failed;
 	rdma->rkey = hello->rkey;
@@ -198,11 +150,11 @@ void owner_ask(const struct group *group, const struct operation *op, struct ans
 		answer_step_failed(answer, ret);
 		return;
 	}
-	if (!get(owner.fd, &hello, sizeof(hello)))
+	if (!owner_get(owner.fd, &hello, sizeof(hello)))
 		answer_step_failed(answer, -ECHILD);
 	else if (hello.answer.state != ANSWER_NONE)
 		*answer = hello.answer;
-	else if (open_half(group, &rdma, false, answer))
+	else if (owner_open_half(group, &rdma, false, answer))
 		ask(op, &rdma, &owner, &hello, answer);
 	rdma_close(&rdma);
 	owner_stop(&owner);

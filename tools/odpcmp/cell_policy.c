@@ -228,42 +228,13 @@ struct owner {
 	struct told *told;
 };
 
-static bool get(int fd, void *buf, size_t len)
-{
-	return recv(fd, buf, len, MSG_WAITALL) == (ssize_t)len;
-}
-
-static bool put(int fd, const void *buf, size_t len)
-{
-	return send(fd, buf, len, MSG_NOSIGNAL) == (ssize_t)len;
-}
-
-static bool open_half(const struct group *group, struct rdma *rdma, bool owner,
-		      struct answer *answer)
-{
-	const char *call = "opening the device";
-	char name[64];
-	int ret;
-
-	ret = rdma_open(rdma, group->env->device, name, sizeof(name));
-	if (!ret) {
-		rdma->port = group->env->port;
-		rdma->gid_index = group->env->gid_index;
-		ret = rdma_connect_half(rdma, owner ? &rdma->target : &rdma->peer, &call);
-	}
-	answer_step(answer, call);
-	if (ret)
-		answer_step_failed(answer, ret);
-	return !ret;
-}
-
 static void owner_register(const struct group *group, const struct operation *op, struct rdma *rdma,
 			   struct hello *hello)
 {
 	struct answer *answer = &hello->answer;
 	int ret;
 
-	if (!open_half(group, rdma, true, answer))
+	if (!owner_open_half(group, rdma, true, answer))
 		return;
 	hello->qp_num = rdma->target->qp_num;
 	answer_step(answer, "setting the memory up");
@@ -279,24 +250,21 @@ static void owner_run(const struct group *group, const struct operation *op, str
 {
 	struct hello hello = {.answer.state = ANSWER_NONE};
 	struct rdma rdma = {0};
-	const char *call;
-	uint32_t dest;
 	char order;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	owner_register(group, op, &rdma, &hello);
 	if (hello.answer.state == ANSWER_NONE && told_listen(owner->told, rdma.context))
 		_exit(1);
-	if (!put(owner->fd, &hello, sizeof(hello)) || hello.answer.state != ANSWER_NONE)
+	if (!owner_put(owner->fd, &hello, sizeof(hello)) || hello.answer.state != ANSWER_NONE)
 		_exit(1);
-	if (!get(owner->fd, &dest, sizeof(dest)) || rdma_join(&rdma, rdma.target, dest, &call) ||
-	    !put(owner->fd, "", 1))
+	if (!owner_accept(owner->fd, &rdma))
 		_exit(1);
-	while (get(owner->fd, &order, 1)) {
+	while (owner_get(owner->fd, &order, 1)) {
 		hello.ret = order == 'e' ? group->event->apply(&hello.m)
 					 : renew(group->event, &hello.m);
 		hello.revoked = dv_is_revoked(rdma.mr);
-		if (!put(owner->fd, &hello, sizeof(hello)))
+		if (!owner_put(owner->fd, &hello, sizeof(hello)))
 			break;
 	}
 	_exit(0);
@@ -324,7 +292,8 @@ static bool owner_order(struct owner *owner, char order, struct hello *hello)
 {
 	siginfo_t info = {.si_pid = 0};
 
-	if (!owner->killed && put(owner->fd, &order, 1) && get(owner->fd, hello, sizeof(*hello)))
+	if (!owner->killed && owner_put(owner->fd, &order, 1) &&
+	    owner_get(owner->fd, hello, sizeof(*hello)))
 		return true;
 	waitid(P_PID, owner->pid, &info, WEXITED | WNOWAIT);
 	owner->killed = info.si_code == CLD_KILLED && info.si_status == SIGKILL;
@@ -415,15 +384,10 @@ static void owner_ask_all(const struct group *group, const struct operation *op,
 static bool owner_join(struct rdma *rdma, struct owner *owner, const struct hello *hello,
 		       struct answer *answer)
 {
-	const char *call;
-	char ready;
 	int ret;
 
 	answer_step(answer, "connecting to the owner");
-	ret = rdma_join(rdma, rdma->peer, hello->qp_num, &call);
-	if (!ret && (!put(owner->fd, &rdma->peer->qp_num, sizeof(rdma->peer->qp_num)) ||
-		     !get(owner->fd, &ready, 1)))
-		ret = -ECHILD;
+	ret = owner_connect(owner->fd, rdma, hello->qp_num);
 	if (ret)
 		answer_step_failed(answer, ret);
 	rdma->rkey = hello->rkey;
@@ -443,11 +407,11 @@ void policy_owner_ask(const struct group *group, const struct operation *op, str
 		answer_step_failed(answer, ret);
 		return;
 	}
-	if (!get(owner.fd, &hello, sizeof(hello)))
+	if (!owner_get(owner.fd, &hello, sizeof(hello)))
 		answer_step_failed(answer, -ECHILD);
 	else if (hello.answer.state != ANSWER_NONE)
 		*answer = hello.answer;
-	else if (open_half(group, &rdma, false, answer) &&
+	else if (owner_open_half(group, &rdma, false, answer) &&
 		 owner_join(&rdma, &owner, &hello, answer) &&
 		 !peer_prepare(&rdma, &hello.m, answer))
 		owner_ask_all(group, op, &rdma, &owner, &hello, answer);

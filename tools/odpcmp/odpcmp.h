@@ -527,6 +527,15 @@ void group_body(const void *arg, void *result);
 void policy_ask(const struct group *group, const struct operation *op, struct rdma *rdma,
 		struct memory *m, struct answer *answer);
 void policy_owner_ask(const struct group *group, const struct operation *op, struct answer *answer);
+/* With the owner in a process of its own (owner.c): all of LEN bytes of its socket. */
+bool owner_get(int fd, void *buf, size_t len);
+bool owner_put(int fd, const void *buf, size_t len);
+/* A QP in INIT, the owner's or the peer's; the answer is given if that fails. */
+bool owner_open_half(const struct group *group, struct rdma *rdma, bool owner,
+		     struct answer *answer);
+/* Connect them: the owner's side; and the peer's, with the owner's QP number. */
+bool owner_accept(int fd, struct rdma *rdma);
+int owner_connect(int fd, struct rdma *rdma, uint32_t dest);
 /* One cell of an event that ends the owner (cell_owner.c). */
 void owner_ask(const struct group *group, const struct operation *op, struct answer *answer);
 /*
