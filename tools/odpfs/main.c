@@ -268,8 +268,8 @@ static int serve(const struct fuse_cmdline_opts *common, const struct recall_opt
 	if (!err)
 		err = recall_attach(recall);
 	if (err) {
+		leave_now(); /* first: who waits for the status may look for the mount then */
 		daemon_ready(ODPFS_FAILED);
-		leave_now();
 		return ODPFS_FAILED;
 	}
 	daemon_ready(ODPFS_OK);
