@@ -189,6 +189,10 @@ void odp_pin_unregister(struct odp_region *r)
 {
 	struct odp_mem *m = r->mem;
 
+	if (r->hold) {
+		odp_pipe_unregister(r);
+		return;
+	}
 	pthread_mutex_lock(&m->pin_slots);
 	slots_clear(m, r->mr->pin_first, r->mr->pin_count);
 	slots_mark(m, r->mr->pin_first, r->mr->pin_count, false);
@@ -382,10 +386,11 @@ static ssize_t pin_xfer(struct odp_mem *m, struct odp_peer *peer, const struct o
 	return ring_run(m, peer, v, sqe);
 }
 
-/* Never leave bytes of one transfer for the next. */
-static void pipe_drain(struct odp_mem *m, char *scratch, size_t n)
+void odp_pin_drain(struct odp_mem *m)
 {
-	while (read(m->pipe_rd, scratch, n) > 0)
+	char scratch[512];
+
+	while (read(m->pipe_rd, scratch, sizeof(scratch)) > 0)
 		;
 }
 
@@ -393,7 +398,6 @@ static ssize_t pin_write(struct odp_mem *m, struct odp_peer *peer, const struct 
 			 struct io_uring_sqe *sqe, uint64_t addr, void *buf, size_t n)
 {
 	struct iovec iov = {buf, n};
-	char scratch[512];
 	ssize_t put, ret;
 
 	/* Small: into the pipe; large: the pipe refers to BUF until all is read. */
@@ -405,7 +409,7 @@ static ssize_t pin_write(struct odp_mem *m, struct odp_peer *peer, const struct 
 	sqe->fd = m->pipe_rd;
 	ret = pin_xfer(m, peer, v, sqe, addr, (size_t)put);
 	if (ret != put)
-		pipe_drain(m, scratch, sizeof(scratch));
+		odp_pin_drain(m);
 	return ret;
 }
 

@@ -16,8 +16,9 @@ struct run {
 	uint64_t page; /* of the region */
 	uint64_t addr; /* in the owner's address space */
 	uint64_t gate; /* the owner's, when this was found */
-	bool missing;  /* ODP_E_VA: to be faulted in */
-	bool refused;  /* ODP_E_VA: not to be reached */
+	odp_entry_t entry;
+	bool missing; /* ODP_E_VA: to be faulted in */
+	bool refused; /* ODP_E_VA: not to be reached */
 };
 
 static inline void cpu_relax(void)
@@ -105,7 +106,8 @@ static uint64_t run_extend(const struct odp_span *span, uint64_t page, odp_entry
 		/* Of the owner's: a fault begins where validity ends. */
 		if ((next & ODP_E_WHERE) != (e & ODP_E_WHERE) ||
 		    ((e & ODP_E_WHERE) == ODP_E_VA &&
-		     ((next ^ e) & (ODP_E_VALID | ODP_E_NOACCESS))))
+		     ((next ^ e) & (ODP_E_VALID | ODP_E_NOACCESS))) ||
+		    ((e & ODP_E_WHERE) == ODP_E_PIN && ((next ^ e) & ODP_E_FRAME)))
 			break;
 		if ((e & ODP_E_WHERE) == ODP_E_POOL &&
 		    (!entry_ok(next, write) || !((next & ODP_E_FRAME) & ODP_WINDOW_MASK) ||
@@ -178,6 +180,7 @@ static int run_find(struct odp_span *span, uint64_t max, bool write, struct run 
 		if ((e & ODP_E_WHERE) == ODP_E_POOL && !entry_ok(e, write))
 			return -EAGAIN;
 	}
+	run->entry = e;
 	run->where = e & ODP_E_WHERE;
 	run->missing = run->where == ODP_E_VA && !(e & ODP_E_VALID);
 	run->refused = e & ODP_E_NOACCESS;
@@ -243,6 +246,10 @@ static ssize_t run_copy(struct odp_span *span, const struct run *run, void *buf,
 {
 	ssize_t ret;
 
+	if (run->where == ODP_E_PIN && (run->entry & ODP_E_FRAME))
+		return write ? -EFAULT
+			     : odp_pipe_io(span->peer, run->entry,
+					   run->addr - odp_page_down(span->mr->addr), buf, n);
 	if (run->where == ODP_E_PIN)
 		return odp_pin_io(span->peer, span->mr, run->addr, buf, n, write);
 	ret = odp_va_io(span->peer, run->addr, buf, n, write, run->gate);

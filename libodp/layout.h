@@ -149,7 +149,8 @@ static_assert(offsetof(struct odp_domain, lanes) % 4096 == 0, "lanes of a slot f
  *   VALID  the page may be used; WRITE too for writing.
  *   where  (bits 4,5) POOL: bits 12.. are the frame's offset in the pool, also
  *          while the page is not valid, so that any process can fault it in;
- *          VA: the owner's address space; PIN: the region's pinned buffers.
+ *          VA: the owner's address space; PIN: the region's pinned buffers, or, with
+ *          bits 12.. not zero, the owner's descriptor of a pipe, plus one.
  *   NOWRITE, NOACCESS: the mapping's protection, which a fault respects.
  *   ORPHAN: the page's file has taken it away; a frame that is nobody else's has
  *          its place until the region ends (recall.c), and no event changes that.

@@ -173,7 +173,7 @@ int odp_mem_open(struct odp_proc *proc)
 		return -ENOMEM;
 	m->proc = proc;
 	m->uffd = m->conv_uffd = m->fdinfo_fd = m->pagemap_fd = m->maps_fd = -1;
-	m->pipe_rd = m->pipe_wr = m->fork_pipe[0] = m->fork_pipe[1] = -1;
+	m->pipe_rd = m->pipe_wr = m->null_fd = m->fork_pipe[0] = m->fork_pipe[1] = -1;
 	m->backing = backing_from_env();
 	locks_init(m);
 	ret = tables_map(m);

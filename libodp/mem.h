@@ -102,6 +102,7 @@ struct odp_region {
 	_Atomic odp_entry_t *xlat; /* NULL: implicit */
 	size_t xlat_size;
 	uint64_t npages;
+	struct odp_hold *hold;     /* backing_pipe.c: what holds its pages */
 	struct odp_extent *spares; /* pinned in the pool: a frame per page for orphans */
 	uint64_t locked;           /* bytes counted against RLIMIT_MEMLOCK */
 	uint32_t key;
@@ -175,8 +176,10 @@ struct odp_mem {
 	uint64_t *pin_used; /* bit map, pin_slots */
 	pthread_mutex_t pin_pipe;
 	int pipe_rd, pipe_wr;
+	int null_fd; /* -1: not yet open */
 	bool pin_ok;
-	struct odp_pin_view *pins; /* [ODP_MAX_PROCS], pin_pipe */
+	struct odp_hold *_Atomic holds; /* written under pin_slots */
+	struct odp_pin_view *pins;      /* [ODP_MAX_PROCS], pin_pipe */
 
 	_Atomic uint32_t bounce_used;
 	char *bounces;
@@ -374,7 +377,7 @@ static inline void odp_mr_revoke(struct odp_mr_shm *mr)
 	__atomic_store_n(&mr->npages, 0, __ATOMIC_RELAXED);
 }
 
-/* Has it registered buffers? */
+/* Has it registered buffers, or pipes? */
 static inline bool odp_mr_pinned(const struct odp_mr_shm *mr)
 {
 	return !(odp_mr_flags(mr) & ODP_MR_SHADOW) && mr->pin_count;
@@ -416,7 +419,7 @@ void odp_inject_end(const struct odp_pending *pending);
 /* Do faults of SPAN suffer anything? */
 bool odp_inject_active(const struct odp_span *span);
 
-/* ---- backing_va.c, backing_pin.c: outside the pool side ---- */
+/* ---- backing_va.c, backing_pin.c, backing_pipe.c: outside the pool side ---- */
 /* Copy N bytes between BUF and the owner's address ADDR: bytes done, or -errno;
  * -ERESTART: the owner's gate is not GATE any more, or could have changed. */
 ssize_t odp_va_io(struct odp_peer *peer, uint64_t addr, void *buf, size_t n, bool write,
@@ -427,6 +430,19 @@ int odp_pin_register(struct odp_region *r);
 void odp_pin_unregister(struct odp_region *r);
 ssize_t odp_pin_io(struct odp_peer *peer, const struct odp_mr_shm *mr, uint64_t addr, void *buf,
 		   size_t n, bool write);
+/* Empty our own pipe: never leave bytes of one transfer for the next (pin_pipe). */
+void odp_pin_drain(struct odp_mem *m);
+
+#define ODP_PIPE_PAGES 64u /* that one pipe holds */
+/* Hold R's pages, all readable and there, for reading alone: 0 or -errno (conv_lock). */
+int odp_pipe_register(struct odp_region *r);
+void odp_pipe_unregister(struct odp_region *r);
+/* What finds PAGE of R: ODP_E_PIN, with the pipe if it has one. */
+odp_entry_t odp_pipe_entry(const struct odp_region *r, uint64_t page);
+/* Read N bytes at POS, from the start of the region's first page, as ENTRY says. */
+ssize_t odp_pipe_io(struct odp_peer *peer, odp_entry_t entry, uint64_t pos, void *buf, size_t n);
+/* In a child of fork: let go of what the parent holds. */
+void odp_pipe_child(struct odp_mem *m);
 
 /* ---- copy.c ---- */
 /* N bytes between BUF, private, and SPAN, not advanced: bytes done, or -errno. */

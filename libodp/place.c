@@ -311,7 +311,28 @@ static int spares_get(struct odp_region *r)
 	return 0;
 }
 
-static int place_pin(struct odp_region *r, bool write, enum odp_backing *backing)
+/* Private pages that are still the file's become the mapping's own, as with any
+ * long-term pin (mm/gup.c, gup_must_unshare()). */
+static int part_unshare(struct odp_mem *m, const struct odp_vma *vma, uint64_t start, uint64_t end,
+			bool poolable, struct survey *s)
+{
+	(void)m, (void)poolable, (void)s;
+	if (vma->shared || vma->prot & PROT_WRITE)
+		return 0;
+	if (!odp_sys(SYS_mprotect, start, end - start, vma->prot | PROT_WRITE))
+		odp_sys_madvise(start, end - start, MADV_POPULATE_WRITE);
+	odp_sys(SYS_mprotect, start, end - start, vma->prot);
+	return 0;
+}
+
+/* For reading alone, where a pin for writing is refused. */
+static int pin_to_read(struct odp_region *r, struct survey *s)
+{
+	parts_walk(r->mem, r->it.start, r->it.last + 1, part_unshare, s);
+	return odp_pipe_register(r);
+}
+
+static int place_pin(struct odp_region *r, bool write, struct survey *s, enum odp_backing *backing)
 {
 	static _Atomic bool warned;
 	bool wanted = *backing == ODP_BACKING_PIN;
@@ -323,14 +344,20 @@ static int place_pin(struct odp_region *r, bool write, enum odp_backing *backing
 	ret = odp_pin_usable(r->mem) ? odp_pin_register(r) : -EOPNOTSUPP;
 	if (!ret || ret == -ENOMEM)
 		return ret;
-	/* io_uring pins for writing, which a read-only region need not allow. */
 	if (write && ret != -EOPNOTSUPP)
 		return -EFAULT;
+	if (!write)
+		ret = pin_to_read(r, s);
+	if (!ret)
+		return ret;
 	if (wanted)
 		return -EOPNOTSUPP;
-	if (ret == -EOPNOTSUPP && !atomic_exchange(&warned, true))
+	if (!atomic_exchange(&warned, true))
 		odp_log(ODP_LOG_WARN,
-			"memory outside the pool cannot be pinned here: it follows its mapping");
+			"memory outside the pool cannot be pinned here (%s): it follows its "
+			"mapping%s",
+			strerrordesc_np(-ret),
+			write ? "" : "; see RLIMIT_NOFILE and fs.pipe-user-pages-soft");
 	odp_log(ODP_LOG_DEBUG, "%#lx: not pinned (%s)", (long)r->it.start, strerrordesc_np(-ret));
 	*backing = ODP_BACKING_VA;
 	return spares_get(r);
@@ -387,7 +414,7 @@ static int place_pinned(struct odp_region *r, bool write, struct survey *s,
 		if (*backing == ODP_BACKING_POOL)
 			return -EOPNOTSUPP;
 	}
-	return place_pin(r, write, backing);
+	return place_pin(r, write, s, backing);
 }
 
 static int place_on_demand(struct odp_region *r, struct survey *s, enum odp_backing *backing)

@@ -32,7 +32,7 @@ enum uodpdv_backing {
 	UODPDV_BACKING_AUTO,
 	UODPDV_BACKING_POOL, /* frames that every process maps */
 	UODPDV_BACKING_VA,   /* the owner's address space */
-	UODPDV_BACKING_PIN,  /* pages pinned through io_uring */
+	UODPDV_BACKING_PIN,  /* pages pinned through io_uring, or held by pipes */
 };
 
 /*
