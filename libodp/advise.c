@@ -50,6 +50,9 @@ static int advise_va(struct odp_region *r, uint64_t page, uint64_t n, enum odp_a
 
 	if (advice == ODP_PREFETCH_NO_FAULT)
 		return 0;
+	if (odp_mr_flags(r->mr) & ODP_MR_FOREIGN &&
+	    odp_foreign_missing(r->mem->proc->self, addr, n << ODP_PAGE_SHIFT))
+		return -EFAULT;
 	ret = odp_sys_madvise(addr, n << ODP_PAGE_SHIFT,
 			      advice == ODP_PREFETCH_WRITE ? MADV_POPULATE_WRITE
 							   : MADV_POPULATE_READ);

@@ -252,7 +252,11 @@ static ssize_t run_copy(struct odp_span *span, const struct run *run, void *buf,
 					   run->addr - odp_page_down(span->mr->addr), buf, n);
 	if (run->where == ODP_E_PIN)
 		return odp_pin_io(span->peer, span->mr, run->addr, buf, n, write);
-	ret = odp_va_io(span->peer, run->addr, buf, n, write, run->gate);
+	if (odp_unlikely(odp_mr_flags(span->mr) & ODP_MR_FOREIGN) &&
+	    odp_foreign_missing(span->peer, run->addr, n))
+		ret = -EFAULT;
+	else
+		ret = odp_va_io(span->peer, run->addr, buf, n, write, run->gate);
 	/* A page that was not there may have gone while RUN became untrue (seq_cst: as
 	 * run_enter()): look again. */
 	if (ret == -EFAULT &&

@@ -210,6 +210,7 @@ static_assert(sizeof(struct odp_mr_shm) == 128, "two lines a region");
 #define ODP_MR_HUGE 2u     /* of huge pages only */
 #define ODP_MR_SHADOW 4u   /* reached through a second mapping of its files (file.c) */
 #define ODP_MR_REVOKED 8u  /* every access fails; NPAGES is 0 */
+#define ODP_MR_FOREIGN 16u /* over memory with a userfaultfd of the program's own */
 #define ODP_MR_POLICY 5    /* bits from here on: enum odp_policy, the strictest of its files */
 
 enum odp_file_state {

@@ -419,6 +419,10 @@ void odp_inject_end(const struct odp_pending *pending);
 /* Do faults of SPAN suffer anything? */
 bool odp_inject_active(const struct odp_span *span);
 
+/* ---- foreign.c: outside the pool side ---- */
+/* Does the program's own userfaultfd have to be asked for a page of PEER's memory? */
+bool odp_foreign_missing(const struct odp_peer *peer, uint64_t addr, size_t n);
+
 /* ---- backing_va.c, backing_pin.c, backing_pipe.c: outside the pool side ---- */
 /* Copy N bytes between BUF and the owner's address ADDR: bytes done, or -errno;
  * -ERESTART: the owner's gate is not GATE any more, or could have changed. */

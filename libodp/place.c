@@ -233,9 +233,14 @@ static bool block_convert(struct odp_mem *m, const struct odp_vma *vma, uint64_t
 static int part_convert(struct odp_mem *m, const struct odp_vma *vma, uint64_t start, uint64_t end,
 			bool poolable, struct survey *s)
 {
-	if (poolable && vma->kind == ODP_VMA_ANON && !block_convert(m, vma, start, end) &&
-	    odp_convert(m, start, end, vma->prot))
+	int ret = 0;
+
+	if (poolable && vma->kind == ODP_VMA_ANON && !block_convert(m, vma, start, end))
+		ret = odp_convert(m, start, end, vma->prot);
+	if (ret)
 		s->fixed = s->other = true;
+	if (ret == -EBUSY)
+		atomic_fetch_or_explicit(&s->r->mr->flags, ODP_MR_FOREIGN, memory_order_relaxed);
 	return 0;
 }
 
