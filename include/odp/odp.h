@@ -542,6 +542,17 @@ int odp_recall_begin(struct odp_watch *watch, uint64_t ino, uint64_t start, uint
 void odp_recall_end(struct odp_watch *watch, struct odp_recall *recall);
 
 /*
+ * The same for what this process is about to do itself through its descriptor FD, if it
+ * watches that file for regions of its own (a lease is not broken for its holder): bytes
+ * [start, end) of it go. 1: do it, then call odp_own_recall_end(); 0: nobody minds; else
+ * as odp_recall_begin(). A preloaded provider calls these around ftruncate(2) and
+ * fallocate(2). Any thread; not in a signal handler.
+ */
+int odp_own_recall_begin(struct odp_proc *proc, int fd, uint64_t start, uint64_t end,
+			 struct odp_recall *recall);
+void odp_own_recall_end(struct odp_proc *proc, struct odp_recall *recall);
+
+/*
  * A transfer whose system call sleeps is not waited for longer than a tenth of a second:
  * it may sleep until the caller is done (recall->stuck says that there is one). It goes
  * on afterwards, with pages that it finds then. Wait, between odp_recall_end() and the

@@ -35,7 +35,7 @@ __attribute__((constructor)) static void protect_init(void)
 	next.pkey_mprotect = dlsym(RTLD_NEXT, "pkey_mprotect");
 }
 
-static void protected(void *addr, size_t len, int prot)
+static void rights_changed(void *addr, size_t len, int prot)
 {
 	struct odp_proc *proc = odp_proc_attached();
 	int err = errno;
@@ -54,7 +54,7 @@ int mprotect(void *addr, size_t len, int prot)
 				: (int)syscall(SYS_mprotect, addr, len, prot);
 
 	if (!ret)
-	protected(addr, len, prot);
+		rights_changed(addr, len, prot);
 	return ret;
 }
 
@@ -64,7 +64,7 @@ int pkey_mprotect(void *addr, size_t len, int prot, int pkey)
 				     : (int)syscall(SYS_pkey_mprotect, addr, len, prot, pkey);
 
 	if (!ret)
-	protected(addr, len, prot);
+		rights_changed(addr, len, prot);
 	return ret;
 }
 

@@ -193,6 +193,51 @@ static void c_revoke(struct pair *p)
 	}
 }
 
+static int own_truncate(int fd)
+{
+	return ftruncate(fd, CUT);
+}
+
+static int own_punch(int fd)
+{
+	return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, CUT, PAGE);
+}
+
+static int own_truncate64(int fd)
+{
+	return ftruncate64(fd, CUT);
+}
+
+/* What the program does through its own descriptor to a file that no file system watches. */
+static void c_own(struct pair *p)
+{
+	static int (*const acts[])(int fd) = {own_truncate, own_punch, own_truncate64};
+	struct ep_conf c = RC_CONF;
+	struct file f = {0};
+	struct ibv_mr *mr;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(acts) * ARRAY_SIZE(kinds); i++) {
+		REQUIRE(pair_up(p, &c, &c));
+		f.fd = memfd_create("own", MFD_CLOEXEC);
+		REQUIRE(f.fd >= 0 && !ftruncate(f.fd, LEN));
+		f.mem = mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_SHARED, f.fd, 0);
+		REQUIRE(f.mem != MAP_FAILED);
+		mr = reg(p->b.ep.pd, &f, ALL_ACCESS | kinds[i / ARRAY_SIZE(acts)],
+			 UODPDV_POLICY_REVOKE, 0);
+		REQUIRE(mr);
+		CHECK_INT(ftruncate(f.fd, LEN), 0); /* takes nothing */
+		CHECK_INT(attr_of(mr).revoked, 0);
+		CHECK_STATUS(rdma(p, IBV_WR_RDMA_WRITE, mr, f.mem + CUT, 8), IBV_WC_SUCCESS);
+		CHECK_INT(acts[i % ARRAY_SIZE(acts)](f.fd), 0);
+		CHECK_INT(attr_of(mr).revoked, 1);
+		CHECK_STATUS(rdma(p, IBV_WR_RDMA_WRITE, mr, f.mem, 8), IBV_WC_REM_ACCESS_ERR);
+		CHECK_ERRNO(ibv_dereg_mr(mr), 0);
+		munmap(f.mem, LEN);
+		close(f.fd);
+		pair_down(p);
+	}
+}
+
 /* A local buffer. */
 static void c_revoke_local(struct pair *p)
 {
@@ -302,8 +347,8 @@ int main(int argc, char **argv)
 	static const struct tcase cases[] = {
 		{"follow", c_follow, HERE}, {"pinned", c_pinned, HERE},
 		{"revoke", c_revoke, HERE}, {"revoke, local", c_revoke_local, HERE},
-		{"lease", c_lease, HERE},   {"deny", c_deny, HERE},
-		{"bad", c_bad, HERE},
+		{"own calls", c_own, HERE}, {"lease", c_lease, HERE},
+		{"deny", c_deny, HERE},     {"bad", c_bad, HERE},
 	};
 
 	return t_main(argc, argv, 0, cases, ARRAY_SIZE(cases));

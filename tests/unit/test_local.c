@@ -375,6 +375,50 @@ static void own_descriptor(void)
 	file_close(&f);
 }
 
+/* Through the leased description itself, by way of who stands in front of the calls. */
+static void own_called(enum kind kind, enum act act)
+{
+	uint64_t end = act == FTRUNCATE ? UINT64_MAX : 8 * PAGE;
+	struct odp_recall rc;
+	struct odp_region *r;
+	struct file f;
+	int fd;
+
+	file_open(&f, kind, true);
+	r = reg(&f, ODP_ON_DEMAND, ODP_POLICY_REVOKE, 0);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(r);
+	/* What takes nothing, or will be refused. */
+	fd = open("/dev/null", O_RDWR);
+	CU_ASSERT_EQUAL(odp_own_recall_begin(kit_proc, -1, 0, end, &rc), 0);
+	CU_ASSERT_EQUAL(odp_own_recall_begin(kit_proc, fd, 0, end, &rc), 0);
+	CU_ASSERT_EQUAL(odp_own_recall_begin(kit_proc, f.fd, LEN, UINT64_MAX, &rc), 0);
+	close(fd);
+	CU_ASSERT_FALSE(odp_region_revoked(r));
+	CU_ASSERT_STRING_EQUAL(kit_see(r, f.mem + 5 * PAGE), "old5");
+	CU_ASSERT_EQUAL_FATAL(odp_own_recall_begin(kit_proc, f.fd, 4 * PAGE, end, &rc), 1);
+	CU_ASSERT_TRUE(odp_region_revoked(r));
+	CU_ASSERT_EQUAL(rc.revoked, 1);
+	CU_ASSERT_STRING_EQUAL(f.mem + 5 * PAGE, "old5");
+	CU_ASSERT_EQUAL(act_fd(f.fd, act), 0);
+	odp_own_recall_end(kit_proc, &rc);
+	CU_ASSERT_EQUAL(odp_region_destroy(r), 0);
+	/* The file is watched no more, or soon; and may be again. */
+	CU_ASSERT_EQUAL(ftruncate(f.fd, LEN), 0);
+	r = reg(&f, ODP_ON_DEMAND, ODP_POLICY_REVOKE, 0);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(r);
+	CU_ASSERT_FALSE(odp_region_revoked(r));
+	CU_ASSERT_EQUAL(odp_region_destroy(r), 0);
+	file_close(&f);
+}
+
+static void test_own_called(void)
+{
+	for (int kind = 0; kind < KINDS; kind++)
+		for (int act = FTRUNCATE; act <= PUNCH; act++)
+			if (act != O_TRUNC_OPEN && (kind != DISK || disk_there()))
+				own_called((enum kind)kind, (enum act)act);
+}
+
 static void test_own(void)
 {
 	for (int kind = 0; kind < KINDS; kind++)
@@ -779,6 +823,7 @@ int main(int argc, char **argv)
 		{"tmpfs", test_tmpfs},
 		{"disk", test_disk},
 		{"by this process", test_own},
+		{"by this process, through its descriptor", test_own_called},
 		{"access takes nothing", test_access},
 		{"deny", test_deny},
 		{"lease kept", test_lease_kept},
