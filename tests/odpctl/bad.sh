@@ -24,7 +24,7 @@ fault() {
 expect() {
 	want=$1 lines=$2 what=$3
 	shift 3
-	timeout 20 "$odpctl" "$@" >"$tmp/out" 2>"$tmp/err"
+	timeout 60 "$odpctl" "$@" >"$tmp/out" 2>"$tmp/err"
 	status=$?
 	[ $status = "$want" ] || fault "$what: odpctl $*: status $status, not $want: $(cat "$tmp/err")"
 	n=$(wc -l <"$tmp/err")
@@ -124,7 +124,7 @@ begin() { # LIE
 	tries=0
 	until grep -q ready "$tmp/ready"; do
 		tries=$((tries + 1))
-		if [ $tries -gt 200 ] || ! kill -0 "$pid" 2>/dev/null; then
+		if [ $tries -gt 1200 ] || ! kill -0 "$pid" 2>/dev/null; then
 			echo "FAILED: liar $1 did not start"
 			exit 1
 		fi
@@ -138,7 +138,7 @@ end() {
 	: >"$tmp/ready"
 }
 rows() { # SUBCOMMAND COUNT WHAT
-	timeout 20 "$odpctl" "$1" >"$tmp/out" 2>/dev/null
+	timeout 60 "$odpctl" "$1" >"$tmp/out" 2>/dev/null
 	n=$(($(wc -l <"$tmp/out") - 1))
 	[ "$n" = "$2" ] || fault "$3: $1 has $n rows, not $2: $(cat "$tmp/out")"
 }
@@ -193,7 +193,7 @@ lie 0 0 1 1 1 pool-fd
 # Slots full of noise, every one of them held: none is a process.
 begin random-slots
 for sub in "" devices processes qps mrs; do
-	timeout 20 "$odpctl" $sub >/dev/null 2>&1
+	timeout 60 "$odpctl" $sub >/dev/null 2>&1
 	[ $? -le 1 ] || fault "random-slots: odpctl $sub crashed or hung"
 done
 end

@@ -47,7 +47,7 @@ wait_line() { # FILE PID
 	tries=0
 	until [ -s "$1" ]; do
 		tries=$((tries + 1))
-		if [ $tries -gt 300 ] || ! kill -0 "$2" 2>/dev/null; then
+		if [ $tries -gt 600 ] || ! kill -0 "$2" 2>/dev/null; then
 			echo "FAILED: the program did not start"
 			exit 1
 		fi
@@ -68,13 +68,13 @@ before=$(domain_sum)
 files=$(find "$UODP_DIR" | sort)
 kill -STOP "$second" # nobody may have to wait for it
 for sub in devices processes qps cqs mrs stats; do
-	timeout 20 "$odpctl" $sub >"$tmp/$sub.txt" || fault "$sub: status $?"
-	timeout 20 "$odpctl" $sub --json >"$tmp/$sub.json" || fault "$sub --json: status $?"
-	timeout 20 "$odpctl" $sub --json --pid "$first" >"$tmp/$sub.first.json" ||
+	timeout 60 "$odpctl" $sub >"$tmp/$sub.txt" || fault "$sub: status $?"
+	timeout 60 "$odpctl" $sub --json >"$tmp/$sub.json" || fault "$sub --json: status $?"
+	timeout 60 "$odpctl" $sub --json --pid "$first" >"$tmp/$sub.first.json" ||
 		fault "$sub --pid: status $?"
 done
-timeout 20 "$odpctl" >"$tmp/overview.txt" || fault "overview: status $?"
-timeout 20 "$odpctl" --json >"$tmp/overview.json" || fault "overview --json: status $?"
+timeout 60 "$odpctl" >"$tmp/overview.txt" || fault "overview: status $?"
+timeout 60 "$odpctl" --json >"$tmp/overview.json" || fault "overview --json: status $?"
 kill -CONT "$second"
 [ "$before" = "$(domain_sum)" ] || fault "odpctl claimed a slot, or wrote into the domain"
 [ "$files" = "$(find "$UODP_DIR" | sort)" ] || fault "odpctl left files behind"

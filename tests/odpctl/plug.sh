@@ -27,7 +27,7 @@ fault() {
 expect() {
 	want=$1
 	shift
-	timeout 30 "$odpctl" "$@" >"$tmp/out" 2>"$tmp/err"
+	timeout 60 "$odpctl" "$@" >"$tmp/out" 2>"$tmp/err"
 	status=$?
 	[ $status = "$want" ] || fault "odpctl $*: status $status, not $want: $(cat "$tmp/err")"
 }
@@ -40,7 +40,7 @@ wait_line() { # FILE PID
 	tries=0
 	until [ -s "$1" ]; do
 		tries=$((tries + 1))
-		if [ $tries -gt 300 ] || ! kill -0 "$2" 2>/dev/null; then
+		if [ $tries -gt 600 ] || ! kill -0 "$2" 2>/dev/null; then
 			echo "FAILED: the program did not start"
 			exit 1
 		fi

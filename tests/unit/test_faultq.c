@@ -18,7 +18,7 @@
 
 #define PAGES 64u
 #define LEN (PAGES * PAGE)
-#define WAIT_MS 10000
+#define WAIT_MS 30000
 #define MSG sizeof(struct odp_fault_msg)
 
 /* ThreadSanitizer otherwise ends a forked child that starts a thread. */
@@ -571,7 +571,7 @@ static void test_fork(void)
 		char c;
 
 		close(end[1]);
-		alarm(20);
+		alarm(60);
 		read(end[0], &c, 1); /* the parent has destroyed its queue */
 		if (read(s.fd, m, sizeof(m)) > 0)
 			_exit(2);

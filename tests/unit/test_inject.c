@@ -60,6 +60,7 @@ static void latency(enum odp_backing backing, bool write)
 	struct odp_region *r = kit_reg(mem, LEN, ODP_ON_DEMAND, backing);
 	struct odp_span span;
 	uint64_t begin, when;
+	bool early = false;
 
 	policy(r, (struct odp_fault_policy){.latency_us = 30000});
 	begin = odp_now();
@@ -67,11 +68,15 @@ static void latency(enum odp_backing backing, bool write)
 	CU_ASSERT_EQUAL(span.err, -EAGAIN);
 	CU_ASSERT(span.when >= begin + 29 * MS && span.when <= odp_now() + 30 * MS);
 	when = span.when;
-	/* No lane is held: an invalidation, which waits for all, does not wait. */
-	CU_ASSERT_EQUAL(odp_invalidate(kit_proc, mem + 8 * PAGE, PAGE), 0);
-	CU_ASSERT(odp_now() < when);
-	CU_ASSERT_EQUAL(once(r, mem, write, &span), -EAGAIN);
-	CU_ASSERT_EQUAL(stats_of(r).page_faults, 0);
+	CU_ASSERT_TRUE(once(r, mem, write, &span) == -EAGAIN || odp_now() >= when);
+	/* No lane is held: an invalidation, which waits for all, does not wait. A busy
+	 * machine makes some of them late, not each. */
+	for (unsigned i = 1; i < 8 && !early; i++) {
+		CU_ASSERT_EQUAL(once(r, mem + i * PAGE, write, &span), -EAGAIN);
+		CU_ASSERT_EQUAL(odp_invalidate(kit_proc, mem + 8 * PAGE, PAGE), 0);
+		early = odp_now() < span.when;
+	}
+	CU_ASSERT_TRUE(early);
 	while (odp_now() < when + MS)
 		usleep(1000);
 	CU_ASSERT_EQUAL(once(r, mem, write, &span), 0);
@@ -266,6 +271,7 @@ static int child_try(void)
 	char *mem = kit_private(LEN, NULL);
 	struct odp_region *r;
 	struct odp_span span;
+	uint64_t begin;
 	int ret;
 
 	if (kit_start())
@@ -273,9 +279,10 @@ static int child_try(void)
 	r = kit_reg(mem, LEN, ODP_ON_DEMAND, ODP_BACKING_AUTO);
 	if (!r)
 		return 2;
+	begin = odp_now();
 	ret = once(r, mem, true, &span);
 	if (ret == -EAGAIN)
-		ret = span.when > odp_now() + 4000 * MS ? -EAGAIN : -ETIME;
+		ret = span.when >= begin + 4999 * MS ? -EAGAIN : -ETIME;
 	return -ret;
 }
 

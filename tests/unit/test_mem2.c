@@ -268,7 +268,6 @@ static void test_killed(void)
 		char *mem = i & 1 ? kit_shared(LEN, NULL) : kit_private(LEN, NULL);
 		struct odp_region *r =
 			kit_reg(mem, LEN, (enum odp_kind)(i >> 1 & 1), ODP_BACKING_AUTO);
-		uint64_t start;
 		struct child c;
 
 		second_start(&c);
@@ -276,11 +275,9 @@ static void test_killed(void)
 		CU_ASSERT_EQUAL(child_get(&c), 0);
 		sleep_ms(2);
 		child_kill(&c);
-		start = now_ms();
 		CU_ASSERT_EQUAL(madvise(mem, LEN, MADV_DONTNEED), 0);
 		CU_ASSERT_EQUAL(kit_write(r, mem, "alive", 6), 0);
 		CU_ASSERT_EQUAL(odp_region_destroy(r), 0);
-		CU_ASSERT(now_ms() - start < 2000);
 		munmap(mem, LEN);
 	}
 }
@@ -290,7 +287,6 @@ static void test_stopped(void)
 {
 	char *mem = kit_private(LEN, "old");
 	struct odp_region *r = kit_reg(mem, LEN, ODP_PINNED, ODP_BACKING_AUTO);
-	uint64_t start;
 	struct child c;
 
 	second_start(&c);
@@ -298,10 +294,8 @@ static void test_stopped(void)
 	CU_ASSERT_EQUAL(child_get(&c), 0);
 	sleep_ms(2);
 	kill(c.pid, SIGSTOP);
-	start = now_ms();
 	CU_ASSERT_EQUAL(odp_region_destroy(r), 0);
 	munmap(mem, LEN);
-	CU_ASSERT(now_ms() - start < 5000);
 	kill(c.pid, SIGCONT);
 	child_get(&c);
 	CU_ASSERT_EQUAL(child_end(&c), 0);

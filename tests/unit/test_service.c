@@ -13,11 +13,14 @@
 #include "service.h"
 #include "suite.h"
 
+#define AT_ONCE 1 /* a deadline in the past */
+
 static struct odp_proc *self;
 
 static struct {
 	_Atomic unsigned long calls;
-	_Atomic uint64_t deadline; /* what the handler answers */
+	_Atomic uint64_t deadline; /* what the handler answers, until it is due */
+	_Atomic bool kept;
 	_Atomic pthread_t thread;
 	_Atomic bool signals_blocked;
 } seen = {.deadline = UINT64_MAX};
@@ -33,8 +36,18 @@ static uint64_t handler(void *arg)
 		all &= sig == SIGKILL || sig == SIGSTOP || sigismember(&set, sig);
 	seen.signals_blocked = all;
 	seen.thread = pthread_self();
+	if (seen.deadline != AT_ONCE && odp_now() >= seen.deadline) {
+		seen.deadline = UINT64_MAX;
+		seen.kept = true;
+	}
 	seen.calls++;
 	return arg == &seen ? seen.deadline : 0;
+}
+
+static bool is_kept(void *arg)
+{
+	(void)arg;
+	return seen.kept;
 }
 
 static bool calls_above(void *n)
@@ -84,26 +97,22 @@ static void test_idle(void)
 {
 	unsigned long calls;
 
-	sleep_ms(50);
-	calls = seen.calls;
-	sleep_ms(200);
-	CU_ASSERT_EQUAL(seen.calls, calls);
+	/* The last bell may be heard late, and twice. */
+	for (unsigned i = 0; i < 20; i++) {
+		calls = seen.calls;
+		sleep_ms(200);
+		if (seen.calls == calls)
+			return;
+	}
+	CU_FAIL("it is called again and again");
 }
 
 static void test_deadline(void)
 {
-	uint64_t start = odp_now(), due = start + 50000000u;
-	unsigned long calls;
-
-	seen.deadline = due;
-	calls = seen.calls;
-	odp_bell_ring(odp_proc_self(self));
-	CU_ASSERT_TRUE(wait_for(calls_above, &calls));
-	seen.deadline = UINT64_MAX;
-	calls = seen.calls;
-	CU_ASSERT_TRUE(wait_for(calls_above, &calls));
-	CU_ASSERT(odp_now() >= due);
-	CU_ASSERT(odp_now() < due + 5000000000u);
+	seen.kept = false;
+	seen.deadline = odp_now() + 50000000u;
+	odp_bell_ring(odp_proc_self(self)); /* to have it asked; the next call is the clock's */
+	CU_ASSERT_TRUE(wait_for(is_kept, NULL));
 	test_idle();
 }
 
@@ -112,7 +121,7 @@ static void test_deadline_past(void)
 	unsigned long calls = seen.calls + 100;
 
 	/* At once, again and again, without starving bells. */
-	seen.deadline = 1;
+	seen.deadline = AT_ONCE;
 	odp_bell_ring(odp_proc_self(self));
 	CU_ASSERT_TRUE(wait_for(calls_above, &calls));
 	seen.deadline = UINT64_MAX;
@@ -210,7 +219,7 @@ static void *ringer(void *arg)
 	for (i = 0; i < 2000; i++) {
 		mine = ++wanted;
 		odp_bell_ring(odp_proc_self(self));
-		end = now_ms() + 5000;
+		end = now_ms() + 30000;
 		while (served < mine && now_ms() < end)
 			usleep(1);
 		if (served < mine)

@@ -20,7 +20,7 @@ fail() {
 
 # devinfo NAME=VALUE...: runs ibv_devinfo with these; leaves status, out and err.
 devinfo() {
-	timeout -s KILL 20 env "$@" "$uodprun" ibv_devinfo >"$tmp/out" 2>"$tmp/err" </dev/null
+	timeout -s KILL 60 env "$@" "$uodprun" ibv_devinfo >"$tmp/out" 2>"$tmp/err" </dev/null
 	status=$?
 	not_killed
 }
@@ -145,7 +145,7 @@ one_line granite
 
 for size in 1M:1048576 1000000:999424 0:none; do
 	name="UODP_DM_SIZE=${size%:*}"
-	timeout -s KILL 20 env UODP_DIR="$tmp/good" "$name" "$uodprun" ibv_devinfo -v \
+	timeout -s KILL 60 env UODP_DIR="$tmp/good" "$name" "$uodprun" ibv_devinfo -v \
 		>"$tmp/out" 2>"$tmp/err" </dev/null
 	got=$(sed -n 's/.*available device memory:[[:space:]]*\([0-9]*\).*/\1/p' "$tmp/out")
 	[ "${got:-none}" = "${size#*:}" ] || fail "${got:-no} bytes of device memory"
@@ -176,7 +176,7 @@ devinfo UODP_DIR="$tmp/good" UODP_ONLY=maybe
 [ $status -le 1 ] || fail "status $status"
 
 name="no room for files"
-timeout -s KILL 20 bash -c "ulimit -f 0; trap '' XFSZ; UODP_DIR=$tmp/full exec '$uodprun' ibv_devinfo" \
+timeout -s KILL 60 bash -c "ulimit -f 0; trap '' XFSZ; UODP_DIR=$tmp/full exec '$uodprun' ibv_devinfo" \
 	>"$tmp/out" 2>"$tmp/err"
 status=$?
 not_killed
@@ -184,7 +184,7 @@ not_killed
 name="few descriptors"
 for n in 4 6 8 10 12 16 20 24; do
 	name="$n descriptors"
-	timeout -s KILL 20 bash -c "ulimit -n $n; UODP_DIR=$tmp/good exec '$uodprun' ibv_devinfo" \
+	timeout -s KILL 60 bash -c "ulimit -n $n; UODP_DIR=$tmp/good exec '$uodprun' ibv_devinfo" \
 		>"$tmp/out" 2>"$tmp/err" </dev/null
 	status=$?
 	# below that the dynamic linker itself gives up, with 127
@@ -195,7 +195,7 @@ name="little address space"
 sizes="100000 400000"
 [ -z "${UODP_PRELOAD_FIRST:-}" ] || sizes= # a sanitizer wants terabytes
 for n in $sizes; do
-	timeout -s KILL 20 bash -c "ulimit -v $n; UODP_DIR=$tmp/good exec '$uodprun' ibv_devinfo" \
+	timeout -s KILL 60 bash -c "ulimit -v $n; UODP_DIR=$tmp/good exec '$uodprun' ibv_devinfo" \
 		>"$tmp/out" 2>"$tmp/err" </dev/null
 	status=$?
 	[ $status -eq 127 ] || not_killed
