@@ -40,6 +40,8 @@ expect 2 'needs a device' --traffic --from "$answers"
 expect 2 'needs --compare' --accept "$differences"
 expect 2 'Try' --no-such-option
 expect 2 "'stray' is no option" stray
+expect 2 '--lease-ms needs --fs' --lease-ms=50
+expect 2 'kinds of memory that are files' --fs=odpfs --kind=anon,memfd
 
 expect 0 '^[0-9]+ of [0-9]+ rows differ between pinned and ODP' --from "$answers"
 expect 0 '^  anon +truncate +n/a +n/a +n/a +n/a$' --from "$answers" --kind anon --event truncate \

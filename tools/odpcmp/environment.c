@@ -17,10 +17,11 @@ static void set_error(struct environment *env, const struct options *opt, int re
 {
 	const char *device = opt->device ? opt->device : "the first device";
 
-	if (ret == -ENODEV && opt->device)
+	if ((ret == -ENODEV || ret == -ENOSYS) && opt->device)
 		snprintf(env->error, sizeof(env->error), "there is no device '%.63s'", device);
-	else if (ret == -ENODEV)
-		snprintf(env->error, sizeof(env->error), "there is no RDMA device");
+	else if (ret == -ENODEV || ret == -ENOSYS) /* ENOSYS: a kernel without RDMA */
+		snprintf(env->error, sizeof(env->error),
+			 "there is no RDMA device; under uodprun there is uodp0");
 	else if (ret == -ENETDOWN)
 		snprintf(env->error, sizeof(env->error), "port %d of %.63s is not active",
 			 opt->port, *env->device ? env->device : device);

@@ -133,6 +133,15 @@ static void unload(struct results *r)
 	matrix_destroy(r->matrix);
 }
 
+/* What was printed has arrived, or the run was for nothing. */
+static int output_end(int ret)
+{
+	if (!fflush(stdout) && !ferror(stdout))
+		return ret;
+	perror(PROGRAM);
+	return EXIT_BAD;
+}
+
 int main(int argc, char **argv)
 {
 	struct results results = {0};
@@ -141,7 +150,7 @@ int main(int argc, char **argv)
 
 	switch (options_parse(&opt, argc, argv)) {
 	case OPTIONS_DONE:
-		return EXIT_GOOD;
+		return output_end(EXIT_GOOD);
 	case OPTIONS_BAD:
 		fputs("Try '" PROGRAM " --help'.\n", stderr);
 		return EXIT_USAGE;
@@ -150,16 +159,12 @@ int main(int argc, char **argv)
 	}
 	if (opt.list) {
 		options_list(stdout);
-		return EXIT_GOOD;
+		return output_end(EXIT_GOOD);
 	}
 	ret = load(&results, &opt) && run(&results, &opt) ? EXIT_GOOD : EXIT_BAD;
 	unload(&results);
 	fs_stop();
 	messages_forget();
 	huge_give_back();
-	if (fflush(stdout) || ferror(stdout)) {
-		perror(PROGRAM);
-		ret = EXIT_BAD;
-	}
-	return ret;
+	return output_end(ret);
 }

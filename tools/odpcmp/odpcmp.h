@@ -405,6 +405,7 @@ struct options {
 	bool kinds_named; /* by the user */
 	bool events_named;
 	bool jobs_named;
+	bool lease_named;
 	bool fs;               /* on an odpfs of our own */
 	unsigned int lease_ms; /* of policies lease and kill there */
 };

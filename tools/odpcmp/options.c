@@ -272,6 +272,7 @@ static bool parse_option(struct options *opt, int c, const char *arg)
 		if (!parse_number("lease-ms", arg, 1, 60000, &number))
 			return false;
 		opt->lease_ms = number;
+		opt->lease_named = true;
 		return true;
 	case OPT_DIR:
 		opt->dir = arg;
@@ -318,6 +319,16 @@ static bool parse_option(struct options *opt, int c, const char *arg)
 	default:
 		return false;
 	}
+}
+
+static bool file_selected(const struct options *opt)
+{
+	size_t i;
+
+	for (i = 0; i < num_kinds; i++)
+		if (opt->kinds[i] && kind_on_disk(i))
+			return true;
+	return false;
 }
 
 static bool policy_named(const struct options *opt)
@@ -369,8 +380,9 @@ enum options_result options_parse(struct options *opt, int argc, char **argv)
 		      stderr);
 		return OPTIONS_BAD;
 	}
-	if (!opt->fs && !opt->from && policy_named(opt)) {
-		fputs(PROGRAM ": --policy needs --fs odpfs\n", stderr);
+	if (!opt->fs && ((!opt->from && policy_named(opt)) || opt->lease_named)) {
+		fprintf(stderr, PROGRAM ": --%s needs --fs odpfs\n",
+			opt->lease_named ? "lease-ms" : "policy");
 		return OPTIONS_BAD;
 	}
 	if (opt->traffic && opt->from) {
@@ -383,6 +395,12 @@ enum options_result options_parse(struct options *opt, int argc, char **argv)
 	all = opt->all || opt->from;
 	if (opt->fs) {
 		complete(opt->kinds, num_kinds, all ? kind_on_disk : kind_fs_usual);
+		if (!file_selected(opt)) {
+			fputs(PROGRAM
+			      ": --fs odpfs is for kinds of memory that are files in --dir\n",
+			      stderr);
+			return OPTIONS_BAD;
+		}
 		opt->events_named =
 			complete(opt->events, num_events, all ? always : event_fs_usual);
 	}
