@@ -66,7 +66,7 @@ static const char style[] =
 	"svg .title{fill:var(--fg);font-size:14px;font-weight:600}\n"
 	"svg .grid{stroke:var(--line);stroke-width:1}\n"
 	"svg .event{stroke:var(--soft);stroke-width:1;stroke-dasharray:2 3;opacity:.7}\n"
-	"svg .curve{fill:none;stroke-width:1.6;stroke-linejoin:round}\n"
+	"svg .curve{fill:none;stroke-width:1.6;stroke-linejoin:round;stroke-linecap:round}\n"
 	"svg .pinned{stroke:var(--pinned)}svg .odp{stroke:var(--odp)}\n"
 	"svg .dot{stroke:none}svg .dot.pinned,svg text.pinned{fill:var(--pinned);stroke:none}\n"
 	"svg .dot.odp,svg text.odp{fill:var(--odp);stroke:none}\n"

@@ -135,6 +135,31 @@ static double bin_errors(const struct traffic *traffic, const struct traffic_bin
 
 typedef double bin_value(const struct traffic *traffic, const struct traffic_bin *bin);
 
+/* Where the axis is logarithmic, nothing has no place on it: a gap. */
+static void plot_curve(const struct plot *plot, size_t mr, bin_value *value)
+{
+	const struct traffic_curve *curve = curve_of(plot->traffic, mr);
+	bool drawn, drawing = false;
+	double x, v;
+	size_t i;
+
+	for (i = 0; curve && i < curve->num_bins; i++) {
+		x = plot_x(plot, (i + 0.5) * TRAFFIC_BIN_MS);
+		v = value(plot->traffic, &curve->bins[i]);
+		drawn = v > 0 || plot->min <= 0;
+		if (drawn && !drawing) /* the point twice: a dot, if it stays alone */
+			fprintf(plot->out, "<polyline class=\"curve %s\" points=\"%.1f,%.1f ",
+				mr_names[mr].name, x, plot_y(plot, v));
+		if (drawn)
+			fprintf(plot->out, "%.1f,%.1f ", x, plot_y(plot, v));
+		if (drawing && !drawn)
+			fputs("\"/>\n", plot->out);
+		drawing = drawn;
+	}
+	if (drawing)
+		fputs("\"/>\n", plot->out);
+}
+
 static void plot_bins(struct plot *plot, const char *title, bin_value *value)
 {
 	const struct traffic_curve *curve;
@@ -151,16 +176,8 @@ static void plot_bins(struct plot *plot, const char *title, bin_value *value)
 	plot->max = highest;
 	plot_axes(plot, title);
 	plot_events(plot);
-	for (mr = 0; mr < NUM_MR_KINDS; mr++) {
-		curve = curve_of(plot->traffic, mr);
-		if (!curve)
-			continue;
-		fprintf(plot->out, "<polyline class=\"curve %s\" points=\"", mr_names[mr].name);
-		for (i = 0; i < curve->num_bins; i++)
-			fprintf(plot->out, "%.1f,%.1f ", plot_x(plot, (i + 0.5) * TRAFFIC_BIN_MS),
-				plot_y(plot, value(plot->traffic, &curve->bins[i])));
-		fputs("\"/>\n", plot->out);
-	}
+	for (mr = 0; mr < NUM_MR_KINDS; mr++)
+		plot_curve(plot, mr, value);
 	plot_key(plot);
 }
 
