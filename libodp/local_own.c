@@ -9,17 +9,19 @@
  */
 #include "local.h"
 
-static struct odp_local_file *file_watched(struct odp_local *l, const struct stat *st)
+/* lock */
+static struct odp_local_file *file_watched(struct odp_local *l, uint64_t dev, uint64_t ino)
 {
 	struct odp_local_file *f;
 
 	for (f = l->files; f; f = f->next)
-		if (f->way != ODP_LOCAL_NONE && f->refs && !f->left && f->ino == st->st_ino &&
-		    (f->dev == st->st_dev || f->st_dev == st->st_dev))
+		if (f->way != ODP_LOCAL_NONE && f->refs && !f->left && f->ino == ino &&
+		    (f->dev == dev || f->st_dev == dev))
 			return f;
 	return NULL;
 }
 
+/* lock */
 static struct odp_local_file *file_by_id(struct odp_local *l, uint64_t id)
 {
 	struct odp_local_file *f = l->files;
@@ -38,19 +40,14 @@ static bool refused(int fd, uint64_t end)
 	return (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDONLY || (seals > 0 && seals & against);
 }
 
-ODP_EXPORT int odp_own_recall_begin(struct odp_proc *proc, int fd, uint64_t start, uint64_t end,
-				    struct odp_recall *rc)
+static int recall_begin(struct odp_local *l, uint64_t dev, uint64_t ino, uint64_t start,
+			uint64_t end, struct odp_recall *rc)
 {
-	/* acquire: pairs with the store in local_get(). */
-	struct odp_local *l = atomic_load_explicit(&proc->mem->local, memory_order_acquire);
 	struct odp_local_file *f;
-	struct stat st;
 	int ret;
 
-	if (!l || odp_local_stat(fd, &st) || start >= (uint64_t)st.st_size || refused(fd, end))
-		return 0;
 	pthread_mutex_lock(&l->lock);
-	f = file_watched(l, &st);
+	f = file_watched(l, dev, ino);
 	if (f)
 		f->refs++; /* until the end of the recall */
 	pthread_mutex_unlock(&l->lock);
@@ -63,9 +60,54 @@ ODP_EXPORT int odp_own_recall_begin(struct odp_proc *proc, int fd, uint64_t star
 	return ret;
 }
 
+static struct odp_local *local_of(const struct odp_proc *proc)
+{
+	/* acquire: pairs with the store in local_get(). */
+	return atomic_load_explicit(&proc->mem->local, memory_order_acquire);
+}
+
+ODP_EXPORT int odp_own_recall_begin(struct odp_proc *proc, int fd, uint64_t start, uint64_t end,
+				    struct odp_recall *rc)
+{
+	struct odp_local *l = local_of(proc);
+	struct stat st;
+
+	if (!l || odp_local_stat(fd, &st) || start >= (uint64_t)st.st_size || refused(fd, end))
+		return 0;
+	return recall_begin(l, st.st_dev, st.st_ino, start, end, rc);
+}
+
+ODP_EXPORT int odp_own_remove_begin(struct odp_proc *proc, const void *addr, size_t *length,
+				    struct odp_recall *rc)
+{
+	uint64_t at = (uintptr_t)addr, end = at + *length;
+	struct odp_local *l = local_of(proc);
+	struct odp_mem *m = proc->mem;
+	struct odp_vma vma;
+	bool found;
+
+	if (!l)
+		return 0;
+	pthread_mutex_lock(&m->conv_lock);
+	found = odp_vma_next(m, at, end, &vma);
+	pthread_mutex_unlock(&m->conv_lock);
+	if (!found)
+		return 0;
+	if (vma.start > at) {
+		*length = vma.start - at;
+		return 0;
+	}
+	end = odp_min(end, vma.end);
+	*length = end - at;
+	if (!vma.shared || !vma.ino || !(vma.prot & PROT_WRITE))
+		return 0;
+	return recall_begin(l, vma.dev, vma.ino, vma.off + (at - vma.start),
+			    vma.off + (end - vma.start), rc);
+}
+
 ODP_EXPORT void odp_own_recall_end(struct odp_proc *proc, struct odp_recall *rc)
 {
-	struct odp_local *l = atomic_load_explicit(&proc->mem->local, memory_order_acquire);
+	struct odp_local *l = local_of(proc);
 	struct odp_local_file *f;
 
 	odp_recall_end(l->watch, rc);

@@ -545,10 +545,14 @@ void odp_recall_end(struct odp_watch *watch, struct odp_recall *recall);
  * The same for what this process is about to do itself through its descriptor FD, if it
  * watches that file for regions of its own (a lease is not broken for its holder): bytes
  * [start, end) of it go. 1: do it, then call odp_own_recall_end(); 0: nobody minds; else
- * as odp_recall_begin(). A preloaded provider calls these around ftruncate(2) and
- * fallocate(2). Any thread; not in a signal handler.
+ * as odp_recall_begin(). A preloaded provider calls these around ftruncate(2),
+ * fallocate(2) and madvise(2). Any thread; not in a signal handler.
  */
 int odp_own_recall_begin(struct odp_proc *proc, int fd, uint64_t start, uint64_t end,
+			 struct odp_recall *recall);
+/* The same for MADV_REMOVE on *LENGTH bytes at ADDR, of which *LENGTH are one mapping:
+ * do that much, and come back for the rest. */
+int odp_own_remove_begin(struct odp_proc *proc, const void *addr, size_t *length,
 			 struct odp_recall *recall);
 void odp_own_recall_end(struct odp_proc *proc, struct odp_recall *recall);
 

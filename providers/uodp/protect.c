@@ -132,8 +132,11 @@ int madvise(void *addr, size_t len, int advice)
 
 	if (advice == MADV_DONTDUMP)
 		odp_dump_note();
-	if ((advice != MADV_FREE && advice != MADV_DONTNEED) || !proc || begin & PAGE_MASK ||
-	    pages < len || begin + pages < begin)
+	if (!proc || begin & PAGE_MASK || pages < len || begin + pages < begin)
+		return madvise_next(addr, len, advice);
+	if (advice == MADV_REMOVE)
+		return uodp_madvise_remove(proc, addr, pages, madvise_next);
+	if (advice != MADV_FREE && advice != MADV_DONTNEED)
 		return madvise_next(addr, len, advice);
 	return madvise_parts(proc, addr, pages, advice);
 }

@@ -7,6 +7,8 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -49,6 +51,34 @@ static void recall_end(struct odp_recall *rc)
 
 	odp_own_recall_end(odp_proc_attached(), rc);
 	errno = err;
+}
+
+int uodp_madvise_remove(struct odp_proc *proc, char *addr, size_t len,
+			int (*madvise_next)(void *addr, size_t len, int advice))
+{
+	bool holes = false;
+
+	while (len) {
+		struct odp_recall rc;
+		size_t n = len;
+		int took = odp_own_remove_begin(proc, addr, &n, &rc), ret;
+
+		if (took < 0) {
+			errno = -took;
+			return -1;
+		}
+		ret = madvise_next(addr, n, MADV_REMOVE);
+		if (took)
+			recall_end(&rc);
+		if (ret && errno != ENOMEM)
+			return ret;
+		holes |= ret; /* the rest is done all the same, as the kernel does */
+		addr += n;
+		len -= n;
+	}
+	if (holes)
+		errno = ENOMEM;
+	return holes ? -1 : 0;
 }
 
 int ftruncate(int fd, off_t length)

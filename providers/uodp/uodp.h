@@ -226,6 +226,12 @@ void uodp_async_event(struct ibv_context *ctx, struct ibv_async_event *event);
 void uodp_event_raise(struct uodp_proc *proc, struct odp_peer *peer, enum ibv_event_type type,
 		      uint32_t index);
 
+/* ---- shrink.c ---- */
+/* MADV_REMOVE, with the blocks recalled first where this process watches the file;
+ * MADVISE_NEXT is the call itself. As madvise(2). */
+int uodp_madvise_remove(struct odp_proc *proc, char *addr, size_t len,
+			int (*madvise_next)(void *addr, size_t len, int advice));
+
 /* ---- notice.c (control plane) ---- */
 /* Where a region's owner is told of recalls; once for each attachment. */
 int uodp_notice_init(struct uodp_proc *proc);

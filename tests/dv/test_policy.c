@@ -193,25 +193,35 @@ static void c_revoke(struct pair *p)
 	}
 }
 
-static int own_truncate(int fd)
+static int own_truncate(int fd, void *mem)
 {
+	(void)mem;
 	return ftruncate(fd, CUT);
 }
 
-static int own_punch(int fd)
+static int own_punch(int fd, void *mem)
 {
+	(void)mem;
 	return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, CUT, PAGE);
 }
 
-static int own_truncate64(int fd)
+static int own_remove(int fd, void *mem)
 {
+	(void)fd;
+	return madvise((char *)mem + CUT, PAGE, MADV_REMOVE);
+}
+
+static int own_truncate64(int fd, void *mem)
+{
+	(void)mem;
 	return ftruncate64(fd, CUT);
 }
 
 /* What the program does through its own descriptor to a file that no file system watches. */
 static void c_own(struct pair *p)
 {
-	static int (*const acts[])(int fd) = {own_truncate, own_punch, own_truncate64};
+	static int (*const acts[])(int fd, void *mem) = {own_truncate, own_punch, own_truncate64,
+							 own_remove};
 	struct ep_conf c = RC_CONF;
 	struct file f = {0};
 	struct ibv_mr *mr;
@@ -228,7 +238,7 @@ static void c_own(struct pair *p)
 		CHECK_INT(ftruncate(f.fd, LEN), 0); /* takes nothing */
 		CHECK_INT(attr_of(mr).revoked, 0);
 		CHECK_STATUS(rdma(p, IBV_WR_RDMA_WRITE, mr, f.mem + CUT, 8), IBV_WC_SUCCESS);
-		CHECK_INT(acts[i % ARRAY_SIZE(acts)](f.fd), 0);
+		CHECK_INT(acts[i % ARRAY_SIZE(acts)](f.fd, f.mem), 0);
 		CHECK_INT(attr_of(mr).revoked, 1);
 		CHECK_STATUS(rdma(p, IBV_WR_RDMA_WRITE, mr, f.mem, 8), IBV_WC_REM_ACCESS_ERR);
 		CHECK_ERRNO(ibv_dereg_mr(mr), 0);
