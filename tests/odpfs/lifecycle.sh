@@ -56,6 +56,22 @@ UODP_DIR=/dev/null/none mount_odpfs && {
 	unmount_odpfs
 }
 
+# ---- unmounted, and not quite ended, when the next one gets its device number ----
+
+mount_odpfs -o uodp=require && {
+	ended=$daemon
+	daemon=
+	kill -STOP "$ended"
+	fusermount3 -u "$mnt" || fault "cannot unmount a stopped odpfs"
+	"$odpfs" -f -o uodp=require "$back" "$mnt" 2>"$tmp/messages" &
+	daemon=$!
+	sleep 1
+	kill -CONT "$ended"
+	wait "$ended" || fault "unmounted while it was stopped: status $?"
+	await answers || fault "kept out by one that has been unmounted: $(cat "$tmp/messages")"
+	unmount_odpfs
+}
+
 # ---- SIGTERM: at once if nobody uses it, else when that gets too long ----
 
 mount_odpfs && {

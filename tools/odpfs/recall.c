@@ -3,10 +3,13 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include <odp/odp.h>
 
 #include "odpfs.h"
+
+enum { STALE_TRIES = 1000, STALE_MS = 10 };
 
 static struct odp_watch *watch; /* NULL: a plain file system */
 
@@ -31,6 +34,7 @@ int recall_options_check(const struct recall_options *options)
 static int watch_start(const struct recall_options *options)
 {
 	struct odp_watch_attr attr = {.dev = odpfs.dev, .lease_ms = options->lease_ms};
+	const struct timespec nap = {.tv_nsec = STALE_MS * 1000000};
 	struct odp_proc *proc;
 	int err = odp_proc_get(&proc);
 
@@ -38,7 +42,13 @@ static int watch_start(const struct recall_options *options)
 		return err;
 	if (options->policy)
 		odp_policy_parse(options->policy, &attr.policy);
-	return odp_watch_create(proc, &attr, &watch);
+	err = odp_watch_create(proc, &attr, &watch);
+	/* The device number is ours now. Who still watches it has been unmounted, and ends. */
+	for (int i = 0; err == -EEXIST && i < STALE_TRIES; i++) {
+		nanosleep(&nap, NULL);
+		err = odp_watch_create(proc, &attr, &watch);
+	}
+	return err;
 }
 
 /* Starts threads. */
