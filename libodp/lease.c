@@ -82,26 +82,33 @@ static void cond_nap(struct odp_watch *w)
 	pthread_cond_timedwait(&w->changed, &w->lock, &t);
 }
 
-/* Until nobody's lease is running: all have ended their regions, or their time is
- * over (lock, given up meanwhile). */
-void odp_leases_wait(struct odp_watch *w, struct odp_recall *rc)
+/* Is a lease running? Who holds one is told (lock). */
+static bool leases_run(struct odp_watch *w, const struct odp_recall *rc)
+{
+	bool run = false;
+
+	for (struct odp_node *n = odp_node_first(w, rc); n; n = odp_node_next(rc, n)) {
+		if (!leased(n))
+			continue;
+		if (!n->told)
+			lease_tell(n);
+		run |= odp_now() < n->deadline;
+	}
+	return run;
+}
+
+bool odp_leases_wait(struct odp_watch *w, struct odp_recall *rc, bool (*given_up)(void *arg),
+		     void *arg)
 {
 	uint64_t began = odp_now();
-	bool wait;
+	bool stay = true;
 
-	for (;; cond_nap(w)) {
-		wait = false;
-		for (struct odp_node *n = odp_node_first(w, rc); n; n = odp_node_next(rc, n)) {
-			if (!leased(n))
-				continue;
-			if (!n->told)
-				lease_tell(n);
-			wait |= odp_now() < n->deadline;
-		}
-		if (!wait)
-			break;
+	while (stay && leases_run(w, rc)) {
+		cond_nap(w);
+		stay = !given_up || !given_up(arg);
 	}
 	rc->waited_ns = odp_now() - began;
+	return stay;
 }
 
 /* Its memory is about to go: wait for that, so that no store of its own comes

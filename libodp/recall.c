@@ -139,29 +139,50 @@ static void owners_collect(struct odp_watch *w, struct odp_recall *rc, uint64_t 
 	}
 }
 
+/* How a recall is done. */
+struct how {
+	bool hold;
+	bool (*given_up)(void *arg);
+	void *arg;
+};
+
+/* lock; -EINTR: given up */
+static int recall_enter(struct odp_watch *w, struct odp_recall *rc, const struct how *how)
+{
+	rc->strictest = strictest(w, rc);
+	if (rc->strictest == ODP_POLICY_DENY)
+		return -ETXTBSY;
+	rc->next = w->recalls;
+	w->recalls = rc;
+	if (rc->strictest < ODP_POLICY_LEASE)
+		return 0;
+	if (!odp_leases_wait(w, rc, how->given_up, how->arg)) {
+		recall_unlink(w, rc);
+		return -EINTR;
+	}
+	odp_leases_kill(w, rc);
+	return 0;
+}
+
 static int recall_begin(struct odp_watch *w, uint64_t ino, uint64_t start, uint64_t end,
-			struct odp_recall *rc, bool hold)
+			struct odp_recall *rc, const struct how *how)
 {
 	uint64_t bits[ODP_MAX_PROCS / 64];
+	int ret;
 
 	memset(rc, 0, sizeof(*rc));
 	rc->ino = ino;
 	rc->start = start;
 	rc->end = end;
 	pthread_mutex_lock(&w->lock);
-	rc->strictest = strictest(w, rc);
-	if (rc->strictest == ODP_POLICY_DENY) {
-		pthread_mutex_unlock(&w->lock);
-		return -ETXTBSY;
-	}
-	rc->next = w->recalls;
-	w->recalls = rc;
-	if (rc->strictest >= ODP_POLICY_LEASE) {
-		odp_leases_wait(w, rc);
-		odp_leases_kill(w, rc);
-	}
-	owners_collect(w, rc, bits);
+	ret = recall_enter(w, rc, how);
+	if (!ret)
+		owners_collect(w, rc, bits);
 	pthread_mutex_unlock(&w->lock);
+	if (ret == -EINTR)
+		odp_watch_ring(w); /* registrations have waited for its end */
+	if (ret)
+		return ret;
 	for (unsigned nr = 0; nr < ODP_MAX_PROCS; nr++) {
 		struct odp_peer *peer;
 
@@ -171,7 +192,7 @@ static int recall_begin(struct odp_watch *w, uint64_t ino, uint64_t start, uint6
 		peer = w->owners[nr].peer;
 		pthread_mutex_unlock(&w->lock);
 		if (peer)
-			peer_act(w, rc, peer, hold);
+			peer_act(w, rc, peer, how->hold);
 	}
 	return 0;
 }
@@ -179,13 +200,26 @@ static int recall_begin(struct odp_watch *w, uint64_t ino, uint64_t start, uint6
 ODP_EXPORT int odp_recall_begin(struct odp_watch *w, uint64_t ino, uint64_t start, uint64_t end,
 				struct odp_recall *rc)
 {
-	return recall_begin(w, ino, start, end, rc, false);
+	const struct how how = {0};
+
+	return recall_begin(w, ino, start, end, rc, &how);
+}
+
+ODP_EXPORT int odp_recall_begin_unless(struct odp_watch *w, uint64_t ino, uint64_t start,
+				       uint64_t end, struct odp_recall *rc,
+				       bool (*given_up)(void *arg), void *arg)
+{
+	const struct how how = {.given_up = given_up, .arg = arg};
+
+	return recall_begin(w, ino, start, end, rc, &how);
 }
 
 ODP_EXPORT int odp_recall_hold(struct odp_watch *w, uint64_t ino, uint64_t start, uint64_t end,
 			       struct odp_recall *rc)
 {
-	return recall_begin(w, ino, start, end, rc, true);
+	const struct how how = {.hold = true};
+
+	return recall_begin(w, ino, start, end, rc, &how);
 }
 
 ODP_EXPORT void odp_recall_end(struct odp_watch *w, struct odp_recall *rc)

@@ -103,8 +103,10 @@ struct odp_node *odp_node_next(const struct odp_recall *rc, const struct odp_nod
 
 /* ---- lease.c (lock, given up while they wait) ---- */
 void odp_notice_give(struct odp_node *node, enum odp_notice what);
-/* Until nobody's lease is running: all have ended their regions, or time is over. */
-void odp_leases_wait(struct odp_watch *w, struct odp_recall *rc);
+/* Until nobody's lease is running: all have ended their regions, or time is over. False:
+ * GIVEN_UP(ARG), NULL: never, has become true meanwhile. */
+bool odp_leases_wait(struct odp_watch *w, struct odp_recall *rc, bool (*given_up)(void *arg),
+		     void *arg);
 /* Kill those that have not, where that is the policy. */
 void odp_leases_kill(struct odp_watch *w, struct odp_recall *rc);
 

@@ -539,6 +539,11 @@ struct odp_recall {
  */
 int odp_recall_begin(struct odp_watch *watch, uint64_t ino, uint64_t start, uint64_t end,
 		     struct odp_recall *recall);
+/* The same, but it waits for leases only until GIVEN_UP(ARG), which is asked every 10 ms
+ * and must not call back here, is true: then -EINTR, nothing has changed, and nothing
+ * is to be ended. The owners have been told, and their time runs on. */
+int odp_recall_begin_unless(struct odp_watch *watch, uint64_t ino, uint64_t start, uint64_t end,
+			    struct odp_recall *recall, bool (*given_up)(void *arg), void *arg);
 void odp_recall_end(struct odp_watch *watch, struct odp_recall *recall);
 
 /*

@@ -19,15 +19,22 @@ for policy in odp pinned scratch revoke lease kill deny; do
 	unmount_odpfs
 done
 
-# odpfs is killed while a truncate waits for a lease of a minute: the truncate fails, the
-# owner goes on, and the next odpfs is not kept out.
+# A truncate waits for a lease of ten minutes. Its program is killed, or interrupted: it
+# ends, and nothing has changed. odpfs is killed: the truncate fails, the owner goes on,
+# and the next odpfs is not kept out.
 mount_odpfs -o uodp=require || exit 1
 head -c 32768 /dev/zero >"$mnt/file"
 mkfifo "$tmp/in"
-(cd "$mnt" && exec "$recall" --owner file lease 60000) <"$tmp/in" >"$tmp/hello" &
+(cd "$mnt" && exec "$recall" --owner file lease 600000) <"$tmp/in" >"$tmp/hello" &
 owner=$!
 exec 7>"$tmp/in"
 await test -s "$tmp/hello" || { fault "no owner"; exit 1; }
+for signal in KILL INT; do
+	timeout -s $signal 1 truncate -s 0 "$mnt/file" 7>&- && fault "SIG$signal: truncated"
+	size=$(stat -c %s "$mnt/file")
+	[ "$size" -eq 32768 ] || fault "SIG$signal: truncated to $size"
+done
+timeout -s INT 1 fallocate -p -l 4096 "$mnt/file" 7>&- && fault "SIGINT: punched"
 truncate -s 0 "$mnt/file" 2>"$tmp/truncate" 7>&- &
 truncater=$!
 sleep 1

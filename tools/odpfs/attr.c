@@ -96,7 +96,7 @@ static int setattr_do(struct setattr *s)
 	int times = FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME;
 
 	if (s->which & FUSE_SET_ATTR_SIZE) {
-		int err = space_truncate(s->node, s->fd, s->attr.st_size, &s->unsettled);
+		int err = space_truncate(s->node, s->fd, s->attr.st_size, &s->unsettled, s->req);
 
 		if (err)
 			return err;

@@ -146,7 +146,7 @@ void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse
 /* space.c: what takes blocks away */
 bool space_truncate_waits(struct node *node, off_t size);
 /* *UNSETTLED: settle_begin() was called. */
-int space_truncate(struct node *node, int fd, off_t size, bool *unsettled);
+int space_truncate(struct node *node, int fd, off_t size, bool *unsettled, fuse_req_t req);
 void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,
 		  struct fuse_file_info *fi);
 
@@ -217,8 +217,9 @@ int recall_attach(const struct recall_options *options);
 void recall_detach(void);
 /* There are memory regions on these bytes: recall_begin() is no quick call. */
 bool recall_waits(const struct node *node, uint64_t start, uint64_t end);
-/* 0 or -ETXTBSY. */
-int recall_begin(const struct node *node, uint64_t start, uint64_t end, struct odp_recall *recall);
+/* For REQ: 0, -ETXTBSY, or -EINTR. */
+int recall_begin(const struct node *node, uint64_t start, uint64_t end, struct odp_recall *recall,
+		 fuse_req_t req);
 /* True: a transfer that began before may still be under way, see settle.c. */
 bool recall_end(struct odp_recall *recall);
 bool recall_settle(void);

@@ -83,11 +83,19 @@ bool recall_waits(const struct node *node, uint64_t start, uint64_t end)
 				ODP_POLICY_DEFAULT;
 }
 
-int recall_begin(const struct node *node, uint64_t start, uint64_t end, struct odp_recall *recall)
+/* As truncate(2) says of leases: a signal ends the wait. */
+static bool interrupted(void *req)
+{
+	return fuse_req_interrupted(req);
+}
+
+int recall_begin(const struct node *node, uint64_t start, uint64_t end, struct odp_recall *recall,
+		 fuse_req_t req)
 {
 	if (!watch)
 		return 0;
-	return odp_recall_begin(watch, attr_ino(node->dev, node->ino), start, end, recall);
+	return odp_recall_begin_unless(watch, attr_ino(node->dev, node->ino), start, end, recall,
+				       interrupted, req);
 }
 
 bool recall_end(struct odp_recall *recall)

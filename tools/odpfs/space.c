@@ -36,7 +36,7 @@ static bool truncate_takes(struct node *node, off_t size)
 }
 
 /* FD: open for writing, or -1. */
-int space_truncate(struct node *node, int fd, off_t size, bool *unsettled)
+int space_truncate(struct node *node, int fd, off_t size, bool *unsettled, fuse_req_t req)
 {
 	bool takes = truncate_takes(node, size);
 	struct odp_recall recall;
@@ -46,7 +46,7 @@ int space_truncate(struct node *node, int fd, off_t size, bool *unsettled)
 	settle_wait(node);
 
 	if (takes)
-		err = recall_begin(node, (uint64_t)size, UINT64_MAX, &recall);
+		err = recall_begin(node, (uint64_t)size, UINT64_MAX, &recall, req);
 	if (err)
 		return err;
 	if (fd >= 0 ? ftruncate(fd, size) : truncate(fd_path(node->fd).text, size))
@@ -104,7 +104,7 @@ static int allocate_do(const struct allocate *a)
 	settle_wait(a->node);
 	if (!allocate_takes(a))
 		return fallocate(a->fd, a->mode, a->off, a->len) ? -errno : 0;
-	err = recall_begin(a->node, (uint64_t)a->off, allocate_end(a), &recall);
+	err = recall_begin(a->node, (uint64_t)a->off, allocate_end(a), &recall, a->req);
 	if (err)
 		return err;
 	/* Here the kernel writes back, so that they do not sleep for ever. */
