@@ -38,5 +38,11 @@ for name in $names; do
 		echo "man/CMakeLists.txt makes no link for $name"
 		failed=1
 	fi
+	# A page, or a link to one: both would be one file when they are installed.
+	if [ -e "man/$name.3" ] && ! grep -qw "uodp_man_links($name" man/CMakeLists.txt &&
+		grep -qw "$name" man/CMakeLists.txt; then
+		echo "man/CMakeLists.txt makes a link for $name, which has a page"
+		failed=1
+	fi
 done
 exit $failed
