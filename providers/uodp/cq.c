@@ -149,7 +149,34 @@ int uodp_req_notify_cq(struct ibv_cq *ibcq, int solicited_only)
 	if (atomic_load_explicit(&shm->armed, memory_order_relaxed) < want)
 		atomic_store_explicit(&shm->armed, want, memory_order_relaxed);
 	odp_unlock(&shm->lock);
-	return 0;
+	/* Unplugged? Either we see it here, or uodp_cqs_wake() sees that it is armed. */
+	return -uodp_context_recheck(ibcq->context);
+}
+
+/* Not under its lock: a producer that is stopped may hold it. One event too many does
+ * no harm. */
+static void cq_wake(struct uodp_proc *proc, struct uodp_cq_shm *shm)
+{
+	/* acquire: an odd generation shows a CQ that is set up */
+	if (!(atomic_load_explicit(&shm->gen, memory_order_acquire) & 1))
+		return;
+	/* seq_cst: after the device's number was seen to have changed; pairs with the
+	 * fence in uodp_context_recheck(). */
+	if (atomic_exchange_explicit(&shm->armed, UODP_ARM_NONE, memory_order_seq_cst))
+		uodp_channel_notify(proc, proc->self, shm->channel_fd, shm->channel_id,
+				    shm->user_handle);
+}
+
+void uodp_cqs_wake(struct uodp_proc *proc, uint32_t device)
+{
+	uint32_t high = atomic_load_explicit(&proc->root->cq_high, memory_order_relaxed);
+
+	for (uint32_t i = 0; i < high; i++) {
+		struct uodp_cq *cq = proc->cqs->slots[i];
+
+		if (cq && cq->link->device == device && uodp_link_gone(proc, cq->link))
+			cq_wake(proc, &proc->cqs_shm[i]);
+	}
 }
 
 void uodp_cq_clean(struct uodp_cq *cq, uint32_t qpn)
@@ -206,6 +233,7 @@ struct ibv_cq *uodp_create_cq(struct ibv_context *ctx, int cqe, struct ibv_comp_
 		goto err;
 	cq->proc = proc;
 	cq->async_wr = to_uodp_context(ctx)->async_wr;
+	cq->link = to_uodp_context(ctx)->link;
 	entries = uodp_pow2((uint32_t)cqe + 1);
 	cq->mask = entries - 1;
 	cq->ring = ring_alloc(proc, entries, &cq->ring_off);

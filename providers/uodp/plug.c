@@ -11,6 +11,7 @@
  * work requests, and the event.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -55,6 +56,7 @@ int uodp_link_open(struct uodp_context *ctx)
 	if (!link)
 		return -ENOMEM;
 	link->device = dev->index;
+	link->null_fd = ctx->vctx.context.cmd_fd;
 	link->async_wr = ctx->async_wr;
 	/* seq_cst: before the look for the mark, which who unplugs makes first. */
 	link->plug = atomic_load_explicit(&proc->root->plug[dev->index], memory_order_seq_cst);
@@ -163,11 +165,15 @@ static void links_tell(struct uodp_proc *proc, uint32_t device)
 {
 	struct uodp_link *link;
 
+	uodp_cqs_wake(proc, device);
 	pthread_mutex_lock(&proc->pin_lock);
 	for (link = proc->links; link; link = link->next) {
 		if (link->told || link->device != device || !uodp_link_gone(proc, link))
 			continue;
 		link->told = true;
+		/* The last one: behind it the pipe ends, as the kernel's queue is closed,
+		 * so that nobody waits for more. The number stays taken. */
+		dup3(link->null_fd, link->async_wr, O_CLOEXEC);
 		uodp_async_deliver(link->async_wr, 0, IBV_EVENT_DEVICE_FATAL);
 	}
 	pthread_mutex_unlock(&proc->pin_lock);

@@ -52,6 +52,7 @@ struct uodp_cq {
 	uint32_t index;
 	uint32_t mask;
 	uint64_t ring_off;
+	const struct uodp_link *link;
 	int async_wr;
 	struct uodp_spin lock;          /* consumers; ring, mask */
 	_Atomic uint32_t users;         /* QPs: destroy gives EBUSY */
@@ -270,6 +271,9 @@ static inline void uodp_count(_Atomic uint64_t *counter, uint64_t n)
  */
 int uodp_cq_push(struct uodp_proc *proc, struct odp_peer *peer, uint32_t index,
 		 const struct uodp_cqe *cqe, bool solicited);
+/* An event for each armed CQ of contexts that DEVICE is gone for: who waits for a
+ * completion shall not wait for ever (pin_lock held). */
+void uodp_cqs_wake(struct uodp_proc *proc, uint32_t device);
 /* Drop the completions of QPN that nobody has polled yet. */
 void uodp_cq_clean(struct uodp_cq *cq, uint32_t qpn);
 /* The CQ of INDEX in PEER, or NULL when the index or the peer's tables are bad. */

@@ -80,6 +80,7 @@ struct uodp_context {
 	struct verbs_context vctx;
 	struct uodp_proc *proc;
 	struct uodp_device *dev;
+	int null_fd;     /* the context's /dev/null */
 	struct uodp_link *link;
 	int async_wr;        /* write end of async_fd's pipe */
 	struct uodp_pd *pds; /* under proc->lock */

@@ -114,6 +114,7 @@ static void verbs_gone(struct ep *ep, struct mem *m)
 	CHECK_ERRNO(ibv_memcpy_to_dm(m->dm, 0, &byte, 1), EIO);
 	CHECK_ERRNO(ibv_memcpy_from_dm(&byte, m->dm, 0, 1), EIO);
 	CHECK_ERRNO(ibv_resize_cq(ep->scq, 8), EIO);
+	CHECK_ERRNO(ibv_req_notify_cq(ep->scq, 0), EIO);
 	CHECK_ERRNO(ibv_modify_qp(ep->qp, &qpa, IBV_QP_STATE), EIO);
 	CHECK_ERRNO(ibv_query_qp(ep->qp, &qpa, IBV_QP_STATE, &qpi), EIO);
 	CHECK_ERRNO(ibv_advise_mr(ep->pd, IBV_ADVISE_MR_ADVICE_PREFETCH, 0, &sge, 1), EIO);
@@ -487,6 +488,65 @@ static void c_stopped_writer(struct pair *p)
 	}
 }
 
+/* ---- those who wait ---- */
+
+/* Without a time: as programs wait. How many events there were before that failed. */
+static void *async_wait(void *arg)
+{
+	struct ep *ep = arg;
+	struct ibv_async_event ev;
+	uintptr_t n = 0;
+
+	while (!ibv_get_async_event(ep->ctx, &ev)) {
+		CHECK_INT(ev.event_type, IBV_EVENT_DEVICE_FATAL);
+		ibv_ack_async_event(&ev);
+		n++;
+	}
+	return (void *)n;
+}
+
+/* The same of completions, of which there are none; a CQ that cannot be armed any more
+ * gives none. */
+static void *comp_wait(void *arg)
+{
+	struct ep *ep = arg;
+	struct ibv_cq *cq;
+	uintptr_t n = 0;
+	struct ibv_wc wc;
+	void *context;
+
+	while (!ibv_req_notify_cq(ep->rcq, 0) && !ibv_get_cq_event(ep->chan, &cq, &context)) {
+		CHECK(cq == ep->rcq);
+		CHECK_INT(ibv_poll_cq(cq, 1, &wc), 0);
+		ibv_ack_cq_events(cq, 1);
+		n++;
+	}
+	return (void *)n;
+}
+
+/* Threads that would wait for ever; at first perhaps not there yet. */
+static void c_waiters(struct pair *p)
+{
+	struct ep_conf c = RC_CONF;
+	pthread_t async, comp;
+	void *events;
+
+	c.channel = true;
+	for (unsigned i = 0; i < 6; i++) {
+		REQUIRE(pair_up(p, &c, &c));
+		REQUIRE(!pthread_create(&async, NULL, async_wait, &p->a));
+		REQUIRE(!pthread_create(&comp, NULL, comp_wait, &p->a));
+		sleep_ms(i * 4);
+		CHECK_ERRNO(uodpdv_unplug(tdev()->name, 0, NULL, 0), 0);
+		pthread_join(async, &events);
+		CHECK_INT((uintptr_t)events, 1);
+		pthread_join(comp, &events);
+		CHECK((uintptr_t)events <= 1);
+		CHECK_ERRNO(uodpdv_plug(tdev()->name, 0), 0);
+		pair_down(p);
+	}
+}
+
 /* Open, use, close, in threads, while the device comes and goes. */
 static _Atomic bool stop;
 
@@ -544,7 +604,7 @@ int main(int argc, char **argv)
 		{"arguments", c_arguments, HERE}, {"all", c_all, BOTH},
 		{"stopped", c_stopped, PEER},     {"traffic", c_traffic, BOTH},
 		{"churn", c_churn, HERE},         {"stopped-writer", c_stopped_writer, PEER},
-		{"other", c_other, BOTH},
+		{"other", c_other, BOTH},         {"waiters", c_waiters, BOTH},
 	};
 
 	t_hook(hook);
