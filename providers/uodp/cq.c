@@ -224,7 +224,7 @@ struct ibv_cq *uodp_create_cq(struct ibv_context *ctx, int cqe, struct ibv_comp_
 		return NULL;
 	}
 	if (cqe < 1 || (uint32_t)cqe > UODP_MAX_CQE || comp_vector < 0 ||
-	    comp_vector >= ctx->num_comp_vectors) {
+	    comp_vector >= ctx->num_comp_vectors || (channel && channel->context != ctx)) {
 		errno = EINVAL;
 		return NULL;
 	}

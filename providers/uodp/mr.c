@@ -301,10 +301,11 @@ static void mr_set_pd(struct uodp_mr *mr, struct ibv_pd *pd)
 }
 
 /* An MR of memory that is not the program's: the kernel's drivers change nothing of
- * device memory's, and of a dma-buf's not where it is. */
-static int rereg_foreign(const struct uodp_mr *mr, int flags)
+ * device memory's, and of a dma-buf's not where it is, nor that its pages are its
+ * exporter's. One that is mapped to be read stays so. */
+static int rereg_foreign(const struct uodp_mr *mr, int flags, int access)
 {
-	if (mr->dm)
+	if (mr->dm || access & ~(ACCESS_RIGHTS | IBV_ACCESS_RELAXED_ORDERING))
 		return -EINVAL;
 	return flags & IBV_REREG_MR_CHANGE_TRANSLATION ? -EOPNOTSUPP : 0;
 }
@@ -321,19 +322,27 @@ int uodp_rereg_mr(struct verbs_mr *vmr, int flags, struct ibv_pd *pd, void *addr
 		pd = ibmr->pd;
 	if (!(flags & IBV_REREG_MR_CHANGE_ACCESS))
 		access = vmr->access;
+	if (access & ~mr->vmr.access & IBV_ACCESS_LOCAL_WRITE)
+		return -EOPNOTSUPP;
 	if (!(flags & IBV_REREG_MR_CHANGE_TRANSLATION)) {
 		addr = ibmr->addr;
 		length = ibmr->length;
+/* Pages that were pinned for reading may not be fit to be written. */
+static bool needs_region(int from, int to)
+{
+	return (from ^ to) & (IBV_ACCESS_ON_DEMAND | IBV_ACCESS_HUGETLB) ||
+	       (!(to & IBV_ACCESS_ON_DEMAND) && to & ~from & IBV_ACCESS_LOCAL_WRITE);
+}
+
 		iova = mr->iova;
 	}
 	ret = uodp_context_check(ibmr->context);
 	if (!ret)
 		ret = !pd || pd->context != ibmr->context ? -EINVAL
-		      : mr->dm || mr->map                 ? rereg_foreign(mr, flags)
+		      : mr->dm || mr->map                 ? rereg_foreign(mr, flags, access)
 							  : access_check(access);
 	if (!ret) {
-		if ((flags & IBV_REREG_MR_CHANGE_TRANSLATION) ||
-		    ((access ^ vmr->access) & (IBV_ACCESS_ON_DEMAND | IBV_ACCESS_HUGETLB)))
+		if ((flags & IBV_REREG_MR_CHANGE_TRANSLATION) || needs_region(vmr->access, access))
 			ret = mr_replace(mr, pd, addr, length, iova, access);
 		else
 			ret = odp_region_modify(mr->region, to_uodp_pd(pd)->num,

@@ -54,7 +54,7 @@ static uint32_t qpn_of(const struct uodp_proc *proc, uint32_t index)
 	       (index & ((1u << ODP_QPN_BLOCK_SHIFT) - 1));
 }
 
-static int check_init(const struct ibv_qp_init_attr_ex *a)
+static int check_init(const struct ibv_context *ctx, const struct ibv_qp_init_attr_ex *a)
 {
 	const struct ibv_qp_cap *cap = &a->cap;
 
@@ -62,6 +62,10 @@ static int check_init(const struct ibv_qp_init_attr_ex *a)
 		return -EOPNOTSUPP;
 	if (a->comp_mask & ~(uint32_t)(IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_SEND_OPS_FLAGS))
 		return -EOPNOTSUPP;
+	/* The kernel finds a context's own objects only. */
+	if (a->pd->context != ctx || a->send_cq->context != ctx || a->recv_cq->context != ctx ||
+	    (a->srq && a->srq->context != ctx))
+		return -EINVAL;
 	if (!(a->comp_mask & IBV_QP_INIT_ATTR_PD) || !a->pd || !a->send_cq || !a->recv_cq)
 		return -EINVAL;
 	if (cap->max_send_wr > UODP_MAX_WR || cap->max_send_sge > UODP_MAX_SGE ||
@@ -219,7 +223,7 @@ struct ibv_qp *uodp_create_qp_ex(struct ibv_context *ctx, struct ibv_qp_init_att
 	int ret = uodp_context_check(ctx);
 
 	if (!ret)
-		ret = check_init(attr);
+		ret = check_init(ctx, attr);
 	if (!ret)
 		ret = qp_create(attr, &qp);
 	if (ret) {

@@ -331,11 +331,73 @@ static void c_implicit(struct pair *p)
 	pair_down(p);
 }
 
+/* Pages that were pinned to be read are pinned anew to be written. */
+static void c_rereg(struct pair *p)
+{
+	struct ep_conf c = RC_CONF;
+	struct ibv_mr *mr;
+	uint8_t *mem = map();
+
+	REQUIRE(pair_up(p, &c, &c));
+	memset(mem, 1, LEN);
+	mr = ibv_reg_mr(p->b.ep.pd, mem, LEN, IBV_ACCESS_REMOTE_READ);
+	REQUIRE(mr);
+	mprotect(mem, LEN, PROT_READ);
+	CHECK(ibv_rereg_mr(mr, IBV_REREG_MR_CHANGE_ACCESS, NULL, NULL, 0, ALL_ACCESS));
+	CHECK_ERRNO(errno, EFAULT);
+	CHECK_STATUS(rdma(p, IBV_WR_RDMA_READ, mr, mem, 8), IBV_WC_SUCCESS);
+	mprotect(mem, LEN, PROT_READ | PROT_WRITE);
+	CHECK_INT(ibv_rereg_mr(mr, IBV_REREG_MR_CHANGE_ACCESS, NULL, NULL, 0, ALL_ACCESS), 0);
+	CHECK_STATUS(rdma(p, IBV_WR_RDMA_WRITE, mr, mem, 8 * PAGE), IBV_WC_SUCCESS);
+	CHECK(!memcmp(mem, p->a.buf, 8 * PAGE));
+	CHECK_ERRNO(ibv_dereg_mr(mr), 0);
+	munmap(mem, LEN);
+	pair_down(p);
+}
+
+/* Objects of two contexts do not go together, and any number may be left behind. */
+static void c_contexts(struct pair *p)
+{
+	struct ibv_context *one = tdev_open(), *two = tdev_open();
+	struct ibv_comp_channel *chan = ibv_create_comp_channel(two);
+	struct ibv_srq_init_attr si = {.attr = {.max_wr = 1, .max_sge = 1}};
+	struct ibv_pd *pd = ibv_alloc_pd(one), *pd2 = ibv_alloc_pd(two);
+	struct ibv_cq *cq = ibv_create_cq(one, 4, NULL, NULL, 0);
+	struct ibv_cq *cq2 = ibv_create_cq(two, 4, NULL, NULL, 0);
+	struct ibv_srq *srq2 = ibv_create_srq(pd2, &si);
+	struct ibv_qp_init_attr a = {.qp_type = IBV_QPT_RC, .send_cq = cq, .recv_cq = cq};
+	uint8_t *mem = map();
+
+	(void)p;
+	REQUIRE(chan && pd && pd2 && cq && cq2 && srq2);
+	CHECK(!ibv_create_cq(one, 4, NULL, chan, 0));
+	CHECK_ERRNO(errno, EINVAL);
+	CHECK_ERRNO(ibv_destroy_comp_channel(chan), 0);
+	CHECK(ibv_create_qp(pd, &a));
+	a.recv_cq = cq2;
+	CHECK(!ibv_create_qp(pd, &a));
+	CHECK_ERRNO(errno, EINVAL);
+	a.recv_cq = cq;
+	a.srq = srq2;
+	CHECK(!ibv_create_qp(pd, &a));
+	CHECK_ERRNO(errno, EINVAL);
+	for (unsigned i = 0; i < 3000; i++)
+		if (!CHECK(ibv_reg_mr(i & 1 ? pd : pd2, mem, PAGE, ODP)))
+			break;
+	CHECK_ERRNO(ibv_close_device(two), 0);
+	CHECK_ERRNO(ibv_close_device(one), 0);
+	munmap(mem, LEN);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct tcase cases[] = {
-		{"registration", c_registration, HERE}, {"snapshot", c_snapshot, HERE},
-		{"counters", c_counters, HERE},         {"device", c_device, HERE},
+		{"rereg", c_rereg, HERE},
+		{"contexts", c_contexts, HERE},
+		{"registration", c_registration, HERE},
+		{"snapshot", c_snapshot, HERE},
+		{"counters", c_counters, HERE},
+		{"device", c_device, HERE},
 		{"implicit", c_implicit, HERE},
 	};
 
