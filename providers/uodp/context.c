@@ -220,6 +220,11 @@ void uodp_free_context(struct ibv_context *ibctx)
 {
 	struct uodp_context *ctx = to_uodp_context(ibctx);
 
+	/* The objects are the parent's, and stay. */
+	if (uodp_inherited(ibctx)) {
+		context_destroy(ctx);
+		return;
+	}
 	drop_qps(ctx);
 	drop_srqs(ctx);
 	drop_cqs(ctx);

@@ -318,6 +318,8 @@ int uodp_destroy_cq(struct ibv_cq *ibcq)
 	struct uodp_proc *proc = cq->proc;
 	struct uodp_cq_shm *shm = cq->shm;
 
+	if (uodp_inherited(ibcq->context))
+		return EIO;
 	if (atomic_load_explicit(&cq->users, memory_order_acquire))
 		return EBUSY;
 	/* Under the lock, so that no producer is inside; an even generation

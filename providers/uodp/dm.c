@@ -27,7 +27,6 @@
 
 /* ---- how much there is ---- */
 
-static _Atomic uint64_t used[UODP_MAX_DEVICES];
 static pthread_once_t limit_once = PTHREAD_ONCE_INIT;
 static uint64_t limit = LIMIT_DEFAULT;
 
@@ -75,7 +74,7 @@ uint64_t uodp_dm_limit(void)
 
 static int size_charge(const struct uodp_context *ctx, size_t size)
 {
-	_Atomic uint64_t *sum = &used[ctx->dev->index];
+	_Atomic uint64_t *sum = &ctx->proc->dm_used[ctx->dev->index];
 
 	/* relaxed: a count that orders nothing */
 	if (atomic_fetch_add_explicit(sum, size, memory_order_relaxed) + size <= uodp_dm_limit())
@@ -86,7 +85,7 @@ static int size_charge(const struct uodp_context *ctx, size_t size)
 
 static void size_uncharge(const struct uodp_context *ctx, size_t size)
 {
-	atomic_fetch_sub_explicit(&used[ctx->dev->index], size, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&ctx->proc->dm_used[ctx->dev->index], size, memory_order_relaxed);
 }
 
 /* ---- the pages ---- */
@@ -265,6 +264,8 @@ int uodp_free_dm(struct ibv_dm *ibdm)
 {
 	struct uodp_dm *dm = to_uodp_dm(ibdm);
 
+	if (uodp_inherited(ibdm->context))
+		return EIO;
 	/* acquire: pairs with the release of the last MR's decrement */
 	if (atomic_load_explicit(&dm->users, memory_order_acquire))
 		return EBUSY;

@@ -20,17 +20,28 @@
 /* Write ends of other processes' channels that we have opened; a slot is simply
  * replaced when another channel needs it. */
 #define CHANNELS 256
-static struct channel_fd {
+struct channel_fd {
 	struct odp_peer *peer;
 	int fd;
 	uint32_t id;
 	int ours;
-} channels[CHANNELS];
-static struct uodp_spin channels_lock;
+};
 
-static int channel_open(struct odp_peer *peer, int fd, uint32_t id)
+struct uodp_channels {
+	struct uodp_spin lock;
+	struct channel_fd fds[CHANNELS];
+};
+
+int uodp_channels_init(struct uodp_proc *proc)
 {
-	struct channel_fd *c = &channels[(odp_peer_slot(peer) * 31u + (uint32_t)fd) % CHANNELS];
+	proc->channels = odp_priv_alloc(sizeof(*proc->channels));
+	return proc->channels ? 0 : -ENOMEM;
+}
+
+/* ch->lock held */
+static int channel_open(struct uodp_channels *ch, struct odp_peer *peer, int fd, uint32_t id)
+{
+	struct channel_fd *c = &ch->fds[(odp_peer_slot(peer) * 31u + (uint32_t)fd) % CHANNELS];
 
 	if (c->peer == peer && c->fd == fd && c->id == id)
 		return c->ours;
@@ -57,10 +68,10 @@ void uodp_channel_notify(struct uodp_proc *proc, struct odp_peer *peer, int fd, 
 	if (peer == proc->self) {
 		n = write(fd, &desc, sizeof(desc));
 	} else {
-		uodp_spin_lock(&channels_lock);
-		fd = channel_open(peer, fd, id);
+		uodp_spin_lock(&proc->channels->lock);
+		fd = channel_open(proc->channels, peer, fd, id);
 		n = fd < 0 ? -1 : write(fd, &desc, sizeof(desc));
-		uodp_spin_unlock(&channels_lock);
+		uodp_spin_unlock(&proc->channels->lock);
 	}
 	/* A full pipe already holds thousands of events that wake the reader; it
 	 * then polls every CQ that it armed, as ibv_get_cq_event(3) tells it to. */

@@ -23,41 +23,48 @@
 #define LEAF_SIZE (1u << LEAF_SHIFT)
 #define NUM_LEAVES (1u << (24 - LEAF_SHIFT))
 
-static struct uodp_mr **leaves[NUM_LEAVES];
-static pthread_mutex_t leaves_lock = PTHREAD_MUTEX_INITIALIZER;
+int uodp_mrs_init(struct uodp_proc *proc)
+{
+	pthread_mutex_init(&proc->mrs_lock, NULL);
+	proc->mrs = odp_priv_alloc(NUM_LEAVES * sizeof(*proc->mrs));
+	return proc->mrs ? 0 : -ENOMEM;
+}
 
-static struct uodp_mr **mr_slot(uint32_t key)
+static struct uodp_mr **mr_slot(struct uodp_proc *proc, uint32_t key)
 {
 	uint32_t index = key >> 8;
-	struct uodp_mr ***leaf = &leaves[index >> LEAF_SHIFT];
+	struct uodp_mr ***leaf = &proc->mrs[index >> LEAF_SHIFT];
 
 	if (!*leaf)
-		*leaf = calloc(LEAF_SIZE, sizeof(**leaf));
+		*leaf = odp_priv_alloc(LEAF_SIZE * sizeof(**leaf));
 	return *leaf ? *leaf + (index & (LEAF_SIZE - 1)) : NULL;
 }
 
 /* Make room for KEY; setting it later cannot fail then. */
-static int slot_reserve(uint32_t key)
+static int slot_reserve(struct uodp_proc *proc, uint32_t key)
 {
 	struct uodp_mr **slot;
 
-	pthread_mutex_lock(&leaves_lock);
-	slot = mr_slot(key);
-	pthread_mutex_unlock(&leaves_lock);
+	pthread_mutex_lock(&proc->mrs_lock);
+	slot = mr_slot(proc, key);
+	pthread_mutex_unlock(&proc->mrs_lock);
 	return slot ? 0 : -ENOMEM;
 }
 
-static void slot_set(uint32_t key, struct uodp_mr *mr)
+/* KEY stands for MR from now on, or no longer. */
+static void slot_set(struct uodp_mr *mr, uint32_t key, bool yes)
 {
-	pthread_mutex_lock(&leaves_lock);
-	*mr_slot(key) = mr;
-	pthread_mutex_unlock(&leaves_lock);
-	uodp_notice_route(key, mr ? to_uodp_context(mr->vmr.ibv_mr.context)->async_wr : -1);
+	struct uodp_context *ctx = to_uodp_context(mr->vmr.ibv_mr.context);
+
+	pthread_mutex_lock(&ctx->proc->mrs_lock);
+	*mr_slot(ctx->proc, key) = yes ? mr : NULL;
+	pthread_mutex_unlock(&ctx->proc->mrs_lock);
+	uodp_notice_route(key, yes ? ctx->async_wr : -1);
 }
 
-static struct uodp_mr *mr_find(uint32_t key)
+static struct uodp_mr *mr_find(const struct uodp_proc *proc, uint32_t key)
 {
-	struct uodp_mr **leaf = leaves[key >> 8 >> LEAF_SHIFT];
+	struct uodp_mr **leaf = proc->mrs[key >> 8 >> LEAF_SHIFT];
 	struct uodp_mr *mr = leaf ? leaf[key >> 8 & (LEAF_SIZE - 1)] : NULL;
 
 	return mr && odp_region_key(mr->region) == key ? mr : NULL;
@@ -101,7 +108,7 @@ static int region_create(struct ibv_pd *pd, struct odp_region_attr *attr, int ac
 	}
 	if (ret)
 		return ret;
-	ret = slot_reserve(odp_region_key(*region));
+	ret = slot_reserve(ctx->proc, odp_region_key(*region));
 	if (!ret)
 		ret = uodp_context_recheck(pd->context);
 	if (ret)
@@ -140,7 +147,7 @@ static void mr_set_region(struct uodp_mr *mr, struct odp_region *region, uint64_
 	ibmr->lkey = odp_region_key(region);
 	ibmr->rkey = ibmr->lkey;
 	ibmr->handle = ibmr->lkey >> 8;
-	slot_set(ibmr->lkey, mr);
+	slot_set(mr, ibmr->lkey, true);
 }
 
 /* End REGION; what it has counted stays in the device's sums. */
@@ -230,13 +237,15 @@ int uodp_dereg_mr(struct verbs_mr *vmr)
 {
 	struct uodp_mr *mr = to_uodp_mr(&vmr->ibv_mr);
 	struct uodp_pd *pd = to_uodp_pd(vmr->ibv_mr.pd);
-	uint32_t key = odp_region_key(mr->region);
+	uint32_t key = vmr->ibv_mr.lkey;
 	int ret;
 
-	slot_set(key, NULL);
+	if (uodp_inherited(vmr->ibv_mr.context))
+		return EIO;
+	slot_set(mr, key, false);
 	ret = region_end(vmr->ibv_mr.context, mr->region);
 	if (ret) {
-		slot_set(key, mr);
+		slot_set(mr, key, true);
 		return -ret;
 	}
 	/* release: pairs with the acquire in uodp_free_dm() */
@@ -250,29 +259,35 @@ int uodp_dereg_mr(struct verbs_mr *vmr)
 	return 0;
 }
 
-/* The lock keeps an MR that another context's thread deregisters meanwhile. */
-static struct uodp_mr *mr_of_context(const struct ibv_context *ctx)
+/* From the index *AT on, which is moved behind it. The lock keeps an MR that another
+ * context's thread deregisters meanwhile. */
+static struct uodp_mr *mr_of_context(struct ibv_context *ctx, uint32_t *at)
 {
+	struct uodp_proc *proc = to_uodp_context(ctx)->proc;
 	struct uodp_mr *found = NULL;
 
-	pthread_mutex_lock(&leaves_lock);
-	for (unsigned i = 0; i < NUM_LEAVES && !found; i++) {
-		for (unsigned j = 0; leaves[i] && j < LEAF_SIZE && !found; j++) {
-			struct uodp_mr *mr = leaves[i][j];
+	pthread_mutex_lock(&proc->mrs_lock);
+	while (*at < NUM_LEAVES * LEAF_SIZE && !found) {
+		struct uodp_mr **leaf = proc->mrs[*at >> LEAF_SHIFT], *mr;
 
-			if (mr && mr->vmr.ibv_mr.context == ctx)
-				found = mr;
+		if (!leaf) {
+			*at = (*at | (LEAF_SIZE - 1)) + 1;
+			continue;
 		}
+		mr = leaf[(*at)++ & (LEAF_SIZE - 1)];
+		if (mr && mr->vmr.ibv_mr.context == ctx)
+			found = mr;
 	}
-	pthread_mutex_unlock(&leaves_lock);
+	pthread_mutex_unlock(&proc->mrs_lock);
 	return found;
 }
 
 void uodp_mr_drop_all(struct ibv_context *ctx)
 {
 	struct uodp_mr *mr;
+	uint32_t at = 0;
 
-	while ((mr = mr_of_context(ctx)))
+	while ((mr = mr_of_context(ctx, &at)))
 		uodp_dereg_mr(&mr->vmr);
 }
 
@@ -287,7 +302,7 @@ static int mr_replace(struct uodp_mr *mr, struct ibv_pd *pd, void *addr, size_t 
 	ret = memory_create(pd, addr, length, iova, access, &mr->wish, &region);
 	if (ret)
 		return ret;
-	slot_set(odp_region_key(old), NULL);
+	slot_set(mr, odp_region_key(old), false);
 	mr_set_region(mr, region, iova);
 	return region_end(mr->vmr.ibv_mr.context, old);
 }
@@ -307,7 +322,16 @@ static int rereg_foreign(const struct uodp_mr *mr, int flags, int access)
 {
 	if (mr->dm || access & ~(ACCESS_RIGHTS | IBV_ACCESS_RELAXED_ORDERING))
 		return -EINVAL;
+	if (access & ~mr->vmr.access & IBV_ACCESS_LOCAL_WRITE)
+		return -EOPNOTSUPP;
 	return flags & IBV_REREG_MR_CHANGE_TRANSLATION ? -EOPNOTSUPP : 0;
+}
+
+/* Pages that were pinned for reading may not be fit to be written. */
+static bool needs_region(int from, int to)
+{
+	return (from ^ to) & (IBV_ACCESS_ON_DEMAND | IBV_ACCESS_HUGETLB) ||
+	       (!(to & IBV_ACCESS_ON_DEMAND) && to & ~from & IBV_ACCESS_LOCAL_WRITE);
 }
 
 int uodp_rereg_mr(struct verbs_mr *vmr, int flags, struct ibv_pd *pd, void *addr, size_t length,
@@ -322,18 +346,9 @@ int uodp_rereg_mr(struct verbs_mr *vmr, int flags, struct ibv_pd *pd, void *addr
 		pd = ibmr->pd;
 	if (!(flags & IBV_REREG_MR_CHANGE_ACCESS))
 		access = vmr->access;
-	if (access & ~mr->vmr.access & IBV_ACCESS_LOCAL_WRITE)
-		return -EOPNOTSUPP;
 	if (!(flags & IBV_REREG_MR_CHANGE_TRANSLATION)) {
 		addr = ibmr->addr;
 		length = ibmr->length;
-/* Pages that were pinned for reading may not be fit to be written. */
-static bool needs_region(int from, int to)
-{
-	return (from ^ to) & (IBV_ACCESS_ON_DEMAND | IBV_ACCESS_HUGETLB) ||
-	       (!(to & IBV_ACCESS_ON_DEMAND) && to & ~from & IBV_ACCESS_LOCAL_WRITE);
-}
-
 		iova = mr->iova;
 	}
 	ret = uodp_context_check(ibmr->context);
@@ -378,7 +393,7 @@ static int advice_from_verbs(enum ibv_advise_mr_advice from, enum odp_advice *to
 static int advise_check(struct ibv_pd *pd, enum odp_advice advice, const struct ibv_sge *sge,
 			struct uodp_mr **found)
 {
-	struct uodp_mr *mr = mr_find(sge->lkey);
+	struct uodp_mr *mr = mr_find(to_uodp_context(pd->context)->proc, sge->lkey);
 
 	/* Advice is about pages that come and go: others are not known here. */
 	if (!mr || !(mr->vmr.access & IBV_ACCESS_ON_DEMAND))
@@ -398,6 +413,7 @@ static int advise_check(struct ibv_pd *pd, enum odp_advice advice, const struct 
 int uodp_advise_mr(struct ibv_pd *pd, enum ibv_advise_mr_advice advice, uint32_t flags,
 		   struct ibv_sge *sg, uint32_t n)
 {
+	struct uodp_proc *proc = to_uodp_context(pd->context)->proc;
 	enum odp_advice what;
 	struct uodp_mr *mr;
 	int ret;
@@ -410,7 +426,7 @@ int uodp_advise_mr(struct ibv_pd *pd, enum ibv_advise_mr_advice advice, uint32_t
 	if ((flags & ~IBV_ADVISE_MR_FLAG_FLUSH) || !n || !sg)
 		return EINVAL;
 
-	pthread_mutex_lock(&leaves_lock); /* so that no MR goes meanwhile */
+	pthread_mutex_lock(&proc->mrs_lock); /* so that no MR goes meanwhile */
 	for (uint32_t i = 0; i < n && !ret; i++)
 		ret = advise_check(pd, what, &sg[i], &mr);
 	for (uint32_t i = 0; i < n && !ret; i++) {
@@ -418,6 +434,6 @@ int uodp_advise_mr(struct ibv_pd *pd, enum ibv_advise_mr_advice advice, uint32_t
 		if (!ret)
 			ret = odp_region_advise(mr->region, what, sg[i].addr, sg[i].length);
 	}
-	pthread_mutex_unlock(&leaves_lock);
+	pthread_mutex_unlock(&proc->mrs_lock);
 	return -ret;
 }

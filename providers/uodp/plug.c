@@ -24,8 +24,7 @@ int uodp_context_check(const struct ibv_context *ibctx)
 {
 	const struct uodp_context *ctx = to_uodp_context((struct ibv_context *)ibctx);
 
-	/* A child after fork has its parent's contexts, but not what they share. */
-	if (odp_proc_attached() != ctx->proc->odp)
+	if (uodp_inherited(ibctx))
 		return -EIO;
 	return uodp_unlikely(uodp_link_gone(ctx->proc, ctx->link)) ? -EIO : 0;
 }
@@ -56,8 +55,8 @@ int uodp_link_open(struct uodp_context *ctx)
 	if (!link)
 		return -ENOMEM;
 	link->device = dev->index;
-	link->null_fd = ctx->vctx.context.cmd_fd;
 	link->async_wr = ctx->async_wr;
+	link->null_fd = ctx->vctx.context.cmd_fd;
 	/* seq_cst: before the look for the mark, which who unplugs makes first. */
 	link->plug = atomic_load_explicit(&proc->root->plug[dev->index], memory_order_seq_cst);
 	if (link->plug & 1 || marked(odp_proc_dir(proc->odp), dev->vdev.device.name)) {
@@ -165,16 +164,16 @@ static void links_tell(struct uodp_proc *proc, uint32_t device)
 {
 	struct uodp_link *link;
 
-	uodp_cqs_wake(proc, device);
 	pthread_mutex_lock(&proc->pin_lock);
+	uodp_cqs_wake(proc, device);
 	for (link = proc->links; link; link = link->next) {
 		if (link->told || link->device != device || !uodp_link_gone(proc, link))
 			continue;
 		link->told = true;
+		uodp_async_deliver(link->async_wr, 0, IBV_EVENT_DEVICE_FATAL);
 		/* The last one: behind it the pipe ends, as the kernel's queue is closed,
 		 * so that nobody waits for more. The number stays taken. */
 		dup3(link->null_fd, link->async_wr, O_CLOEXEC);
-		uodp_async_deliver(link->async_wr, 0, IBV_EVENT_DEVICE_FATAL);
 	}
 	pthread_mutex_unlock(&proc->pin_lock);
 }

@@ -131,8 +131,13 @@ static int proc_create(struct odp_proc *odp)
 	proc->self = odp_proc_self(odp);
 	pthread_mutex_init(&proc->lock, NULL);
 	pthread_mutex_init(&proc->pin_lock, NULL);
+	pthread_mutex_init(&proc->grow_lock, NULL);
 	atomic_store_explicit(&proc->service_next, UINT64_MAX, memory_order_relaxed);
 	ret = tables_create(proc);
+	if (!ret)
+		ret = uodp_mrs_init(proc);
+	if (!ret)
+		ret = uodp_channels_init(proc);
 	if (!ret)
 		ret = uodp_notice_init(proc);
 	if (ret)
@@ -142,6 +147,18 @@ static int proc_create(struct odp_proc *odp)
 	return 0;
 }
 
+/* A child of fork needs tables of its own, whatever its parent's threads held. */
+static void child(void)
+{
+	pthread_mutex_init(&once_lock, NULL);
+	self = NULL;
+}
+
+__attribute__((constructor)) static void proc_init(void)
+{
+	pthread_atfork(NULL, NULL, child);
+}
+
 int uodp_proc_get(struct uodp_proc **proc)
 {
 	struct odp_proc *odp;
@@ -149,8 +166,7 @@ int uodp_proc_get(struct uodp_proc **proc)
 
 	pthread_mutex_lock(&once_lock);
 	ret = odp_proc_get(&odp);
-	/* A forked child has a new attachment, and needs its own tables. */
-	if (!ret && (!self || self->odp != odp))
+	if (!ret && !self)
 		ret = proc_create(odp);
 	if (!ret)
 		*proc = self;

@@ -5,8 +5,6 @@
 
 #include "queue.h"
 
-static pthread_mutex_t grow_lock = PTHREAD_MUTEX_INITIALIZER;
-
 /* Add 256 QPs to the table, with the QP numbers of a block of our own. */
 static int table_grow(struct uodp_proc *proc)
 {
@@ -34,14 +32,14 @@ static int index_claim(struct uodp_proc *proc, struct uodp_qp *qp)
 {
 	int ret;
 
-	pthread_mutex_lock(&grow_lock);
+	pthread_mutex_lock(&proc->grow_lock);
 	ret = uodp_table_claim(proc, proc->qps, qp, qp->pd->ibpd.context);
 	if (ret < 0) {
 		ret = table_grow(proc);
 		if (!ret)
 			ret = uodp_table_claim(proc, proc->qps, qp, qp->pd->ibpd.context);
 	}
-	pthread_mutex_unlock(&grow_lock);
+	pthread_mutex_unlock(&proc->grow_lock);
 	if (ret < 0)
 		return ret;
 	qp->index = (uint32_t)ret;
@@ -62,11 +60,11 @@ static int check_init(const struct ibv_context *ctx, const struct ibv_qp_init_at
 		return -EOPNOTSUPP;
 	if (a->comp_mask & ~(uint32_t)(IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_SEND_OPS_FLAGS))
 		return -EOPNOTSUPP;
+	if (!(a->comp_mask & IBV_QP_INIT_ATTR_PD) || !a->pd || !a->send_cq || !a->recv_cq)
+		return -EINVAL;
 	/* The kernel finds a context's own objects only. */
 	if (a->pd->context != ctx || a->send_cq->context != ctx || a->recv_cq->context != ctx ||
 	    (a->srq && a->srq->context != ctx))
-		return -EINVAL;
-	if (!(a->comp_mask & IBV_QP_INIT_ATTR_PD) || !a->pd || !a->send_cq || !a->recv_cq)
 		return -EINVAL;
 	if (cap->max_send_wr > UODP_MAX_WR || cap->max_send_sge > UODP_MAX_SGE ||
 	    cap->max_inline_data > UODP_MAX_INLINE)
@@ -279,6 +277,8 @@ int uodp_destroy_qp(struct ibv_qp *ibqp)
 	struct uodp_qp *qp = to_uodp_qp(ibqp);
 	struct uodp_proc *proc = qp->proc;
 
+	if (uodp_inherited(ibqp->context))
+		return EIO;
 	withdraw(qp);
 	uodp_cq_clean(qp->send_cq, ibqp->qp_num);
 	if (qp->recv_cq != qp->send_cq)

@@ -141,6 +141,8 @@ int uodp_destroy_srq(struct ibv_srq *ibsrq)
 	struct uodp_srq *srq = to_uodp_srq(ibsrq);
 	struct uodp_proc *proc = srq->proc;
 
+	if (uodp_inherited(ibsrq->context))
+		return EIO;
 	if (atomic_load_explicit(&srq->users, memory_order_acquire))
 		return EBUSY;
 	odp_lock(proc->odp, &srq->shm->rq.lock);

@@ -31,6 +31,7 @@
 #define UODP_MAX_RD_ATOMIC 128
 
 struct uodp_table;
+struct uodp_channels;
 struct odp_watch;
 
 struct uodp_device {
@@ -65,6 +66,13 @@ struct uodp_proc {
 	pthread_mutex_t pin_lock; /* the tables, links, live[]; held for look-ups only */
 	struct uodp_link *links;
 	struct uodp_qp **live; /* by index: QPs that may be referred to */
+
+	/* Here, and not by file, so that a child of fork begins without them. */
+	pthread_mutex_t grow_lock; /* growth of qps (qp.c) */
+	pthread_mutex_t mrs_lock;
+	struct uodp_mr ***mrs; /* by the index in their keys, in leaves (mr.c) */
+	struct uodp_channels *channels;
+	_Atomic uint64_t dm_used[UODP_MAX_DEVICES]; /* bytes */
 };
 
 /* What the service thread knows of an open context; from odp_priv_alloc(). */
@@ -72,6 +80,7 @@ struct uodp_link {
 	uint32_t device; /* index */
 	uint32_t plug;   /* the device's, when it was opened */
 	int async_wr;    /* as the context's */
+	int null_fd;     /* the context's /dev/null */
 	bool told;       /* that the device is gone; service thread */
 	struct uodp_link *next;
 };
@@ -80,7 +89,6 @@ struct uodp_context {
 	struct verbs_context vctx;
 	struct uodp_proc *proc;
 	struct uodp_device *dev;
-	int null_fd;     /* the context's /dev/null */
 	struct uodp_link *link;
 	int async_wr;        /* write end of async_fd's pipe */
 	struct uodp_pd *pds; /* under proc->lock */
@@ -181,7 +189,13 @@ static inline bool uodp_link_gone(const struct uodp_proc *proc, const struct uod
 	       link->plug;
 }
 
-/* 0; -EIO when the device has been unplugged since CTX was opened. */
+/* Is CTX, in a child of fork, its parent's? What they share is not in the child. */
+static inline bool uodp_inherited(const struct ibv_context *ctx)
+{
+	return odp_proc_attached() != to_uodp_context((struct ibv_context *)ctx)->proc->odp;
+}
+
+/* 0; -EIO when the device has been unplugged since CTX was opened, or CTX inherited. */
 int uodp_context_check(const struct ibv_context *ctx);
 /* The same, after something was published that who unplugs looks for: one of the
  * two sees the other. */
@@ -217,7 +231,13 @@ int uodp_destroy_comp_channel(struct ibv_comp_channel *ch);
 void uodp_mr_drop_all(struct ibv_context *ctx);
 void uodp_pd_drop_all(struct ibv_context *ctx);
 
+/* ---- mr.c ---- */
+/* Room for the process's MRs; 0 or -ENOMEM. */
+int uodp_mrs_init(struct uodp_proc *proc);
+
 /* ---- event.c (data plane) ---- */
+/* Where channels of other processes are kept; 0 or -ENOMEM. */
+int uodp_channels_init(struct uodp_proc *proc);
 /* Context ops: count what the program has read, so that destroy can wait for
  * its acknowledgement (ibv_ack_cq_events(3), ibv_ack_async_event(3)). */
 void uodp_cq_event(struct ibv_cq *cq);
