@@ -5,9 +5,12 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -107,6 +110,53 @@ static int ev_register(struct area *a, uint32_t p, uint32_t n)
 	return (int)i;
 }
 
+/* ---- Another process, which has the file too ---- */
+
+struct cut_order {
+	int64_t from, to; /* bytes; TO 0: cut there, else punch up to there */
+};
+
+static int helper_fd = -1, file_fd = -1;
+
+static void helper_main(int fd)
+{
+	struct cut_order cut;
+	int err;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	while (read(fd, &cut, sizeof(cut)) == sizeof(cut)) {
+		err = cut.to ? fallocate(file_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+					 cut.from, cut.to - cut.from)
+			     : ftruncate(file_fd, cut.from);
+		err = err ? errno : 0;
+		if (write(fd, &err, sizeof(err)) != sizeof(err))
+			break;
+	}
+	_exit(0);
+}
+
+/* Before the device is opened. */
+void helper_start(void)
+{
+	int fds[2];
+	pid_t pid;
+
+	file_fd = memfd_create("storm", MFD_CLOEXEC);
+	if (file_fd < 0 || ftruncate(file_fd, PAGES * PAGE))
+		die("memfd_create");
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds))
+		die("socketpair");
+	pid = fork();
+	if (!pid) {
+		close(fds[0]);
+		helper_main(fds[1]);
+	}
+	if (pid < 0)
+		die("fork of the helper");
+	close(fds[1]);
+	helper_fd = fds[0];
+}
+
 void areas_open(void)
 {
 	for (uint32_t i = 0; i < AREAS; i++) {
@@ -117,11 +167,8 @@ void areas_open(void)
 		a->kind = (enum kind)i;
 		a->fd = -1;
 		a->addr = (char *)(uintptr_t)(AREA_BASE + i * AREA_STRIDE);
-		if (a->kind == MEMFD) {
-			a->fd = memfd_create("storm", MFD_CLOEXEC);
-			if (a->fd < 0 || ftruncate(a->fd, PAGES * PAGE))
-				die("memfd_create");
-		}
+		if (a->kind == MEMFD)
+			a->fd = file_fd;
 		if (pages_map(a, 0, PAGES, MAP_FIXED_NOREPLACE) != a->addr)
 			die("mmap of an area");
 		c = area_of(a->at);
@@ -232,6 +279,23 @@ static void linger(void)
 			;
 }
 
+/* Every fourth time by the helper. */
+static int file_cut(const struct area *a, int64_t from, int64_t to)
+{
+	struct cut_order cut = {from, to};
+	int err;
+
+	if (rng_below(&seed_owner, 4))
+		return to ? fallocate(a->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, from,
+				      to - from)
+			  : ftruncate(a->fd, from);
+	if (write(helper_fd, &cut, sizeof(cut)) != sizeof(cut) ||
+	    read(helper_fd, &err, sizeof(err)) != sizeof(err))
+		die("the helper");
+	errno = err;
+	return err ? -1 : 0;
+}
+
 static int ev_dontneed(struct area *a, uint32_t p, uint32_t n)
 {
 	bool private = a->kind == PRIVATE;
@@ -251,8 +315,7 @@ static int ev_punch(struct area *a, uint32_t p, uint32_t n)
 		return -1;
 	objects_begin(a->at, p, n);
 	if (a->kind == SHARED ? madvise(page_addr(a, p), n * PAGE, MADV_REMOVE)
-			      : fallocate(a->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-					  (off_t)(p * PAGE), (off_t)(n * PAGE)))
+			      : file_cut(a, p * PAGE, (p + n) * PAGE))
 		die("hole punch");
 	objects_end(a->at, p, n);
 	return 0;
@@ -264,7 +327,7 @@ static int ev_truncate(struct area *a, uint32_t p, uint32_t n)
 		return -1;
 	objects_begin(a->at, p, n);
 	window_begin(a->at, p, n);
-	if (ftruncate(a->fd, (off_t)(p * PAGE)))
+	if (file_cut(a, p * PAGE, 0))
 		die("ftruncate");
 	linger();
 	if (ftruncate(a->fd, (off_t)(PAGES * PAGE)))
@@ -370,7 +433,39 @@ static int ev_advise(struct area *a, uint32_t p, uint32_t n)
 			     &sge, 1);
 }
 
+/* Nothing is lost by it, and no access fails. */
+static int ev_cold(struct area *a, uint32_t p, uint32_t n)
+{
+	int advice = rng_below(&seed_owner, 2) ? MADV_COLD : MADV_PAGEOUT;
+
+	if (madvise(page_addr(a, p), n * PAGE, advice))
+		die("MADV_COLD or MADV_PAGEOUT");
+	return advice;
+}
+
 /* ---- fork ---- */
+
+/* A child that executes another program, in each of the ways. */
+static int ev_spawn(struct area *a, uint32_t p, uint32_t n)
+{
+	static char *const argv[] = {"true", NULL};
+	uint32_t how = rng_below(&seed_owner, 3);
+	int status = -1;
+	pid_t pid = -1;
+
+	(void)a, (void)p, (void)n;
+	if (how == 0)
+		errno = posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ);
+	else
+		pid = how == 1 ? vfork() : fork();
+	if (!pid) {
+		execvp(argv[0], argv);
+		_exit(127);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) != pid || status)
+		die("a child that executes another program");
+	return (int)how;
+}
 
 static uint64_t child_first[AREA_WORDS], child_second[AREA_WORDS];
 static uint32_t child_acked[AREAS][AREA_WORDS];
@@ -467,6 +562,7 @@ static const struct event {
 	{"unmap", ev_unmap, 10, true, false},        {"move", ev_move, 8, true, false},
 	{"protect", ev_protect, 8, true, false},     {"shrink", ev_shrink_grow, 6, true, true},
 	{"register", ev_register, 30, false, false}, {"advise", ev_advise, 8, false, false},
+	{"cold", ev_cold, 8, false, false},          {"spawn", ev_spawn, 1, false, false},
 	{"fork", ev_fork, 2, false, false},
 };
 #define EVENTS (sizeof(events) / sizeof(events[0]))

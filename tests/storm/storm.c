@@ -49,6 +49,7 @@ static int proc_main(void)
 	struct proc_ctl *me = &ctl->proc[self];
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	helper_start();
 	device_open();
 	me->gid = dev.gid;
 	areas_open();

@@ -223,6 +223,7 @@ struct area {
 	struct ibv_mr *mr[MRS];
 };
 extern struct area areas[AREAS];
+void helper_start(void);
 void areas_open(void);
 void *owner_main(void *arg);
 void *toucher_main(void *arg);
