@@ -16,6 +16,7 @@
  * wanted only by those who read through the same open directory. */
 struct dir {
 	int fd;
+	struct node *node; /* with a lookup of its own */
 	pthread_mutex_t lock;
 	off_t off;        /* of the entry at NEXT */
 	size_t next, end; /* in BUF */
@@ -29,7 +30,10 @@ static struct dir *dir_of(const struct fuse_file_info *fi)
 
 static void dir_free(struct dir *dir)
 {
+	/* Relaxed: as that of file_free(). */
+	atomic_fetch_sub_explicit(&dir->node->files, 1, memory_order_relaxed);
 	close(dir->fd);
+	node_put(dir->node, 1);
 	pthread_mutex_destroy(&dir->lock);
 	free(dir);
 }
@@ -48,6 +52,10 @@ void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		free(dir);
 		return;
 	}
+	dir->node = node_of(ino);
+	node_ref(dir->node);
+	/* Relaxed: see file_new(). */
+	atomic_fetch_add_explicit(&dir->node->files, 1, memory_order_relaxed);
 	pthread_mutex_init(&dir->lock, NULL);
 	dir->off = 0;
 	dir->next = dir->end = 0;

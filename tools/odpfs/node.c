@@ -116,7 +116,7 @@ int node_get(int fd, fuse_ino_t parent, const char *name, struct node **found, s
 		return err;
 	}
 	new = calloc(1, sizeof(*new));
-	if (name && S_ISREG(st->st_mode))
+	if (name)
 		copy = strdup(name);
 	if (!new) {
 		free(copy);
@@ -195,7 +195,7 @@ size_t node_count(void)
 	return n;
 }
 
-size_t node_places(struct node_place *places, size_t n)
+size_t node_places(struct node_place *places, size_t n, bool directories)
 {
 	size_t found = 0;
 
@@ -205,7 +205,8 @@ size_t node_places(struct node_place *places, size_t n)
 
 		for (; node && found < n; node = node->next) {
 			/* Relaxed: a file that is opened meanwhile is only looked up again. */
-			if (!node->name || atomic_load_explicit(&node->files, memory_order_relaxed))
+			if (!node->name || S_ISDIR(node->type) != directories ||
+			    atomic_load_explicit(&node->files, memory_order_relaxed))
 				continue;
 			places[found].name = strdup(node->name);
 			if (!places[found].name)

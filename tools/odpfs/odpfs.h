@@ -34,7 +34,7 @@ struct node {
 	ino_t ino;
 	mode_t type;
 	int fd;                     /* O_PATH */
-	_Atomic unsigned files;     /* open files, */
+	_Atomic unsigned files;     /* open files or directories, */
 	_Atomic unsigned writers;   /* of them those that may have dirty pages in the kernel */
 	_Atomic unsigned unsettled; /* truncates that transfers may still run behind */
 };
@@ -47,13 +47,13 @@ int node_get(int fd, fuse_ino_t parent, const char *name, struct node **node, st
 void node_ref(struct node *node);
 void node_put(struct node *node, uint64_t lookups);
 size_t node_count(void);
-/* Up to N unopened files, and how to make the kernel forget them; oldest buckets
- * first. The caller frees the names. */
+/* Up to N that are not open, directories or all else, and how to make the kernel forget
+ * them; oldest buckets first. The caller frees the names. */
 struct node_place {
 	uint64_t parent;
 	char *name;
 };
-size_t node_places(struct node_place *places, size_t n);
+size_t node_places(struct node_place *places, size_t n, bool directories);
 void node_fini(void);
 
 /* ---- What the mount is (main.c) ---- */

@@ -3,6 +3,9 @@
  * Every file that the kernel remembers costs a descriptor. Before they run out, the
  * kernel is asked to forget names of files that are not open; it then gives the nodes
  * back. Asking takes the lock of the name's directory, so it has a thread of its own.
+ *
+ * Directories come last, when there is too little else: whoever is in one that the
+ * kernel has forgotten is told of no name for it until somebody looks it up again.
  */
 #include <pthread.h>
 #include <stdlib.h>
@@ -37,7 +40,9 @@ void reclaim_pace(void)
 	if (count <= reclaim.high)
 		return;
 	reclaim_kick();
-	if (count > reclaim.high + reclaim.high / 4)
+	if (count > reclaim.high + reclaim.high / 4 * 3)
+		usleep(50000); /* that thread may wait for a CPU */
+	else if (count > reclaim.high + reclaim.high / 4)
 		usleep(2000);
 }
 
@@ -50,10 +55,10 @@ void reclaim_kick(void)
 }
 
 /* False when there is nothing more to give back. */
-static bool reclaim_some(void)
+static bool reclaim_some(bool directories)
 {
 	struct node_place places[64];
-	size_t n = node_places(places, sizeof(places) / sizeof(places[0]));
+	size_t n = node_places(places, sizeof(places) / sizeof(places[0]), directories);
 
 	for (size_t i = 0; i < n; i++) {
 		fuse_lowlevel_notify_inval_entry(odpfs.session, places[i].parent, places[i].name,
@@ -64,12 +69,12 @@ static bool reclaim_some(void)
 }
 
 /* One pass over the names at most: those that are in use stay. */
-static void reclaim_pass(void)
+static void reclaim_pass(bool directories)
 {
 	size_t tries = node_count() / 64 + 1;
 
 	while (node_count() > reclaim.low && tries--)
-		if (!reclaim_some())
+		if (!reclaim_some(directories))
 			break;
 }
 
@@ -83,7 +88,9 @@ static void *reclaim_thread(void *arg)
 			continue;
 		}
 		pthread_mutex_unlock(&reclaim.lock);
-		reclaim_pass();
+		reclaim_pass(false);
+		if (reclaim_is_tight())
+			reclaim_pass(true);
 		pthread_mutex_lock(&reclaim.lock);
 		reclaim.kicked = false;
 	}
