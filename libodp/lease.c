@@ -4,7 +4,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "watch.h"
 
@@ -71,15 +70,7 @@ static bool leased(const struct odp_node *node)
 
 static void cond_nap(struct odp_watch *w)
 {
-	struct timespec t;
-
-	clock_gettime(CLOCK_REALTIME, &t);
-	t.tv_nsec += LEASE_NAP_NS;
-	if (t.tv_nsec >= 1000000000) {
-		t.tv_nsec -= 1000000000;
-		t.tv_sec++;
-	}
-	pthread_cond_timedwait(&w->changed, &w->lock, &t);
+	odp_cond_wait(&w->changed, &w->lock, odp_now() + LEASE_NAP_NS);
 }
 
 /* Is a lease running? Who holds one is told (lock). */

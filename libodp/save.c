@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/uio.h>
-#include <time.h>
 
 #include "watch.h"
 
@@ -63,11 +62,11 @@ static void *saver_main(void *arg)
 	return NULL;
 }
 
-/* Until *DEADLINE for the state; lock. */
-static bool saver_await(struct odp_saver *s, unsigned state, const struct timespec *deadline)
+/* Until DEADLINE for the state; lock. */
+static bool saver_await(struct odp_saver *s, unsigned state, uint64_t deadline)
 {
 	while (s->state != state)
-		if (pthread_cond_timedwait(&s->changed, &s->lock, deadline) == ETIMEDOUT)
+		if (!odp_cond_wait(&s->changed, &s->lock, deadline))
 			return s->state == state;
 	return true;
 }
@@ -75,22 +74,16 @@ static bool saver_await(struct odp_saver *s, unsigned state, const struct timesp
 /* By the thread; false too when it sits in a read that was given up. */
 static bool saver_ask(struct odp_saver *s, pid_t pid, uint64_t addr, void *buf)
 {
-	struct timespec deadline;
+	uint64_t deadline = odp_now() + SAVE_WAIT_NS;
 	bool good = false;
 
-	clock_gettime(CLOCK_REALTIME, &deadline);
-	deadline.tv_nsec += SAVE_WAIT_NS;
-	if (deadline.tv_nsec >= 1000000000) {
-		deadline.tv_nsec -= 1000000000;
-		deadline.tv_sec++;
-	}
 	pthread_mutex_lock(&s->lock);
-	if (!s->abandoned && saver_await(s, ODP_SAVER_IDLE, &deadline)) {
+	if (!s->abandoned && saver_await(s, ODP_SAVER_IDLE, deadline)) {
 		s->pid = pid;
 		s->addr = addr;
 		s->state = ODP_SAVER_ASKED;
 		pthread_cond_broadcast(&s->changed);
-		if (saver_await(s, ODP_SAVER_DONE, &deadline)) {
+		if (saver_await(s, ODP_SAVER_DONE, deadline)) {
 			good = s->good;
 			if (good)
 				memcpy(buf, s->buf, ODP_PAGE_SIZE);
@@ -114,7 +107,7 @@ bool odp_saver_read(struct odp_saver *s, int pagemap, pid_t pid, uint64_t addr, 
 int odp_saver_start(struct odp_saver *s)
 {
 	pthread_mutex_init(&s->lock, NULL);
-	pthread_cond_init(&s->changed, NULL);
+	odp_cond_init(&s->changed);
 	return -pthread_create(&s->thread, NULL, saver_main, s);
 }
 

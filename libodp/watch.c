@@ -14,6 +14,24 @@
 
 #define LOOK_NS 500000000 /* for processes that ended, without an announcement */
 
+void odp_cond_init(pthread_cond_t *cond)
+{
+	pthread_condattr_t attr;
+
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(cond, &attr);
+	pthread_condattr_destroy(&attr);
+}
+
+bool odp_cond_wait(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t until)
+{
+	const struct timespec t = {.tv_sec = (time_t)(until / 1000000000),
+				   .tv_nsec = (long)(until % 1000000000)};
+
+	return pthread_cond_timedwait(cond, lock, &t) != ETIMEDOUT;
+}
+
 bool odp_watch_alive(struct odp_proc *proc, unsigned index)
 {
 	struct odp_watch_shm *w = &proc->domain->watches[index];
@@ -431,7 +449,7 @@ ODP_EXPORT int odp_watch_create(struct odp_proc *proc, const struct odp_watch_at
 	w->proc = proc;
 	w->lease_ms = attr->lease_ms ? attr->lease_ms : lease_default();
 	pthread_mutex_init(&w->lock, NULL);
-	pthread_cond_init(&w->changed, NULL);
+	odp_cond_init(&w->changed);
 	ret = odp_domain_lock(proc);
 	if (ret)
 		goto err_free;
@@ -472,7 +490,7 @@ int odp_watch_create_local(struct odp_proc *proc, struct odp_watch **watch)
 	w->index = ODP_MAX_WATCHES;
 	atomic_store_explicit(&w->shm->serial, w->serial, memory_order_release);
 	pthread_mutex_init(&w->lock, NULL);
-	pthread_cond_init(&w->changed, NULL);
+	odp_cond_init(&w->changed);
 	ret = thread_start(w);
 	if (ret) {
 		free(w->shm);

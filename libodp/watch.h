@@ -78,6 +78,11 @@ struct odp_watch {
 	struct odp_owner owners[ODP_MAX_PROCS];
 };
 
+/* A condition that is waited for by the clock of odp_now(), which nobody sets. */
+void odp_cond_init(pthread_cond_t *cond);
+/* False: it is UNTIL already. */
+bool odp_cond_wait(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t until);
+
 /* The inode's regions, NULL when it has none (lock). */
 struct odp_ino *odp_ino_find(struct odp_watch *w, uint64_t nr);
 struct odp_file_shm *odp_node_record(const struct odp_node *node);
