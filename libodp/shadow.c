@@ -23,6 +23,9 @@ static long shadow_part(const struct odp_region *r, const struct odp_part *p)
 			       MREMAP_MAYMOVE | MREMAP_FIXED, (long)to, 0);
 		if (ret < 0)
 			return ret;
+		/* A recall reads what is mapped without a fault, which may have to wait
+		 * for the truncate itself (save.c). */
+		odp_sys_madvise(to, end - at, MADV_POPULATE_READ);
 	}
 	return 0;
 }

@@ -175,6 +175,33 @@ static void test_pinned_unmap(void)
 	file_close(&f);
 }
 
+/* What nobody has touched through the region is mapped all the same: a recall that had to
+ * fault it in could wait for the truncate that waits for it. */
+static void test_pinned_present(void)
+{
+	int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	struct odp_region *r;
+	uint64_t e;
+	struct file f;
+
+	file_open(&f, ODP_POLICY_DEFAULT);
+	if (madvise(f.mem, LEN, MADV_POPULATE_READ)) {
+		printf("(no MADV_POPULATE_READ: skipped) ");
+	} else {
+		r = reg(&f, ODP_PINNED, ODP_POLICY_DEFAULT);
+		CU_ASSERT_PTR_NOT_NULL_FATAL(r);
+		for (unsigned n = 0; n < PAGES; n++) {
+			off_t at = (off_t)((r->mr->shadow / PAGE + n) * sizeof(e));
+
+			CU_ASSERT_EQUAL(pread(pagemap, &e, sizeof(e), at), sizeof(e));
+			CU_ASSERT_TRUE(e >> 63);
+		}
+		CU_ASSERT_EQUAL(odp_region_destroy(r), 0);
+	}
+	close(pagemap);
+	file_close(&f);
+}
+
 static void test_scratch(void)
 {
 	struct odp_recall rc;
@@ -790,6 +817,7 @@ int main(int argc, char **argv)
 		{"odp", test_odp},
 		{"pinned", test_pinned},
 		{"pinned, unmapped", test_pinned_unmap},
+		{"pinned, present", test_pinned_present},
 		{"scratch", test_scratch},
 		{"revoke", test_revoke},
 		{"deny", test_deny},
