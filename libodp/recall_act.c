@@ -163,8 +163,17 @@ static void act_range(struct act *a, const struct odp_recall *rc)
 	a->n = start < end ? (end - start) >> ODP_PAGE_SHIFT : 0;
 }
 
+/* No further than the region goes, or its segment, whatever the owner wrote. */
+static void act_limit(struct act *a)
+{
+	uint64_t npages = odp_min(odp_mr_npages(a->mr), ODP_SEG_SIZE / sizeof(odp_entry_t));
+
+	a->n = a->first < npages ? odp_min(a->n, npages - a->first) : 0;
+}
+
 static uint64_t act_run(struct act *a)
 {
+	act_limit(a);
 	switch (a->node->policy) {
 	case ODP_POLICY_ODP:
 		return act_forget(a);

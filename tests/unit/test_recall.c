@@ -20,6 +20,7 @@
 #include "mem.h"
 #include "memkit.h"
 #include "suite.h"
+#include "watch.h"
 
 #define PAGES 8
 #define LEN (PAGES * PAGE)
@@ -537,6 +538,46 @@ static void test_watcher_killed(void)
 	file_close(&f);
 }
 
+static bool record_known(void *arg)
+{
+	return atomic_load(&((struct odp_file_shm *)arg)->state) == ODP_FILE_KNOWN;
+}
+
+/* A record of far more pages than the region has, of whoever wrote it: a recall takes no
+ * longer for it. */
+static void test_liar(void)
+{
+	struct odp_seg *seg = odp_proc_self(kit_proc)->seg;
+	unsigned nr = odp_proc_slot(kit_proc);
+	const uint32_t i = ODP_MAX_FILES - 1;
+	struct odp_recall rc;
+	struct odp_region *r;
+	uint32_t head;
+	struct file f;
+
+	file_open(&f, ODP_POLICY_DEFAULT);
+	r = reg(&f, ODP_ON_DEMAND, ODP_POLICY_ODP);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(r);
+	seg->files[i] = (struct odp_file_shm){.watch = f.watch->serial,
+					      .key = odp_region_key(r),
+					      .ino = f.ino,
+					      .npages = ((uint64_t)1 << 40) - 1,
+					      .policy = ODP_POLICY_ODP};
+	atomic_store(&seg->files[i].state, ODP_FILE_ASKED);
+	head = atomic_load(&seg->files_head);
+	atomic_store(&seg->files_ring[head % ODP_MAX_FILES], i);
+	atomic_store(&seg->files_head, head + 1);
+	atomic_fetch_or(&f.watch->shm->news[nr / 64], 1ull << nr % 64);
+	odp_watch_ring(f.watch);
+	CU_ASSERT_TRUE(wait_for(record_known, &seg->files[i]));
+	CU_ASSERT_EQUAL(cut(&f, 4, &rc), 0);
+	CU_ASSERT_EQUAL(rc.regions, 2);
+	CU_ASSERT_STRING_EQUAL(kit_see(r, f.mem + 5 * PAGE), "new5");
+	CU_ASSERT_EQUAL(odp_region_destroy(r), 0);
+	file_close(&f);
+	atomic_store(&seg->files[i].state, ODP_FILE_FREE);
+}
+
 /* ---- many ---- */
 
 static void test_many(void)
@@ -828,6 +869,7 @@ int main(int argc, char **argv)
 		{"watcher killed", test_watcher_killed},
 		{"private", test_private},
 		{"files", test_files},
+		{"a liar", test_liar},
 		{"many", test_many},
 		{"traffic", test_traffic},
 		{"amid recalls", test_amid},
