@@ -131,11 +131,11 @@ void odp_pipe_unregister(struct odp_region *r)
 	r->mr->pin_count = 0;
 }
 
-odp_entry_t odp_pipe_entry(const struct odp_region *r, uint64_t page)
+odp_entry_t odp_pin_entry(const struct odp_region *r, uint64_t page)
 {
-	uint64_t fd = r->hold ? (uint64_t)r->hold->fds[page / ODP_PIPE_PAGES] + 1 : 0;
+	int fd = r->hold ? r->hold->fds[page / ODP_PIPE_PAGES] : r->fd;
 
-	return ODP_E_PIN | fd << ODP_PAGE_SHIFT;
+	return ODP_E_PIN | (uint64_t)(fd + 1) << ODP_PAGE_SHIFT;
 }
 
 void odp_pipe_child(struct odp_mem *m)
@@ -194,35 +194,19 @@ static ssize_t group_read(struct odp_mem *m, int fd, size_t skip, void *buf, siz
 	return got == (ssize_t)n ? got : -EFAULT;
 }
 
-/* PEER's descriptor, for one transfer: a system call, where that is allowed. */
-static int pipe_take(struct odp_peer *peer, int fd)
-{
-	long ret = -EPERM;
-
-	if (!odp_peer_alive(peer))
-		return -ESRCH;
-	if (peer->pidfd >= 0)
-		ret = odp_sys(SYS_pidfd_getfd, peer->pidfd, fd, 0);
-	return ret >= 0 ? (int)ret : odp_peer_fd(peer, fd, O_RDONLY | O_NONBLOCK);
-}
-
 ssize_t odp_pipe_io(struct odp_peer *peer, odp_entry_t entry, uint64_t pos, void *buf, size_t n)
 {
-	int theirs = (int)((entry >> ODP_PAGE_SHIFT) - 1), fd;
 	struct odp_mem *m = odp_self->mem;
 	size_t skip = pos % GROUP_SIZE;
+	int fd = odp_entry_fd(peer, entry, O_RDONLY | O_NONBLOCK);
 	ssize_t ret;
 
-	if (entry >> ODP_PAGE_SHIFT > INT32_MAX || m->pipe_rd < 0)
-		return -EFAULT;
-	n = odp_min(n, odp_min(GROUP_SIZE - skip, ODP_BOUNCE_SIZE));
-	fd = peer->self ? theirs : pipe_take(peer, theirs);
 	if (fd < 0)
 		return -EFAULT;
+	n = odp_min(n, odp_min(GROUP_SIZE - skip, ODP_BOUNCE_SIZE));
 	pthread_mutex_lock(&m->pin_pipe);
 	ret = group_read(m, fd, skip, buf, n);
 	pthread_mutex_unlock(&m->pin_pipe);
-	if (!peer->self)
-		odp_fd_close(fd);
+	odp_entry_fd_put(peer, fd);
 	return ret;
 }

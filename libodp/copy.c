@@ -240,6 +240,19 @@ static int run_enter(struct odp_lane *lane, const struct odp_span *span, const s
 	return ret;
 }
 
+/* By a descriptor of the owner's. */
+static ssize_t run_copy_fd(struct odp_span *span, const struct run *run, void *buf, size_t n,
+			   bool write)
+{
+	uint64_t pos = run->addr - odp_page_down(span->mr->addr);
+
+	if (odp_self->mem->pipe_rd < 0)
+		return -EFAULT;
+	if (span->mr->backing == ODP_BACKING_FD)
+		return odp_fd_io(span->peer, span->mr, run->entry, pos, buf, n, write);
+	return write ? -EFAULT : odp_pipe_io(span->peer, run->entry, pos, buf, n);
+}
+
 /* In the system-call side. */
 static ssize_t run_copy(struct odp_span *span, const struct run *run, void *buf, size_t n,
 			bool write)
@@ -247,9 +260,7 @@ static ssize_t run_copy(struct odp_span *span, const struct run *run, void *buf,
 	ssize_t ret;
 
 	if (run->where == ODP_E_PIN && (run->entry & ODP_E_FRAME))
-		return write ? -EFAULT
-			     : odp_pipe_io(span->peer, run->entry,
-					   run->addr - odp_page_down(span->mr->addr), buf, n);
+		return run_copy_fd(span, run, buf, n, write);
 	if (run->where == ODP_E_PIN)
 		return odp_pin_io(span->peer, span->mr, run->addr, buf, n, write);
 	if (odp_unlikely(odp_mr_flags(span->mr) & ODP_MR_FOREIGN) &&

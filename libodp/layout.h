@@ -178,7 +178,7 @@ struct odp_mr_shm {
 	uint32_t pd;
 	uint32_t access;       /* ODP_ACCESS_* */
 	uint8_t kind;          /* enum odp_kind */
-	uint8_t backing;       /* enum odp_backing, of most of its pages */
+	uint8_t backing;       /* enum odp_backing, of most of its pages; FD: of all */
 	uint8_t writable;      /* the device may write */
 	_Atomic uint8_t flags; /* ODP_MR_* */
 	uint64_t addr;         /* in the owner */
@@ -188,8 +188,9 @@ struct odp_mr_shm {
 	uint64_t npages; /* from addr rounded down; implicit (implicit.c) or revoked: 0 */
 	union {
 		struct {
-			uint32_t pin_first; /* first registered buffer in the owner's ring */
-			uint32_t pin_count;
+			uint32_t pin_first; /* first registered buffer in the owner's ring;
+					     * FD: first page behind the descriptor */
+			uint32_t pin_count; /* of these, or of pipes */
 		};
 		uint64_t shadow; /* ODP_MR_SHADOW: the second mapping, of the first page */
 	};

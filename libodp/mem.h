@@ -102,7 +102,9 @@ struct odp_region {
 	_Atomic odp_entry_t *xlat; /* NULL: implicit */
 	size_t xlat_size;
 	uint64_t npages;
-	struct odp_hold *hold;     /* backing_pipe.c: what holds its pages */
+	struct odp_hold *hold; /* backing_pipe.c: what holds its pages */
+	int fd;                /* backing_fd.c: where its pages are; -1: not there */
+	uint32_t fd_page;
 	struct odp_extent *spares; /* pinned in the pool: a frame per page for orphans */
 	uint64_t locked;           /* bytes counted against RLIMIT_MEMLOCK */
 	uint32_t key;
@@ -441,10 +443,16 @@ void odp_pin_drain(struct odp_mem *m);
 /* Hold R's pages, all readable and there, for reading alone: 0 or -errno (conv_lock). */
 int odp_pipe_register(struct odp_region *r);
 void odp_pipe_unregister(struct odp_region *r);
-/* What finds PAGE of R: ODP_E_PIN, with the pipe if it has one. */
-odp_entry_t odp_pipe_entry(const struct odp_region *r, uint64_t page);
+/* What finds PAGE of R: ODP_E_PIN, with the descriptor if there is one. */
+odp_entry_t odp_pin_entry(const struct odp_region *r, uint64_t page);
 /* Read N bytes at POS, from the start of the region's first page, as ENTRY says. */
 ssize_t odp_pipe_io(struct odp_peer *peer, odp_entry_t entry, uint64_t pos, void *buf, size_t n);
+/* The descriptor that ENTRY (ODP_E_PIN) names, of PEER's, for one transfer: or -errno. */
+int odp_entry_fd(struct odp_peer *peer, odp_entry_t entry, int flags);
+void odp_entry_fd_put(const struct odp_peer *peer, int fd);
+/* backing_fd.c: as odp_pipe_io(), both ways. */
+ssize_t odp_fd_io(struct odp_peer *peer, const struct odp_mr_shm *mr, odp_entry_t entry,
+		  uint64_t pos, void *buf, size_t n, bool write);
 /* In a child of fork: let go of what the parent holds. */
 void odp_pipe_child(struct odp_mem *m);
 

@@ -47,7 +47,11 @@ static int attr_check(const struct odp_region_attr *a)
 		return -EINVAL;
 	if (__builtin_add_overflow(a->iova, a->length - 1, &end))
 		return -EINVAL;
-	if ((unsigned)a->kind > ODP_ON_DEMAND || (unsigned)a->backing > ODP_BACKING_PIN ||
+	if (a->backing == ODP_BACKING_FD &&
+	    (a->kind != ODP_ON_DEMAND || a->huge || a->fd < 0 || a->fd_offset & ODP_PAGE_MASK ||
+	     a->fd_offset >> ODP_PAGE_SHIFT > UINT32_MAX))
+		return -EINVAL;
+	if ((unsigned)a->kind > ODP_ON_DEMAND || (unsigned)a->backing > ODP_BACKING_FD ||
 	    (unsigned)a->policy > ODP_POLICY_DENY ||
 	    (a->kind == ODP_ON_DEMAND && a->backing == ODP_BACKING_PIN))
 		return -EINVAL;
@@ -103,6 +107,8 @@ static struct odp_region *region_alloc(struct odp_mem *m, const struct odp_regio
 	r->kind = a->kind;
 	r->policy = a->policy;
 	r->lease_ms = a->lease_ms;
+	r->fd = a->backing == ODP_BACKING_FD ? a->fd : -1;
+	r->fd_page = (uint32_t)(a->fd_offset >> ODP_PAGE_SHIFT);
 	if (attr_implicit(a)) {
 		r->it.last = (ODP_IMPLICIT_PAGES << ODP_PAGE_SHIFT) - 1;
 		r->npages = ODP_IMPLICIT_PAGES;
@@ -172,6 +178,8 @@ static void record_fill(struct odp_region *r, const struct odp_region_attr *a,
 	mr->iova = a->iova;
 	mr->length = a->length;
 	mr->tag = a->tag;
+	if (r->fd >= 0)
+		mr->pin_first = r->fd_page;
 	atomic_fetch_or_explicit(&mr->flags, (uint8_t)(a->huge ? ODP_MR_HUGE : 0),
 				 memory_order_relaxed);
 }
@@ -256,7 +264,7 @@ static int region_back(struct odp_region *r, const struct odp_region_attr *a)
 	}
 	if (!r->xlat || (a->huge && r->kind == ODP_ON_DEMAND))
 		backing = ODP_BACKING_VA;
-	ret = r->xlat ? odp_place(r, a->access & ODP_ACCESS_LOCAL_WRITE, &backing) : 0;
+	ret = r->xlat && r->fd < 0 ? odp_place(r, a->access & ODP_ACCESS_LOCAL_WRITE, &backing) : 0;
 	if (!ret) {
 		record_fill(r, a, backing);
 		ret = region_insert(r, backing);
@@ -274,7 +282,7 @@ static int region_place(struct odp_region *r, const struct odp_region_attr *a)
 
 	for (unsigned i = 0; i < TRIES && ret == -ESTALE; i++) {
 		odp_files_drop(r);
-		ret = odp_files_ask(r);
+		ret = r->fd < 0 ? odp_files_ask(r) : 0;
 		if (!ret)
 			ret = region_back(r, a);
 	}

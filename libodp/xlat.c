@@ -86,9 +86,11 @@ void odp_xlat_fill(struct odp_region *r, odp_entry_t where)
 {
 	uint64_t pos = r->it.start, end = r->it.last + 1, next;
 
-	if (r->hold) {
+	if (r->hold || r->fd >= 0) {
+		odp_entry_t e = ODP_E_VALID | (r->fd >= 0 ? ODP_E_WRITE : 0);
+
 		for (uint64_t i = 0; i < r->npages; i++)
-			entries_set(r, i, 1, odp_pipe_entry(r, i) | ODP_E_VALID, 0);
+			entries_set(r, i, 1, odp_pin_entry(r, i) | e, 0);
 		return;
 	}
 	if (where == ODP_E_PIN) {

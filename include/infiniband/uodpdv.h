@@ -33,6 +33,7 @@ enum uodpdv_backing {
 	UODPDV_BACKING_POOL, /* frames that every process maps */
 	UODPDV_BACKING_VA,   /* the owner's address space */
 	UODPDV_BACKING_PIN,  /* pages pinned through io_uring, or held by pipes */
+	UODPDV_BACKING_FD,   /* what a dma-buf's descriptor maps; told, not asked for */
 };
 
 /*

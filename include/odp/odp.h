@@ -188,7 +188,13 @@ enum odp_kind { ODP_PINNED, ODP_ON_DEMAND };
 
 /* Where a region's bytes live; AUTO is what $UODP_BACKING says, by default the
  * best that the memory and the host allow. */
-enum odp_backing { ODP_BACKING_AUTO, ODP_BACKING_POOL, ODP_BACKING_VA, ODP_BACKING_PIN };
+enum odp_backing {
+	ODP_BACKING_AUTO,
+	ODP_BACKING_POOL, /* frames that every process maps */
+	ODP_BACKING_VA,   /* the owner's address space */
+	ODP_BACKING_PIN,  /* pages pinned through io_uring, or held by pipes */
+	ODP_BACKING_FD,   /* what a descriptor of the owner's maps, as a dma-buf's */
+};
 
 /*
  * What becomes of a region when the blocks of a file under it go away (truncate,
@@ -229,8 +235,17 @@ struct odp_region_attr {
 	bool huge;    /* on demand: of huge pages only (IBV_ACCESS_HUGETLB) */
 	uint32_t tag; /* the caller's, for odp_stats_sum() */
 	enum odp_policy policy;
-	uint32_t lease_ms; /* LEASE, KILL: the lease-break time; 0: see odp_watch_attr */
+	uint32_t lease_ms;  /* LEASE, KILL: the lease-break time; 0: see odp_watch_attr */
+	int fd;             /* ODP_BACKING_FD: what ADDR is a shared mapping of; stays the
+			    * caller's, and open until the region is destroyed */
+	uint64_t fd_offset; /* of ADDR's page there, in bytes */
 };
+
+/*
+ * ODP_BACKING_FD is for memory that the kernel copies from no other process's mapping,
+ * device memory: whoever executes a transfer maps the descriptor for it. On demand only,
+ * with no policy of files; the mapping at ADDR is not looked at.
+ */
 
 /*
  * ADDR NULL with LENGTH SIZE_MAX, on demand, is implicit: all of the process's

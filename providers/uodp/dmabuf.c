@@ -3,8 +3,8 @@
  * MRs of dma-bufs, of which there are two sorts. Device memory that was exported
  * (dm_export.c) is a memfd of ours, whose exporter may move or revoke it: what the
  * device sees is what a mapping of it sees, so it follows. A real one, of the
- * kernel's, is mapped and bracketed with DMA_BUF_IOCTL_SYNC, which is how a program
- * uses it; not every exporter lets the kernel reach it through a mapping.
+ * kernel's, is mapped by whoever reaches for it, and bracketed with DMA_BUF_IOCTL_SYNC,
+ * which is how a program uses it; not every exporter lets itself be mapped.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,7 +14,6 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "uodp.h"
@@ -73,21 +72,24 @@ static int buffer_sync(int fd, uint64_t flags)
 	return ret ? -errno : 0;
 }
 
-/* Can the kernel copy from there? Of some exporters' pages it has no struct page. */
-static int reach_check(void *map)
+/* Can the kernel copy from a mapping of it? */
+static int reach_check(const void *map)
 {
-	char byte;
-	struct iovec local = {&byte, 1}, remote = {map, 1};
+	int fd[2], ret = 0;
 
-	if (process_vm_readv(getpid(), &local, 1, &remote, 1, 0) == 1)
-		return 0;
-	odp_log(ODP_LOG_WARN,
-		"ibv_reg_dmabuf_mr: the kernel does not reach this dma-buf through a mapping (%s)",
-		strerror(errno));
-	return -EOPNOTSUPP;
+	if (pipe2(fd, O_CLOEXEC | O_NONBLOCK))
+		return -errno;
+	if (write(fd[1], map, 1) != 1)
+		ret = errno == EFAULT ? -EOPNOTSUPP : -errno;
+	close(fd[0]);
+	close(fd[1]);
+	if (ret == -EOPNOTSUPP)
+		odp_log(ODP_LOG_WARN, "ibv_reg_dmabuf_mr: this dma-buf's memory cannot be read "
+				      "through a mapping");
+	return ret;
 }
 
-static int buffer_begin(int fd, void *map, size_t len, int *own)
+static int buffer_begin(int fd, const void *map, int *own)
 {
 	int ret;
 
@@ -97,7 +99,6 @@ static int buffer_begin(int fd, void *map, size_t len, int *own)
 	ret = buffer_sync(*own, DMA_BUF_SYNC_START);
 	if (ret)
 		goto err;
-	madvise(map, len, MADV_POPULATE_READ);
 	ret = reach_check(map);
 	if (!ret)
 		return 0;
@@ -179,8 +180,12 @@ struct ibv_mr *uodp_reg_dmabuf_mr(struct ibv_pd *pd, uint64_t offset, size_t len
 	ret = buffer_map(fd, offset, length, access, &map, &len);
 	if (ret)
 		goto err;
-	if (kind == BUFFER_KERNEL)
-		ret = buffer_begin(fd, map, len, &own);
+	if (kind == BUFFER_KERNEL) {
+		ret = buffer_begin(fd, map, &own);
+		attr.backing = ODP_BACKING_FD;
+		attr.fd = own;
+		attr.fd_offset = offset - offset % PAGE;
+	}
 	if (ret)
 		goto err_map;
 	attr.addr = (char *)map + offset % PAGE;

@@ -13,7 +13,8 @@
 _Static_assert((int)UODPDV_BACKING_AUTO == ODP_BACKING_AUTO &&
 		       (int)UODPDV_BACKING_POOL == ODP_BACKING_POOL &&
 		       (int)UODPDV_BACKING_VA == ODP_BACKING_VA &&
-		       (int)UODPDV_BACKING_PIN == ODP_BACKING_PIN,
+		       (int)UODPDV_BACKING_PIN == ODP_BACKING_PIN &&
+		       (int)UODPDV_BACKING_FD == ODP_BACKING_FD,
 	       "the same numbers");
 _Static_assert((int)UODPDV_POLICY_DENY == (int)ODP_POLICY_DENY &&
 		       (int)UODPDV_POLICY_LEASE == (int)ODP_POLICY_LEASE,

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <infiniband/uodpdv.h>
@@ -36,6 +37,8 @@ enum {
 	H_WORD,
 	H_IMPORT,
 	H_UNIMPORT,
+	H_KERNEL,
+	H_KERNEL_FREE,
 };
 
 static struct {
@@ -48,10 +51,11 @@ static struct {
 /* A descriptor of another process's, as if it had come over a socket. */
 static int fd_of(pid_t pid, int fd)
 {
-	char path[64];
+	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	int own = (int)syscall(SYS_pidfd_getfd, pidfd, fd, 0);
 
-	snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)pid, fd);
-	return open(path, O_RDWR | O_CLOEXEC);
+	close(pidfd);
+	return own;
 }
 
 static bool ex_open(struct ep *ep)
@@ -72,6 +76,32 @@ static void ex_close(void)
 	CHECK_ERRNO(ibv_dereg_mr(ex.mr), 0);
 	CHECK_ERRNO(uodpdv_dm_unmap(ex.dm, ex.map), 0);
 	CHECK_ERRNO(ibv_free_dm(ex.dm), 0);
+	close(ex.fd);
+}
+
+/* One of the kernel's, of a memfd that MAP maps too. */
+static bool kernel_open(struct ep *ep)
+{
+	struct udmabuf_create create = {.flags = UDMABUF_FLAGS_CLOEXEC, .size = LEN};
+	int dev = open("/dev/udmabuf", O_RDWR | O_CLOEXEC);
+	int mem = memfd_create("backing", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	if (!CHECK(dev >= 0 && mem >= 0 && !ftruncate(mem, LEN)) ||
+	    !CHECK_INT(fcntl(mem, F_ADD_SEALS, F_SEAL_SHRINK), 0))
+		return false;
+	create.memfd = (uint32_t)mem;
+	ex.fd = ioctl(dev, UDMABUF_CREATE, &create);
+	ex.map = mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_SHARED, mem, 0);
+	ex.mr = ibv_reg_dmabuf_mr(ep->pd, SKEW, LEN - SKEW, IOVA + SKEW, ex.fd, ALL_ACCESS);
+	close(dev);
+	close(mem);
+	return CHECK(ex.fd >= 0 && ex.map != MAP_FAILED) && CHECK(ex.mr);
+}
+
+static void kernel_close(void)
+{
+	CHECK_ERRNO(ibv_dereg_mr(ex.mr), 0);
+	munmap(ex.map, LEN);
 	close(ex.fd);
 }
 
@@ -126,6 +156,14 @@ static void hook(struct ep *ep, const struct hook_msg *in, struct hook_msg *out)
 	case H_UNIMPORT:
 		CHECK_ERRNO(ibv_dereg_mr(ex.mr), 0);
 		close(ex.fd);
+		break;
+	case H_KERNEL:
+		out->v[0] = kernel_open(ep);
+		out->v[1] = (uint64_t)ex.fd;
+		out->v[2] = ex.mr ? ex.mr->rkey : 0;
+		break;
+	case H_KERNEL_FREE:
+		kernel_close();
 		break;
 	case H_ROUNDS:
 		ex_rounds(in->v[0], in->v[1]);
@@ -711,42 +749,68 @@ static void c_importer_killed(struct pair *p)
 
 /* ---- the kernel's own ---- */
 
+static bool udmabuf_there(void)
+{
+	if (!access("/dev/udmabuf", R_OK | W_OK))
+		return true;
+	t_skip("/dev/udmabuf: %s", strerror(errno));
+	return false;
+}
+
+/* B's, by its rkey, and A's own MR of the same as a local buffer. */
 static void c_udmabuf(struct pair *p)
 {
-	struct udmabuf_create create = {.flags = UDMABUF_FLAGS_CLOEXEC, .size = LEN};
-	int dev = open("/dev/udmabuf", O_RDWR | O_CLOEXEC), fd, mem;
 	struct ep_conf c = RC_CONF;
-	struct ibv_mr *mr;
-	uint8_t *map;
+	struct twr w = {.id = 3,
+			.op = IBV_WR_ATOMIC_FETCH_AND_ADD,
+			.flags = IBV_SEND_SIGNALED,
+			.len = 8,
+			.raddr = IOVA + PAGE,
+			.compare_add = 5};
+	uint8_t want[LEN];
+	struct hook_msg out;
+	struct import im;
+	struct ibv_wc wc;
+	uint64_t word;
 
-	if (dev < 0) {
-		t_skip("/dev/udmabuf: %s", strerror(errno));
+	if (!udmabuf_there())
 		return;
-	}
 	REQUIRE(pair_up(p, &c, &c));
-	mem = memfd_create("backing", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	CHECK_ERRNO(ftruncate(mem, LEN), 0);
-	CHECK_INT(fcntl(mem, F_ADD_SEALS, F_SEAL_SHRINK), 0);
-	create.memfd = (uint32_t)mem;
-	fd = ioctl(dev, UDMABUF_CREATE, &create);
-	REQUIRE(fd >= 0);
-	mr = ibv_reg_dmabuf_mr(p->a.pd, 0, LEN, IOVA, fd, ALL_ACCESS);
-	if (!mr) { /* not every kernel's can be copied through a mapping */
-		CHECK_ERRNO(errno, EOPNOTSUPP);
-	} else {
-		map = mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_SHARED, mem, 0);
-		fill_bytes(p->a.buf, LEN, 4);
-		struct import im = {.mr = mr};
+	out = b_do(p, H_KERNEL, 0, 0);
+	REQUIRE(out.v[0]);
+	w.rkey = (uint32_t)out.v[2];
+	im.fd = fd_of(p->remote ? p->b.pid : getpid(), (int)out.v[1]);
+	REQUIRE(im.fd >= 0);
+	refused(p->a.pd, 0, LEN + PAGE, 0, im.fd, ALL_ACCESS, EINVAL);
+	im.mr = ibv_reg_dmabuf_mr(p->a.pd, SKEW, LEN - SKEW, IOVA + SKEW, im.fd, ALL_ACCESS);
+	REQUIRE(im.mr);
 
-		fill_bytes(map, LEN, 5);
-		CHECK_STATUS(local(p, &im, IBV_WR_RDMA_WRITE, 0, LEN), IBV_WC_SUCCESS);
-		CHECK(side_sum(&p->b, 0, LEN) == sum_bytes(map, LEN));
-		CHECK_ERRNO(ibv_dereg_mr(mr), 0);
-		munmap(map, LEN);
+	fill_bytes(want, LEN, 5);
+	b_do(p, H_FILL, 5, 0);
+	CHECK_STATUS(rdma(p, IBV_WR_RDMA_READ, w.rkey, SKEW, LEN - SKEW), IBV_WC_SUCCESS);
+	CHECK(!memcmp(p->a.buf, want + SKEW, LEN - SKEW));
+	fill_bytes(p->a.buf, LEN, 6);
+	CHECK_STATUS(rdma(p, IBV_WR_RDMA_WRITE, w.rkey, 3 * PAGE - 4, 2 * PAGE), IBV_WC_SUCCESS);
+	memcpy(want + 3 * PAGE - 4, p->a.buf, 2 * PAGE);
+	for (uint64_t off = 0; off < LEN; off += 248) {
+		memcpy(&word, want + off, 8);
+		CHECK_INT(b_do(p, H_WORD, off, 0).v[0], word);
 	}
-	close(fd);
-	close(mem);
-	close(dev);
+	memcpy(&word, want + PAGE, 8);
+	REQUIRE(CHECK_ERRNO(ep_send(&p->a, &w), 0));
+	CHECK_INT(ep_poll(p->a.scq, &wc, 1, LONG_MS), 1);
+	CHECK_STATUS(wc.status, IBV_WC_SUCCESS);
+	CHECK(!memcmp(p->a.buf, &word, 8));
+	CHECK_INT(b_do(p, H_WORD, PAGE, 0).v[0], word + 5);
+
+	b_do(p, H_FILL, 7, 0);
+	fill_bytes(want, LEN, 7);
+	CHECK_STATUS(local(p, &im, IBV_WR_RDMA_WRITE, SKEW, LEN - SKEW), IBV_WC_SUCCESS);
+	CHECK(side_sum(&p->b, 0, LEN - SKEW) == sum_bytes(want + SKEW, LEN - SKEW));
+	CHECK_STATUS(rdma(p, IBV_WR_RDMA_READ, w.rkey, LEN - 4, 8), IBV_WC_REM_ACCESS_ERR);
+	CHECK_ERRNO(ibv_dereg_mr(im.mr), 0);
+	close(im.fd);
+	b_do(p, H_KERNEL_FREE, 0, 0);
 	pair_down(p);
 }
 
@@ -764,7 +828,7 @@ int main(int argc, char **argv)
 		{"traffic", c_traffic, BOTH},
 		{"revoke-traffic", c_revoke_traffic, BOTH},
 		{"stopped", c_stopped, PEER},
-		{"udmabuf", c_udmabuf, HERE},
+		{"udmabuf", c_udmabuf, BOTH},
 		/* The last, each with a B that is gone then. */
 		{"killed", c_killed, PEER},
 		{"importer-killed", c_importer_killed, PEER},

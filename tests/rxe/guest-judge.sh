@@ -1,14 +1,16 @@
 #!/bin/bash
 # SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause)
-# Usage: guest-judge.sh [-j JOBS] ODPCMP UODPRUN
+# Usage: guest-judge.sh [-j JOBS] ODPCMP UODPRUN [DMABUF]
 #
-# In the virtual machine: that uodprun leaves rxe0 as it is, which is said on
-# standard error, and the whole matrix of rxe0 as JSON on standard output.
+# In the virtual machine: that uodprun leaves rxe0 as it is, and that MRs of real
+# dma-bufs work, which is said on standard error; and the whole matrix of rxe0 as JSON
+# on standard output.
 set -euo pipefail
 jobs=4
 [ "$1" != -j ] || { jobs=$2; shift 2; }
 odpcmp=$1
 uodprun=$2
+dmabuf=${3:-}
 dir=$(mktemp -d)
 export UODP_DIR=$dir/run
 failed=0
@@ -51,5 +53,8 @@ same_under_uodprun() {
 check "uodprun lists rxe0 and uodp0" both_listed
 check "UODP_ONLY=1 hides rxe0" only_uodp_listed
 check "rxe0 answers the same under uodprun" same_under_uodprun
+if [ -n "$dmabuf" ] && [ -c /dev/udmabuf ]; then
+	check "a real dma-buf" "$uodprun" "$dmabuf" udmabuf
+fi
 "$odpcmp" -d rxe0 --all --jobs="$jobs" --timeout=60 --json || failed=1
 exit $failed

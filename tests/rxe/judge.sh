@@ -1,11 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause)
-# Usage: judge.sh [--record] [--report FILE.html] ODPCMP UODPRUN
+# Usage: judge.sh [--record] [--report FILE.html] ODPCMP UODPRUN [DMABUF]
 #
 # The judge: boots a kernel with rdma_rxe, asks odpcmp there for the whole matrix
 # of rxe0, asks the same program for uodp0 here, and compares cell by cell. What
 # may differ stands in differences.json. With --record, writes down what rxe0
-# said (answers.json), for tests that have no virtual machine.
+# said (answers.json), for tests that have no virtual machine. DMABUF, a test of
+# dma-bufs, runs there too: that kernel makes real ones.
 #
 # Skipped (77) unless the kernel is in the cache or UODP_TEST_RXE=1 says to bring
 # it; with that, whatever is missing is a failure.
@@ -15,17 +16,19 @@ here=$(cd "$(dirname "$0")" && pwd)
 
 record=
 report=()
-while [ $# -gt 2 ]; do
-	case $1 in
+while :; do
+	case ${1:-} in
 	--record) record=1 ;;
 	--report) report=("--report=$2"); shift ;;
 	*) break ;;
 	esac
 	shift
 done
-[ $# -eq 2 ] || die "usage: judge.sh [--record] [--report FILE.html] ODPCMP UODPRUN"
+[ $# -eq 2 ] || [ $# -eq 3 ] ||
+	die "usage: judge.sh [--record] [--report FILE.html] ODPCMP UODPRUN [DMABUF]"
 odpcmp=$(realpath "$1")
 uodprun=$(realpath "$2")
+dmabuf=${3:+$(realpath "$3")}
 
 if [ "${UODP_TEST_RXE:-}" = 0 ]; then
 	echo "skipped: UODP_TEST_RXE=0"
@@ -40,7 +43,8 @@ trap 'rm -rf "$dir"' EXIT
 
 export UODP_RXE_TIMEOUT=${UODP_RXE_TIMEOUT:-540}
 status=0
-"$here/run-in-vm.sh" "$here/guest-judge.sh" -j 6 "$odpcmp" "$uodprun" >"$dir/rxe0.json" ||
+"$here/run-in-vm.sh" "$here/guest-judge.sh" -j 6 "$odpcmp" "$uodprun" ${dmabuf:+"$dmabuf"} \
+	>"$dir/rxe0.json" ||
 	status=$?
 if [ "$status" -eq 125 ] && [ "${UODP_TEST_RXE:-0}" != 1 ]; then
 	echo "skipped: no virtual machine (see above); with UODP_TEST_RXE=1 that is a failure"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
-/* Pinned memory that may only be read: files mapped read-only, shared and private. */
+/* Memory that is reached by descriptors: pipes that hold what may only be read, files
+ * mapped read-only, shared and private; and what is given by its descriptor. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -224,7 +225,7 @@ static void test_forked(void)
 	pid_t pid;
 
 	file_make(&f, MAP_SHARED);
-	fd = (int)(odp_pipe_entry(f.r, 0) >> ODP_PAGE_SHIFT) - 1;
+	fd = (int)(odp_pin_entry(f.r, 0) >> ODP_PAGE_SHIFT) - 1;
 	CU_ASSERT_NOT_EQUAL(fcntl(fd, F_GETFD), -1);
 	pid = fork();
 	if (!pid)
@@ -265,6 +266,62 @@ static void test_few_fds(void)
 	CU_ASSERT_EQUAL(child_end(&c), 0);
 }
 
+/* ---- what is given by its descriptor ---- */
+
+static int fd_reg(struct file *f, uint64_t offset, size_t len, enum odp_kind kind)
+{
+	struct odp_region_attr a = {.addr = f->mem + offset + FIRST,
+				    .length = len,
+				    .iova = (uintptr_t)f->mem + offset + FIRST,
+				    .pd = PD,
+				    .access = ALL,
+				    .kind = kind,
+				    .backing = ODP_BACKING_FD,
+				    .fd = f->fd,
+				    .fd_offset = offset};
+
+	return odp_region_create(kit_proc, &a, &f->r);
+}
+
+static void test_descriptor(void)
+{
+	static char buf[LEN];
+	struct child c;
+	struct file f;
+	int fd;
+
+	f.fd = fd = file_open();
+	CU_ASSERT_FATAL(f.fd >= 0);
+	f.mem = mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_SHARED, f.fd, 0);
+	CU_ASSERT_PTR_NOT_EQUAL_FATAL(f.mem, MAP_FAILED);
+	CU_ASSERT_EQUAL(fd_reg(&f, 100, PAGE, ODP_ON_DEMAND), -EINVAL);
+	CU_ASSERT_EQUAL(fd_reg(&f, PAGE, PAGE, ODP_PINNED), -EINVAL);
+	f.fd = -1;
+	CU_ASSERT_EQUAL(fd_reg(&f, PAGE, PAGE, ODP_ON_DEMAND), -EINVAL);
+	f.fd = fd;
+	CU_ASSERT_EQUAL_FATAL(fd_reg(&f, 2 * PAGE, LEN - 3 * PAGE, ODP_ON_DEMAND), 0);
+	CU_ASSERT_EQUAL(odp_region_backing(f.r), ODP_BACKING_FD);
+	CU_ASSERT_EQUAL(wrong(&f, 2 * PAGE + FIRST, LEN - 3 * PAGE), 0);
+	for (size_t i = 0; i < LEN; i++)
+		buf[i] = (char)(byte_at(i) ^ 0x55);
+	CU_ASSERT_EQUAL(kit_write(f.r, f.mem + 3 * PAGE + 7, buf + 3 * PAGE + 7, 40 * PAGE), 0);
+	CU_ASSERT_EQUAL(memcmp(f.mem + 3 * PAGE + 7, buf + 3 * PAGE + 7, 40 * PAGE), 0);
+	CU_ASSERT_EQUAL((unsigned char)f.mem[3 * PAGE + 6], byte_at(3 * PAGE + 6));
+	CU_ASSERT_EQUAL((unsigned char)f.mem[43 * PAGE + 7], byte_at(43 * PAGE + 7));
+	CU_ASSERT_TRUE_FATAL(child_start(&c, "reader"));
+	child_put(&c, (long)odp_proc_slot(kit_proc));
+	CU_ASSERT_EQUAL_FATAL(child_get(&c), 1);
+	CU_ASSERT_EQUAL(reader_get(&c, &f, 60 * PAGE + 5, 30 * PAGE), 0);
+	/* What lies past the end of it is an error, no signal. */
+	CU_ASSERT_EQUAL(ftruncate(f.fd, 50 * PAGE), 0);
+	CU_ASSERT_EQUAL(reader_get(&c, &f, 60 * PAGE + 5, 8), -EFAULT);
+	CU_ASSERT_STRING_EQUAL(kit_see(f.r, f.mem + 60 * PAGE), "?14");
+	CU_ASSERT_EQUAL(kit_write(f.r, f.mem + 60 * PAGE, "x", 1), -EFAULT);
+	CU_ASSERT_EQUAL(wrong(&f, 49 * PAGE, PAGE), 0);
+	CU_ASSERT_EQUAL(child_end(&c), 0);
+	file_end(&f);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct child_role roles[] = {
@@ -277,6 +334,7 @@ int main(int argc, char **argv)
 		{"another process reads", test_peer},
 		{"a forked child", test_forked},
 		{"too few descriptors", test_few_fds},
+		{"given by a descriptor", test_descriptor},
 		CU_TEST_INFO_NULL,
 	};
 

@@ -90,6 +90,8 @@ static const char *backing_name(const struct process *p, const struct odp_mr_shm
 
 	if (mixed)
 		return "mixed";
+	if (mr->backing == ODP_BACKING_FD)
+		return "fd";
 	if (where == ODP_E_POOL || (!where && mr->backing == ODP_BACKING_POOL))
 		return "pool";
 	if (where == ODP_E_VA || (!where && mr->backing == ODP_BACKING_VA))
