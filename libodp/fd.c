@@ -120,7 +120,8 @@ static ssize_t file_read(const char *path, char *buf, size_t size)
 	return n;
 }
 
-uint64_t odp_pid_start_time(pid_t pid)
+/* Field NR, 3 or more, of /proc/PID/stat; 0 when there is none. */
+static uint64_t pid_stat(pid_t pid, int nr)
 {
 	char path[32], stat[1024];
 	const char *p;
@@ -131,12 +132,22 @@ uint64_t odp_pid_start_time(pid_t pid)
 		return 0;
 	/* Field 2 is the name in parentheses, which may itself hold spaces and ')'. */
 	p = strrchr(stat, ')');
-	for (field = 2; p && field < 22; field++) {
+	for (field = 2; p && field < nr; field++) {
 		p = strchr(p, ' ');
 		if (p)
 			p++;
 	}
 	return p ? strtoull(p, NULL, 10) : 0;
+}
+
+uint64_t odp_pid_start_time(pid_t pid)
+{
+	return pid_stat(pid, 22);
+}
+
+bool odp_pid_exiting(pid_t pid)
+{
+	return pid_stat(pid, 9) & 4; /* PF_EXITING: proc_pid_stat(5) */
 }
 
 int odp_proc_sys_int(const char *path)

@@ -103,6 +103,8 @@ void odp_fd_release(int fd);
 bool odp_fd_limit_raise(void);
 /* Field 22 of /proc/PID/stat, 0 when there is no such process. */
 uint64_t odp_pid_start_time(pid_t pid);
+/* Is it in the middle of its end? It may be without descriptors already. */
+bool odp_pid_exiting(pid_t pid);
 /* The number in a file such as /proc/sys/kernel/..., -1 when it cannot be read. */
 int odp_proc_sys_int(const char *path);
 /* SIZE bytes of FD, shared, sparse, not inherited by fork, not in core dumps. */

@@ -145,7 +145,8 @@ static int peer_attach(struct odp_proc *proc, unsigned nr, struct odp_peer **out
 	ret = peer_open(peer);
 	if (!odp_peer_slot_is_ours(peer))
 		ret = -ESTALE;
-	else if (odp_peer_pid_ended(peer) || (!ret && !peer_pid_is_ours(peer)))
+	else if (odp_peer_pid_ended(peer) || (!ret && !peer_pid_is_ours(peer)) ||
+		 (ret && odp_pid_exiting(peer->pid)))
 		ret = -ENOENT;
 	if (ret)
 		goto err_drop;

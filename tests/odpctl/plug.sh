@@ -105,4 +105,25 @@ wait "$first" || fault "the first program failed"
 first=
 wait "$second" || fault "the second program failed"
 second=
+
+# ---- programs that come and go meanwhile ----
+
+# Some find it, some do not, and some end while they are being dealt with.
+come_and_go() {
+	n=0
+	while [ $n -lt 20 ]; do
+		"$uodprun" "$holder" </dev/null
+		n=$((n + 1))
+	done >/dev/null 2>&1
+}
+come_and_go &
+first=$!
+come_and_go &
+second=$!
+while kill -0 $first 2>/dev/null || kill -0 $second 2>/dev/null; do
+	expect 0 unplug uodp0
+	expect 0 plug uodp0
+done
+first='' second=''
+listed || fault "uodp0 is not listed in the end"
 exit $failed

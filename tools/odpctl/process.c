@@ -38,8 +38,12 @@ static uint64_t start_time(int proc_fd)
 	/* A zombie holds no memory and no locks. */
 	if (!at || at[1] != ' ' || at[2] == 'Z' || at[2] == 'X')
 		return 0;
-	for (field = 2; field < 22 && at; field++)
+	for (field = 2; field < 22 && at; field++) {
+		/* Nor has one that is about to end, perhaps: PF_EXITING. */
+		if (field == 9 && strtoull(at + 1, NULL, 10) & 4)
+			return 0;
 		at = strchr(at + 1, ' ');
+	}
 	return at ? strtoull(at + 1, NULL, 10) : 0;
 }
 
