@@ -107,11 +107,28 @@ void huge_give_back(void)
 		close(lock);
 }
 
+/* In a forked child: they are the parent's to give back. */
+void huge_leave(void)
+{
+	taken = 0;
+}
+
 static void give_back_and_die(int sig)
 {
 	huge_give_back();
 	signal(sig, SIG_DFL);
 	raise(sig);
+}
+
+/* SIGPIPE too: whoever reads what is printed may stop. What is ignored stays so. */
+static void signals_catch(void)
+{
+	static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE};
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(signals); i++)
+		if (signal(signals[i], give_back_and_die) == SIG_IGN)
+			signal(signals[i], SIG_IGN);
 }
 
 void huge_reserve(unsigned int jobs)
@@ -122,9 +139,7 @@ void huge_reserve(unsigned int jobs)
 
 	if (free_pages >= wanted || access(POOL_FILE, W_OK))
 		return;
-	signal(SIGINT, give_back_and_die);
-	signal(SIGTERM, give_back_and_die);
-	signal(SIGHUP, give_back_and_die);
+	signals_catch();
 	lock = pool_lock();
 	now = pool_get();
 	if (now >= 0) {

@@ -31,9 +31,7 @@ static void run(const struct isolated *job, void (*body)(const void *arg, void *
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
 		_exit(1);
-	signal(SIGINT, SIG_DFL);
-	signal(SIGTERM, SIG_DFL);
-	signal(SIGHUP, SIG_DFL);
+	huge_leave();
 	messages_redirect(job->messages);
 	body(arg, job->shared);
 	exit(0);

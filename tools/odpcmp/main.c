@@ -37,6 +37,16 @@ static void matrix_select(struct matrix *matrix, const struct options *opt)
 			matrix_cell(matrix, at)->state = ANSWER_NONE;
 }
 
+static bool huge_asked(const struct options *opt)
+{
+	size_t i;
+
+	for (i = 0; i < num_kinds; i++)
+		if (opt->kinds[i] && kinds[i].flags & KIND_HUGE)
+			return true;
+	return false;
+}
+
 static bool matrix_get(struct matrix *matrix, struct options *opt)
 {
 	if (opt->from) {
@@ -47,7 +57,8 @@ static bool matrix_get(struct matrix *matrix, struct options *opt)
 	}
 	if (opt->fs && !(opt->dir = fs_start(opt->dir)))
 		return false;
-	huge_reserve(opt->jobs);
+	if (huge_asked(opt))
+		huge_reserve(opt->jobs);
 	if (!leave_out_lacking(opt))
 		return false;
 	environment_find(&matrix->env, opt);

@@ -247,6 +247,7 @@ size_t huge_page_size(void);
 const char *huge_lacking(const char *dir);
 void huge_reserve(unsigned int jobs);
 void huge_give_back(void);
+void huge_leave(void);
 
 /* ---- events (event*.c) ---- */
 
