@@ -34,6 +34,14 @@ for name in $names; do
 		echo "$name is exported, and no page is about it"
 		failed=1
 	fi
+	case $name in
+	uodpdv_*)
+		grep -qw "$name" man/uodpdv.7 || {
+			echo "uodpdv.7 does not name $name"
+			failed=1
+		}
+		;;
+	esac
 	if [ ! -e "man/$name.3" ] && ! grep -qw "$name" man/CMakeLists.txt; then
 		echo "man/CMakeLists.txt makes no link for $name"
 		failed=1
