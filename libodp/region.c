@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
 /* Registration: what the memory is, where it can live, and the shared record. */
+#include <fcntl.h>
 #include <linux/capability.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -107,8 +108,7 @@ static struct odp_region *region_alloc(struct odp_mem *m, const struct odp_regio
 	r->kind = a->kind;
 	r->policy = a->policy;
 	r->lease_ms = a->lease_ms;
-	r->fd = a->backing == ODP_BACKING_FD ? a->fd : -1;
-	r->fd_page = (uint32_t)(a->fd_offset >> ODP_PAGE_SHIFT);
+	r->fd = -1;
 	if (attr_implicit(a)) {
 		r->it.last = (ODP_IMPLICIT_PAGES << ODP_PAGE_SHIFT) - 1;
 		r->npages = ODP_IMPLICIT_PAGES;
@@ -222,6 +222,8 @@ static void region_release(struct odp_region *r)
 	odp_mem_unlock(m);
 	if (r->mr && odp_mr_pinned(r->mr))
 		odp_pin_unregister(r);
+	if (r->fd >= 0)
+		odp_fd_close(r->fd);
 	odp_files_drop(r);
 	record_free(r);
 	lock_uncharge(r);
@@ -289,6 +291,20 @@ static int region_place(struct odp_region *r, const struct odp_region_attr *a)
 	return ret == -ESTALE ? -EFAULT : ret;
 }
 
+/* A descriptor of its own: that of a region that ends stays open until nobody who was
+ * inside can take another file for it. */
+static int region_fd(struct odp_region *r, const struct odp_region_attr *a)
+{
+	if (a->backing != ODP_BACKING_FD)
+		return 0;
+	r->fd = fcntl(a->fd, F_DUPFD_CLOEXEC, 0);
+	if (r->fd < 0)
+		return -errno;
+	r->fd = odp_fd_high(r->fd);
+	r->fd_page = (uint32_t)(a->fd_offset >> ODP_PAGE_SHIFT);
+	return 0;
+}
+
 static int region_make(struct odp_proc *proc, const struct odp_region_attr *a,
 		       struct odp_region **region)
 {
@@ -297,7 +313,9 @@ static int region_make(struct odp_proc *proc, const struct odp_region_attr *a,
 
 	if (!r)
 		return -ENOMEM;
-	ret = lock_charge(r);
+	ret = region_fd(r, a);
+	if (!ret)
+		ret = lock_charge(r);
 	if (!ret)
 		ret = record_alloc(r, attr_implicit(a));
 	if (!ret)

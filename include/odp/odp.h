@@ -237,7 +237,7 @@ struct odp_region_attr {
 	enum odp_policy policy;
 	uint32_t lease_ms;  /* LEASE, KILL: the lease-break time; 0: see odp_watch_attr */
 	int fd;             /* ODP_BACKING_FD: what ADDR is a shared mapping of; stays the
-			    * caller's, and open until the region is destroyed */
+			    * caller's, who may close it when the region is there */
 	uint64_t fd_offset; /* of ADDR's page there, in bytes */
 };
 

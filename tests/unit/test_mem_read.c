@@ -301,6 +301,8 @@ static void test_descriptor(void)
 	f.fd = fd;
 	CU_ASSERT_EQUAL_FATAL(fd_reg(&f, 2 * PAGE, LEN - 3 * PAGE, ODP_ON_DEMAND), 0);
 	CU_ASSERT_EQUAL(odp_region_backing(f.r), ODP_BACKING_FD);
+	f.fd = dup(fd);
+	close(fd);
 	CU_ASSERT_EQUAL(wrong(&f, 2 * PAGE + FIRST, LEN - 3 * PAGE), 0);
 	for (size_t i = 0; i < LEN; i++)
 		buf[i] = (char)(byte_at(i) ^ 0x55);
