@@ -23,10 +23,10 @@ static int proc_open(const struct odp_peer *peer, const char *name)
 	return open(path, O_RDONLY | O_CLOEXEC);
 }
 
-/* Is a page of [addr, addr+n) neither in memory nor in swap? */
-static bool page_missing(const struct odp_peer *peer, uint64_t addr, size_t n)
+/* Is a page of [start, end) neither in memory nor in swap? */
+static bool page_missing(const struct odp_peer *peer, uint64_t start, uint64_t end)
 {
-	uint64_t first = addr >> ODP_PAGE_SHIFT, last = (addr + n - 1) >> ODP_PAGE_SHIFT, e;
+	uint64_t first = start >> ODP_PAGE_SHIFT, last = (end - 1) >> ODP_PAGE_SHIFT, e;
 	int fd = proc_open(peer, "pagemap");
 	bool missing = false;
 
@@ -71,8 +71,8 @@ static bool line_next(struct lines *l, char *line)
 	return true;
 }
 
-/* Is a mapping in [addr, addr+n) private and watched for missing pages? */
-static bool watched(const struct odp_peer *peer, uint64_t addr, size_t n)
+/* The same of those alone whose mapping is private and watched for missing pages. */
+static bool watched_missing(const struct odp_peer *peer, uint64_t addr, uint64_t addr_end)
 {
 	struct lines l = {.fd = proc_open(peer, "smaps")};
 	char line[LINE_MAX_LEN], perms[5] = "";
@@ -83,10 +83,11 @@ static bool watched(const struct odp_peer *peer, uint64_t addr, size_t n)
 		return false;
 	while (!found && !past && line_next(&l, line))
 		if (sscanf(line, "%lx-%lx %4s", &start, &end, perms) == 3) {
-			inside = start < addr + n && end > addr;
-			past = start >= addr + n;
+			inside = start < addr_end && end > addr;
+			past = start >= addr_end;
 		} else if (inside && !strncmp(line, "VmFlags:", 8)) {
-			found = strstr(line, " um") && perms[3] == 'p';
+			found = strstr(line, " um") && perms[3] == 'p' &&
+				page_missing(peer, odp_max(start, addr), odp_min(end, addr_end));
 		}
 	odp_fd_close(l.fd);
 	return found;
@@ -94,5 +95,6 @@ static bool watched(const struct odp_peer *peer, uint64_t addr, size_t n)
 
 bool odp_foreign_missing(const struct odp_peer *peer, uint64_t addr, size_t n)
 {
-	return page_missing(peer, addr, n) && watched(peer, addr, n);
+	/* The first alone is cheap. */
+	return page_missing(peer, addr, addr + n) && watched_missing(peer, addr, addr + n);
 }

@@ -296,7 +296,7 @@ static void test_foreign(void)
 	struct uffdio_api api = {.api = UFFD_API};
 	struct uffdio_register reg = {.mode = UFFDIO_REGISTER_MODE_MISSING};
 	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
-	char *mem = kit_private(LEN, "there");
+	char *mem = kit_private(LEN, "there"), *shared = mem + LEN - 4 * PAGE, two[2 * PAGE];
 	struct odp_region_stats before, after;
 	struct odp_region *r;
 
@@ -306,6 +306,10 @@ static void test_foreign(void)
 	}
 	CU_ASSERT_EQUAL(madvise(mem + 2 * PAGE, 2 * PAGE, MADV_DONTNEED), 0);
 	reg.range = (struct uffdio_range){(uintptr_t)mem, LEN - 4 * PAGE};
+	CU_ASSERT_PTR_EQUAL(mmap(shared, PAGE, PROT_READ | PROT_WRITE,
+				 MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
+			    shared);
+	strcpy(shared, "shared");
 	CU_ASSERT_EQUAL_FATAL(ioctl(fd, UFFDIO_API, &api), 0);
 	CU_ASSERT_EQUAL_FATAL(ioctl(fd, UFFDIO_REGISTER, &reg), 0);
 	r = kit_reg(mem, LEN, ODP_ON_DEMAND, ODP_BACKING_AUTO);
@@ -322,7 +326,11 @@ static void test_foreign(void)
 	odp_region_stats(r, &after);
 	CU_ASSERT(after.page_faults > before.page_faults);
 	CU_ASSERT_EQUAL(after.page_faults_handled, before.page_faults_handled);
-	/* Beside it, a page is faulted in as ever. */
+	/* Beside it, a page is faulted in as ever, in one go with one that is there. */
+	CU_ASSERT_STRING_EQUAL(kit_see(r, shared), "shared");
+	CU_ASSERT_EQUAL(madvise(shared, PAGE, MADV_DONTNEED), 0);
+	CU_ASSERT_EQUAL(kit_read(r, shared - PAGE, two, sizeof(two)), 0);
+	CU_ASSERT_STRING_EQUAL(two + PAGE, "shared");
 	CU_ASSERT_EQUAL(madvise(mem + LEN - PAGE, PAGE, MADV_DONTNEED), 0);
 	CU_ASSERT_STRING_EQUAL(kit_see(r, mem + LEN - PAGE), "");
 	/* With the userfaultfd gone, the kernel has nobody to ask. */
