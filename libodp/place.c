@@ -316,31 +316,45 @@ static int spares_get(struct odp_region *r)
 	return 0;
 }
 
-/* Private pages that are still the file's become the mapping's own, as with any
- * long-term pin (mm/gup.c, gup_must_unshare()). */
+/*
+ * Private pages that are still the file's become the mapping's own, as with any
+ * long-term pin (mm/gup.c, gup_must_unshare()). Those that the program may write do
+ * not stay: a pipe's hold does not keep the kernel from giving it a copy, of a page of
+ * zeros or after a fork.
+ */
 static int part_unshare(struct odp_mem *m, const struct odp_vma *vma, uint64_t start, uint64_t end,
 			bool poolable, struct survey *s)
 {
 	(void)m, (void)poolable, (void)s;
-	if (vma->shared || vma->prot & PROT_WRITE)
+	if (vma->shared)
 		return 0;
+	if (vma->prot & PROT_WRITE)
+		return -EOPNOTSUPP;
 	if (!odp_sys(SYS_mprotect, start, end - start, vma->prot | PROT_WRITE))
 		odp_sys_madvise(start, end - start, MADV_POPULATE_WRITE);
 	odp_sys(SYS_mprotect, start, end - start, vma->prot);
 	return 0;
 }
 
-/* For reading alone, where a pin for writing is refused. */
-static int pin_to_read(struct odp_region *r, struct survey *s)
+/* For reading alone, where a pin for writing is refused. MOVE: memory that can be in
+ * the pool may move there, where its pages stay. */
+static int pin_to_read(struct odp_region *r, struct survey *s, bool move)
 {
-	parts_walk(r->mem, r->it.start, r->it.last + 1, part_unshare, s);
-	return odp_pipe_register(r);
+	uint64_t start = r->it.start, end = r->it.last + 1;
+	int ret;
+
+	if (move)
+		parts_walk(r->mem, start, end, part_convert, s);
+	ret = pool_resolve(r->mem, start, end);
+	if (!ret)
+		ret = parts_walk(r->mem, start, end, part_unshare, s);
+	return ret ? ret : odp_pipe_register(r);
 }
 
 static int place_pin(struct odp_region *r, bool write, struct survey *s, enum odp_backing *backing)
 {
 	static _Atomic bool warned;
-	bool wanted = *backing == ODP_BACKING_PIN;
+	enum odp_backing wish = *backing;
 	int ret = pages_resolve(r, write);
 
 	if (ret)
@@ -352,17 +366,18 @@ static int place_pin(struct odp_region *r, bool write, struct survey *s, enum od
 	if (write && ret != -EOPNOTSUPP)
 		return -EFAULT;
 	if (!write)
-		ret = pin_to_read(r, s);
+		ret = pin_to_read(r, s, wish == ODP_BACKING_AUTO);
 	if (!ret)
 		return ret;
-	if (wanted)
+	if (wish == ODP_BACKING_PIN)
 		return -EOPNOTSUPP;
 	if (!atomic_exchange(&warned, true))
 		odp_log(ODP_LOG_WARN,
 			"memory outside the pool cannot be pinned here (%s): it follows its "
 			"mapping%s",
 			strerrordesc_np(-ret),
-			write ? "" : "; see RLIMIT_NOFILE and fs.pipe-user-pages-soft");
+			ret == -EOPNOTSUPP ? ""
+					   : "; see RLIMIT_NOFILE and fs.pipe-user-pages-soft");
 	odp_log(ODP_LOG_DEBUG, "%#lx: not pinned (%s)", (long)r->it.start, strerrordesc_np(-ret));
 	*backing = ODP_BACKING_VA;
 	return spares_get(r);
