@@ -12,11 +12,13 @@
  */
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <string.h>
+#include <time.h>
 
 #include "mem.h"
 
-#define CHILD_WAIT_MS 60000
+#define CHILD_WAIT_S 60
 
 /* A converted range, as the child is to have it. */
 struct range {
@@ -26,6 +28,7 @@ struct range {
 
 /* Of the fork that is under way (conv_lock). */
 static struct odp_mem *fork_mem;
+static sigset_t fork_mask; /* the caller's, whose handlers run when the copy is made */
 static struct range *ranges;
 static size_t ranges_count, ranges_room;
 
@@ -119,19 +122,35 @@ static void grown_record(struct odp_mem *m)
 			page = page_record(m, page, vma.end);
 }
 
+static void fork_pipe_open(struct odp_mem *m)
+{
+	int *fds = m->fork_pipe;
+
+	if (!pipe2(fds, O_CLOEXEC) ||
+	    (errno == EMFILE && odp_fd_limit_raise() && !pipe2(fds, O_CLOEXEC)))
+		return;
+	odp_log(ODP_LOG_WARN,
+		"fork: no pipe (%s): what is stored to registered memory right after it may be in "
+		"the child's copy",
+		strerrordesc_np(errno));
+	fds[0] = fds[1] = -1;
+}
+
 static void fork_prepare(void)
 {
 	struct odp_proc *proc = odp_proc_attached();
 	struct odp_mem *m = proc ? proc->mem : NULL;
+	sigset_t all;
 
 	fork_mem = m;
 	if (!m)
 		return;
 	pthread_mutex_lock(&m->conv_lock);
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &fork_mask);
 	odp_uffd_acted(m);
 	grown_record(m);
-	if (pipe2(m->fork_pipe, O_CLOEXEC))
-		m->fork_pipe[0] = m->fork_pipe[1] = -1;
+	fork_pipe_open(m);
 	odp_freeze(proc);
 	odp_fence(proc, false);
 	ranges_list(m);
@@ -141,11 +160,18 @@ static void fork_prepare(void)
 static void child_wait(struct odp_mem *m)
 {
 	struct pollfd p = {.fd = m->fork_pipe[0], .events = POLLIN};
+	struct timespec left = {.tv_sec = CHILD_WAIT_S};
+	long ret;
 
 	if (p.fd < 0)
 		return;
 	odp_fd_close(m->fork_pipe[1]);
-	if (poll(&p, 1, CHILD_WAIT_MS) == 0)
+	/* Not libc's, where a thread that is cancelled would end with the gate shut. The
+	 * kernel leaves the rest of the time in LEFT. */
+	do
+		ret = odp_sys6(SYS_ppoll, (long)&p, 1, (long)&left, 0, 0, 0);
+	while (ret == -EINTR);
+	if (!ret)
 		odp_log(ODP_LOG_WARN, "the child of a fork takes long to copy registered memory");
 	odp_fd_close(m->fork_pipe[0]);
 }
@@ -153,12 +179,14 @@ static void child_wait(struct odp_mem *m)
 static void fork_parent(void)
 {
 	struct odp_mem *m = fork_mem;
+	sigset_t mask = fork_mask;
 
 	if (!m)
 		return;
 	child_wait(m);
 	odp_thaw(m->proc);
 	pthread_mutex_unlock(&m->conv_lock);
+	pthread_sigmask(SIG_SETMASK, &mask, NULL);
 }
 
 /* The handlers of other libraries, and fork's caller, find the memory there. */
@@ -221,7 +249,7 @@ static void fork_child(void)
 	}
 	fork_mem = NULL;
 	/* The lock itself is the parent's. */
-	pthread_sigmask(SIG_SETMASK, &m->mem_mask, NULL);
+	pthread_sigmask(SIG_SETMASK, &fork_mask, NULL);
 }
 
 /*

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
 /* A second process reads and writes the first one's regions; forks. */
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -359,6 +361,86 @@ static void test_fork(void)
 	free(heap);
 }
 
+/* ---- fork in the midst of signals and threads ---- */
+
+#define MUCH ((size_t)32 << 20) /* takes a child much longer to copy than a tick */
+
+static void tick(int sig)
+{
+	(void)sig;
+}
+
+static size_t pages_unlike(const char *mem, const char *fill)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < MUCH; i += PAGE)
+		n += strncmp(mem + i, fill, strlen(fill)) != 0;
+	return n;
+}
+
+/* The parent goes on when the child has its copy, not when a signal comes. */
+static void test_fork_signal(void)
+{
+	const struct itimerval often = {{0, 1000}, {0, 1000}}, never = {{0, 0}, {0, 0}};
+	struct sigaction act = {.sa_handler = tick, .sa_flags = SA_RESTART}, old;
+	char *mem = kit_private(MUCH, "before");
+	struct odp_region *r = kit_reg(mem, MUCH, ODP_ON_DEMAND, ODP_BACKING_AUTO);
+	int status = -1;
+	pid_t pid;
+
+	CU_ASSERT_PTR_NOT_NULL_FATAL(r);
+	fflush(stdout);
+	sigaction(SIGALRM, &act, &old);
+	setitimer(ITIMER_REAL, &often, NULL);
+	pid = fork();
+	if (!pid)
+		_exit(pages_unlike(mem, "before") != 0);
+	kit_fill(mem, MUCH, "after");
+	setitimer(ITIMER_REAL, &never, NULL);
+	sigaction(SIGALRM, &old, NULL);
+	CU_ASSERT_EQUAL(waitpid(pid, &status, 0), pid);
+	CU_ASSERT_EQUAL(status, 0);
+	odp_region_destroy(r);
+	munmap(mem, MUCH);
+}
+
+/* Takes the lock of memory, with every signal blocked. */
+static void *deaf_run(void *stop)
+{
+	sigset_t all;
+	bool moved;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, NULL);
+	while (!atomic_load((_Atomic bool *)stop))
+		odp_range_moved(kit_proc, &all, sizeof(all), &moved);
+	return NULL;
+}
+
+static void test_fork_mask(void)
+{
+	_Atomic bool stop = false;
+	pthread_t thread;
+	sigset_t now;
+
+	CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, deaf_run, &stop), 0);
+	fflush(stdout);
+	for (int i = 0; i < 40; i++) {
+		int status = -1;
+		pid_t pid = fork();
+
+		sigprocmask(SIG_SETMASK, NULL, &now);
+		if (!pid)
+			_exit(sigismember(&now, SIGUSR1));
+		CU_ASSERT_EQUAL(sigismember(&now, SIGUSR1), 0);
+		CU_ASSERT_EQUAL(waitpid(pid, &status, 0), pid);
+		CU_ASSERT_EQUAL(status, 0);
+	}
+	atomic_store(&stop, true);
+	pthread_join(thread, NULL);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct child_role roles[] = {{"second", role_second}, {NULL, NULL}};
@@ -370,6 +452,8 @@ int main(int argc, char **argv)
 		{"a second process is killed", test_killed},
 		{"a second process is stopped", test_stopped},
 		{"fork: a copy for the child", test_fork},
+		{"fork: signals while the child copies", test_fork_signal},
+		{"fork: the caller's signals, not another thread's", test_fork_mask},
 		CU_TEST_INFO_NULL,
 	};
 
