@@ -7,6 +7,10 @@
  * reads. The thread that does the moving therefore touches only its own stack,
  * libodp's own memory and the pool, makes only system calls, and takes no signal:
  * the heap, the dynamic linker's tables and a handler's data may all be away.
+ *
+ * More than what is being registered may move (place.c), so other threads may unmap
+ * parts meanwhile, as is their right, and map something else there. What lies at the
+ * addresses is therefore looked at before anything is done to it.
  */
 #include <linux/userfaultfd.h>
 #include <signal.h>
@@ -46,6 +50,21 @@ static void uffd_wake_all(int uffd, uint64_t addr, uint64_t len)
 	struct uffdio_range range = {addr, len};
 
 	odp_sys_ioctl(uffd, UFFDIO_WAKE, &range);
+}
+
+/* Nobody is to wait there for a page, whatever the range consists of by now. */
+static void conv_release(struct odp_mem *m, const struct piece *p)
+{
+	struct uffdio_range range = {p->addr, p->len};
+	uint64_t at = p->addr, end = p->addr + p->len;
+	struct odp_vma vma;
+
+	if (!odp_sys_ioctl(m->conv_uffd, UFFDIO_UNREGISTER, &range))
+		return;
+	for (; at < end && odp_vma_next(m, at, end, &vma); at = vma.end)
+		uffd_unregister(m->conv_uffd, odp_max(at, vma.start),
+				odp_min(end, vma.end) - odp_max(at, vma.start));
+	uffd_wake_all(m->conv_uffd, p->addr, p->len);
 }
 
 static int run_copy(struct odp_mem *m, uint64_t off, uint64_t from, uint64_t len)
@@ -93,33 +112,67 @@ static int pages_copy(struct odp_mem *m, uint64_t from, const struct piece *p)
 	return 0;
 }
 
-/* What was mapped before is mapped again, so that the program takes no faults
- * for pages that it had. */
+/* What was there before is mapped again, so that the program takes no faults for
+ * pages that it had. */
 static void pages_map(struct odp_mem *m, const struct piece *p)
 {
-	int advice = p->prot & PROT_WRITE ? MADV_POPULATE_WRITE : MADV_POPULATE_READ;
 	uint64_t off = p->off, end = p->off + p->len, next;
 
 	if (!(p->prot & (PROT_READ | PROT_WRITE)))
 		return;
 	for (; off < end; off = next)
 		if (odp_pool_run(m, off, end, &next))
-			odp_sys_madvise(p->addr + (off - p->off), next - off, advice);
+			odp_uffd_map(m->uffd, p->addr + (off - p->off), next - off);
+}
+
+/* Up to where from AT the pool is mapped as P says; 0: it is not (mem_lock). */
+static uint64_t part_end(struct odp_mem *m, const struct piece *p, uint64_t at)
+{
+	struct odp_vma vma;
+
+	if (!odp_umem_look(m, at, &vma) || vma.off + (at - vma.start) != p->off + (at - p->addr))
+		return 0;
+	return odp_min(vma.end, p->addr + p->len);
+}
+
+/* Watch [at, end) and record it; -ENOENT: it has changed (mem_lock). */
+static int part_publish(struct odp_mem *m, const struct piece *p, uint64_t at, uint64_t end)
+{
+	int ret = uffd_register(m->uffd, at, end - at,
+				UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR);
+
+	/* From here on an event tells when it goes, and is acted on after this. */
+	if (part_end(m, p, at) < end) {
+		uffd_unregister(m->uffd, at, end - at);
+		return -ENOENT;
+	}
+	if (ret)
+		return ret;
+	odp_sys_madvise(at, end - at, MADV_DONTFORK);
+	if (p->no_dump)
+		odp_sys_madvise(at, end - at, MADV_DONTDUMP);
+	return odp_umem_add(m, at, end - at, p->off + (at - p->addr), p->ext, p->prot);
 }
 
 /* The pool is mapped, nothing watches it yet: touches see true content or make
- * true zero pages. Record it, then watch. */
+ * true zero pages. What is still there is watched and recorded; of the rest, nothing
+ * stays. */
 static int piece_publish(struct odp_mem *m, const struct piece *p)
 {
-	int ret;
+	uint64_t at = p->addr, end;
+	int ret = 0;
 
 	odp_uffd_settle(m);
 	odp_mem_lock(m);
-	ret = odp_umem_add(m, p->addr, p->len, p->off, p->ext, p->prot);
+	while (at < p->addr + p->len && (!ret || ret == -ENOENT)) {
+		end = part_end(m, p, at);
+		ret = end ? part_publish(m, p, at, end) : 0;
+		if (!end)
+			odp_pool_punch(m, p->off + (at - p->addr), ODP_PAGE_SIZE);
+		if (!ret)
+			at = end ? end : at + ODP_PAGE_SIZE;
+	}
 	odp_mem_unlock(m);
-	if (!ret)
-		ret = uffd_register(m->uffd, p->addr, p->len,
-				    UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR);
 	return ret;
 }
 
@@ -157,11 +210,53 @@ static int pages_take(struct odp_mem *m, const struct piece *p, long stage)
 			    (uint64_t)stage);
 	if (!is_err(at))
 		return 0;
-	uffd_unregister(m->conv_uffd, p->addr, p->len); /* wakes, too */
+	conv_release(m, p);
 	return (int)at;
 }
 
-static int piece_move(struct odp_mem *m, const struct piece *p)
+/* What has been taken may be other than it was when P was made; to be read, in any
+ * case: PROT_NONE memory has content too. */
+static int stage_ready(struct odp_mem *m, struct piece *p, uint64_t stage)
+{
+	struct odp_vma vma;
+
+	if (!odp_vma_next(m, stage, stage + 1, &vma))
+		return -ENOENT;
+	p->prot = vma.prot;
+	if (vma.kind != ODP_VMA_ANON)
+		return -ENOENT;
+	return vma.prot & PROT_READ ? 0 : (int)odp_sys(SYS_mprotect, stage, p->len, PROT_READ);
+}
+
+/* Are the addresses still what pages_take() left: one mapping, registered, so that
+ * the kernel joins it to no other? */
+static bool place_kept(struct odp_mem *m, const struct piece *p)
+{
+	struct odp_vma vma;
+
+	return odp_vma_next(m, p->addr, p->addr + 1, &vma) && vma.kind == ODP_VMA_ANON &&
+	       vma.prot == p->prot && vma.start == p->addr && vma.end == p->addr + p->len;
+}
+
+/* Into what is left of the old mapping, which alone is registered. */
+static void pages_return(struct odp_mem *m, const struct piece *p, uint64_t stage)
+{
+	uint64_t entry;
+
+	for (uint64_t pos = 0; pos < p->len; pos += ODP_PAGE_SIZE) {
+		struct uffdio_copy copy = {
+			.dst = p->addr + pos, .src = stage + pos, .len = ODP_PAGE_SIZE};
+
+		if (odp_sys_pread(m->pagemap_fd, &entry, sizeof(entry),
+				  ((stage + pos) >> ODP_PAGE_SHIFT) * sizeof(entry)) ==
+			    sizeof(entry) &&
+		    (entry & PAGEMAP_PRESENT))
+			odp_sys_ioctl(m->conv_uffd, UFFDIO_COPY, &copy);
+	}
+	conv_release(m, p);
+}
+
+static int piece_move(struct odp_mem *m, struct piece *p)
 {
 	long stage = stage_reserve(p->len), at;
 	int ret;
@@ -171,32 +266,35 @@ static int piece_move(struct odp_mem *m, const struct piece *p)
 	ret = pages_take(m, p, stage);
 	if (ret)
 		goto out_release_stage;
-	/* PROT_NONE memory has content too. */
-	if (!(p->prot & PROT_READ))
-		ret = (int)odp_sys(SYS_mprotect, stage, p->len, PROT_READ);
+	ret = stage_ready(m, p, (uint64_t)stage);
 	if (!ret)
 		ret = pages_copy(m, (uint64_t)stage, p);
 	if (ret)
 		goto err_punch;
+	if (!place_kept(m, p)) {
+		ret = -ENOENT;
+		goto err_punch;
+	}
 	at = odp_sys_mmap(p->addr, p->len, (int)p->prot, MAP_SHARED | MAP_FIXED | MAP_NORESERVE,
 			  m->pool_fd, p->off);
 	if (at != (long)p->addr) {
 		ret = (int)at;
 		goto err_punch;
 	}
-	odp_sys_madvise(p->addr, p->len, MADV_DONTFORK);
-	if (p->no_dump)
-		odp_sys_madvise(p->addr, p->len, MADV_DONTDUMP);
-	pages_map(m, p);
 	ret = piece_publish(m, p);
+	pages_map(m, p);
 	uffd_wake_all(m->conv_uffd, p->addr, p->len);
 	goto out_release_stage;
 
 err_punch:
 	odp_pool_punch(m, p->off, p->len); /* unused offsets are holes */
-	odp_sys(SYS_mprotect, stage, p->len, p->prot);
-	odp_sys_mremap((uint64_t)stage, p->len, MREMAP_MAYMOVE | MREMAP_FIXED, p->addr);
-	uffd_wake_all(m->conv_uffd, p->addr, p->len);
+	if (place_kept(m, p)) {
+		odp_sys(SYS_mprotect, stage, p->len, p->prot);
+		odp_sys_mremap((uint64_t)stage, p->len, MREMAP_MAYMOVE | MREMAP_FIXED, p->addr);
+		uffd_wake_all(m->conv_uffd, p->addr, p->len);
+	} else {
+		pages_return(m, p, (uint64_t)stage);
+	}
 out_release_stage:
 	stage_release(stage, p->len);
 	return ret;
@@ -227,7 +325,7 @@ static bool regions_cover(struct odp_mem *m, uint64_t start, uint64_t end)
  * be lost. With the gate shut none begins (run_enter() in copy.c), and those that
  * have begun are waited for.
  */
-static int piece_move_alone(struct odp_mem *m, const struct piece *p)
+static int piece_move_alone(struct odp_mem *m, struct piece *p)
 {
 	bool covered = regions_cover(m, p->addr, p->addr + p->len);
 	int ret;

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "memkit.h"
 #include "suite.h"
@@ -278,6 +279,95 @@ static void test_churn(void)
 	CU_ASSERT_EQUAL(bad, 0);
 }
 
+/* ---- Moved along with a neighbour, and unmapped meanwhile ---- */
+
+#define MANY 1100 /* from so many small regions on, neighbours move too (place.c) */
+#define BLOCK ((size_t)256 << 10)
+#define BLOCKS 200
+#define HERE (40 * PAGE) /* the page of a block that changes hands */
+
+struct mapper {
+	char *_Atomic block; /* NULL: none */
+	int fd;
+	unsigned bad;
+};
+
+static char *mapper_map(char *at, int flags, int fd)
+{
+	/* Somebody else may have got the address in between. */
+	char *p = mmap(at, PAGE, PROT_READ | PROT_WRITE, flags | MAP_FIXED_NOREPLACE, fd, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+/* In turns, the page is part of the mapping around it, and one of a file of ours. */
+static void *mapper_run(void *arg)
+{
+	const int plain = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+	struct mapper *m = arg;
+	char *lost = NULL; /* where the page is not ours any more */
+	uint64_t n = 0, got;
+
+	while (!atomic_load(&stop)) {
+		char *block = atomic_load(&m->block), *p;
+
+		if (!block || block == lost || munmap(block + HERE, PAGE)) {
+			sched_yield();
+			continue;
+		}
+		p = mapper_map(block + HERE, MAP_SHARED, m->fd);
+		for (int i = 0; p && i < 10; i++) {
+			__atomic_store_n((uint64_t *)p, ++n, __ATOMIC_RELAXED);
+			m->bad += pread(m->fd, &got, sizeof(got), 0) != sizeof(got) || got != n;
+		}
+		if (p)
+			munmap(p, PAGE);
+		if (!p || !mapper_map(block + HERE, plain, -1))
+			lost = block;
+		for (uint64_t i = 0; i < n % 7 * 1000; i++)
+			atomic_load(&stop);
+	}
+	return NULL;
+}
+
+static void test_neighbour(void)
+{
+	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+	char *many = mmap(NULL, 2 * MANY * PAGE, PROT_READ | PROT_WRITE, flags, -1, 0);
+	char *area = mmap(NULL, (BLOCKS + 1) * BLOCK, PROT_READ | PROT_WRITE, flags, -1, 0);
+	static struct odp_region *small[MANY];
+	struct mapper m = {.fd = memfd_create("test", MFD_CLOEXEC)};
+	pthread_t thread;
+
+	CU_ASSERT_EQUAL(ftruncate(m.fd, PAGE), 0);
+	for (size_t i = 0; i < MANY; i++)
+		small[i] = kit_reg(many + 2 * i * PAGE, PAGE, ODP_ON_DEMAND, ODP_BACKING_AUTO);
+	atomic_store(&stop, false);
+	CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, mapper_run, &m), 0);
+	for (size_t i = 0; i < BLOCKS; i++) {
+		char *block = (char *)(((uintptr_t)area + (i + 1) * BLOCK) & ~(BLOCK - 1));
+		struct odp_region *r;
+
+		memset(block, 1, BLOCK);
+		atomic_store(&m.block, block);
+		usleep(100);
+		r = kit_reg(block + 8 * PAGE, PAGE, ODP_ON_DEMAND, ODP_BACKING_AUTO);
+		atomic_store(&m.block, NULL);
+		CU_ASSERT_PTR_NOT_NULL_FATAL(r);
+		CU_ASSERT_EQUAL(block[8 * PAGE], 1);
+		CU_ASSERT_EQUAL(block[20 * PAGE], 1);
+		odp_region_destroy(r);
+	}
+	atomic_store(&stop, true);
+	pthread_join(thread, NULL);
+	CU_ASSERT_EQUAL(m.bad, 0);
+	for (size_t i = 0; i < MANY; i++)
+		odp_region_destroy(small[i]);
+	munmap(many, 2 * MANY * PAGE);
+	munmap(area, (BLOCKS + 1) * BLOCK);
+	close(m.fd);
+}
+
 int main(void)
 {
 	CU_TestInfo tests[] = {
@@ -287,6 +377,7 @@ int main(void)
 		{"munmap under a copier", test_unmap},
 		{"threads touch missing pages at once", test_touch},
 		{"registrations and unmappings at once", test_churn},
+		{"a neighbour is unmapped while it moves along", test_neighbour},
 		CU_TEST_INFO_NULL,
 	};
 
