@@ -264,6 +264,16 @@ static bool survey_records(struct odp_mem *m, uint64_t start, uint64_t end, stru
 
 /* ---- pinned memory is there at once, whichever way ---- */
 
+/* Unmapped by another thread meanwhile, frames are nobody's, and must be holes. */
+static void pool_unresolve(struct odp_mem *m, uint64_t off, uint64_t end)
+{
+	odp_mem_lock(m);
+	for (; off < end; off += ODP_PAGE_SIZE)
+		if (!m->refs[off >> ODP_PAGE_SHIFT])
+			odp_pool_punch(m, off, ODP_PAGE_SIZE);
+	odp_mem_unlock(m);
+}
+
 /* Frames for the holes of [start, end), which the pool holds. */
 static int pool_resolve(struct odp_mem *m, uint64_t start, uint64_t end)
 {
@@ -286,6 +296,7 @@ static int pool_resolve(struct odp_mem *m, uint64_t start, uint64_t end)
 			if (!odp_pool_run(m, off, limit, &next)) {
 				ret = odp_pool_populate(m->proc->self, off, next - off);
 				odp_uffd_map(m->uffd, at, next - off);
+				pool_unresolve(m, off, next);
 			}
 		if (ret)
 			return -ENOMEM;
