@@ -175,6 +175,7 @@ void *odp_map_shared(int fd, uint64_t off, size_t size)
 		munmap(p, size);
 		return NULL;
 	}
-	madvise(p, size, MADV_DONTDUMP);
+	/* Nor here: the program has left nothing out yet (dump.c). */
+	odp_sys_madvise((uintptr_t)p, size, MADV_DONTDUMP);
 	return p;
 }

@@ -342,6 +342,23 @@ static void test_foreign(void)
 	munmap(mem, LEN);
 }
 
+/* Registration reads all of smaps from the program's first MADV_DONTDUMP on, not from
+ * libodp's own. */
+static void test_dump(void)
+{
+	char *mem = kit_private(LEN, "x");
+	struct odp_region *r;
+
+	odp_sys_madvise((uintptr_t)mem, LEN, MADV_DONTDUMP);
+	r = kit_reg(mem, LEN, ODP_ON_DEMAND, ODP_BACKING_AUTO);
+	CU_ASSERT_FALSE(odp_dump_left_out((uintptr_t)mem));
+	odp_dump_note();
+	odp_sys_madvise((uintptr_t)mem, LEN, MADV_DONTDUMP);
+	CU_ASSERT_TRUE(odp_dump_left_out((uintptr_t)mem));
+	odp_region_destroy(r);
+	munmap(mem, LEN);
+}
+
 static void test_caps(void)
 {
 	struct odp_cap caps[32];
@@ -369,6 +386,7 @@ int main(void)
 		{"nothing is left behind", test_no_leak},
 		{"many regions on few pages", test_many},
 		{"a userfaultfd of the program's own", test_foreign},
+		{"core dumps", test_dump},
 		{"capabilities", test_caps},
 		CU_TEST_INFO_NULL,
 	};
