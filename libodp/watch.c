@@ -247,8 +247,10 @@ static void record_look(struct odp_watch *w, struct odp_owner *owner, uint32_t i
 	if (state == ODP_FILE_GONE) {
 		if (owner->nodes[index])
 			node_remove(w, owner, owner->nodes[index]);
-		/* release: it may be used again. */
-		atomic_store_explicit(&f->state, ODP_FILE_FREE, memory_order_release);
+		/* release: it may be used again. Perhaps it is already: its owner takes over
+		 * what a watch that has ended left, and this is an older announcement. */
+		atomic_compare_exchange_strong_explicit(&f->state, &state, ODP_FILE_FREE,
+							memory_order_release, memory_order_relaxed);
 	} else if (state == ODP_FILE_ASKED && !owner->nodes[index]) {
 		ret = node_add(w, owner, index);
 		if (ret)

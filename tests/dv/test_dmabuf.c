@@ -814,6 +814,32 @@ static void c_udmabuf(struct pair *p)
 	pair_down(p);
 }
 
+/* Exporters that follow each other read what the process has told those before. */
+static void c_again(struct pair *p)
+{
+	struct ibv_alloc_dm_attr a = {.length = PAGE};
+	struct ep_conf c = RC_CONF;
+
+	REQUIRE(pair_up(p, &c, &c));
+	for (int i = 0; i < 50 && !t_failures(); i++) {
+		struct ibv_dm *dm = ibv_alloc_dm(p->a.ctx, &a);
+		int fd = dm ? uodpdv_dmabuf_export(dm) : -1;
+
+		for (int n = i ? 1 : 3000; n && CHECK(fd >= 0) && !t_failures(); n--) {
+			struct ibv_mr *one = ibv_reg_dmabuf_mr(p->a.pd, 0, PAGE, 0, fd, 0);
+			struct ibv_mr *two = ibv_reg_dmabuf_mr(p->a.pd, 0, PAGE, 0, fd, 0);
+
+			if (CHECK(one))
+				CHECK_ERRNO(ibv_dereg_mr(one), 0);
+			if (CHECK(two))
+				CHECK_ERRNO(ibv_dereg_mr(two), 0);
+		}
+		close(fd);
+		CHECK_ERRNO(ibv_free_dm(dm), 0);
+	}
+	pair_down(p);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct tcase cases[] = {
@@ -825,6 +851,7 @@ int main(int argc, char **argv)
 		{"revoke", c_revoke, BOTH},
 		{"ordinary", c_ordinary, HERE},
 		{"freed", c_freed, HERE},
+		{"again", c_again, HERE},
 		{"traffic", c_traffic, BOTH},
 		{"revoke-traffic", c_revoke_traffic, BOTH},
 		{"stopped", c_stopped, PEER},
