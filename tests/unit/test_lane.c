@@ -146,7 +146,7 @@ struct crowd {
 	_Atomic bool shut;         /* true between fence and thaw */
 	_Atomic unsigned long bad; /* seen inside while shut */
 	_Atomic unsigned long entries;
-	_Atomic unsigned shared;
+	_Atomic unsigned shared, started;
 	unsigned long plain[THREADS]; /* written inside; read by the freezer */
 	pthread_t threads[THREADS];
 	unsigned nr[THREADS];
@@ -178,11 +178,18 @@ static void *crowd_thread(void *arg)
 	struct odp_lane *lane = odp_lane_get(self);
 
 	crowd.shared += odp_lane_is_shared(lane);
+	crowd.started++;
 	while (!crowd.stop) {
 		crowd_step(lane, nr);
 		sched_yield();
 	}
 	return NULL;
+}
+
+static bool crowd_started(void *arg)
+{
+	(void)arg;
+	return crowd.started == THREADS;
 }
 
 static void test_crowd(void)
@@ -195,6 +202,8 @@ static void test_crowd(void)
 		CU_ASSERT_EQUAL_FATAL(
 			pthread_create(&crowd.threads[i], NULL, crowd_thread, &crowd.nr[i]), 0);
 	}
+	/* All of them have their lanes at once. */
+	CU_ASSERT_TRUE(wait_for(crowd_started, NULL));
 	for (round = 0; round < ROUNDS; round++) {
 		odp_freeze(self);
 		CU_ASSERT_TRUE(odp_fence(self, true));
