@@ -56,17 +56,20 @@ err:
 	return NULL;
 }
 
-static int resize(struct uodp_srq *srq, uint32_t max_wr)
+/* LIMIT, if it is not NULL, is to be its new one. */
+static int resize(struct uodp_srq *srq, uint32_t max_wr, const uint32_t *limit)
 {
 	struct uodp_rq_shm *shm = &srq->shm->rq;
-	uint32_t entries = uodp_pow2(max_wr), prod, cons;
-	size_t size = (size_t)entries * shm->stride, old_size;
+	uint32_t entries, prod, cons;
 	uint64_t off, old_off;
+	size_t size, old_size;
 	char *ring;
 	int ret = 0;
 
 	if (max_wr < 1 || max_wr > UODP_MAX_WR)
 		return -EINVAL;
+	entries = uodp_pow2(max_wr);
+	size = (size_t)entries * shm->stride;
 	off = odp_arena_alloc(srq->proc->odp, size);
 	if (!off)
 		return -ENOMEM;
@@ -78,7 +81,7 @@ static int resize(struct uodp_srq *srq, uint32_t max_wr)
 	odp_lock(srq->proc->odp, &shm->lock);
 	prod = atomic_load_explicit(&shm->prod, memory_order_relaxed);
 	cons = atomic_load_explicit(&shm->cons, memory_order_relaxed);
-	if (prod - cons > max_wr || shm->limit > max_wr) {
+	if (prod - cons > max_wr || (limit ? *limit : shm->limit) > max_wr) {
 		ret = -EINVAL;
 	} else {
 		for (uint32_t i = cons; i != prod; i++)
@@ -92,6 +95,7 @@ static int resize(struct uodp_srq *srq, uint32_t max_wr)
 		shm->ring = off;
 		shm->mask = entries - 1;
 		shm->max_wr = max_wr;
+		shm->limit = limit ? *limit : shm->limit;
 	}
 	odp_unlock(&shm->lock);
 	uodp_spin_unlock(&srq->rq.lock);
@@ -101,19 +105,16 @@ static int resize(struct uodp_srq *srq, uint32_t max_wr)
 
 int uodp_modify_srq(struct ibv_srq *ibsrq, struct ibv_srq_attr *attr, int mask)
 {
+	const uint32_t *limit = mask & IBV_SRQ_LIMIT ? &attr->srq_limit : NULL;
 	struct uodp_srq *srq = to_uodp_srq(ibsrq);
 	struct uodp_rq_shm *shm = &srq->shm->rq;
-	int ret;
 
 	if (uodp_context_check(ibsrq->context))
 		return EIO;
 	if (mask & ~(IBV_SRQ_MAX_WR | IBV_SRQ_LIMIT))
 		return EINVAL;
-	if (mask & IBV_SRQ_MAX_WR) {
-		ret = resize(srq, attr->max_wr);
-		if (ret)
-			return -ret;
-	}
+	if (mask & IBV_SRQ_MAX_WR) /* all of it, or nothing */
+		return -resize(srq, attr->max_wr, limit);
 	if (mask & IBV_SRQ_LIMIT) {
 		if (attr->srq_limit > shm->max_wr)
 			return EINVAL;

@@ -592,6 +592,8 @@ static void c_churn(struct pair *p)
 		CHECK_ERRNO(uodpdv_plug(tdev()->name, 0), 0);
 		sleep_ms(3);
 	}
+	for (uint64_t end = now_ms() + LONG_MS; !rounds && now_ms() < end;)
+		sleep_ms(1);
 	stop = true;
 	for (int i = 0; i < 3; i++)
 		pthread_join(threads[i], NULL);

@@ -109,6 +109,22 @@ static void c_modify(struct pair *p)
 		CHECK_ERRNO(ibv_query_srq(p->a.srq, &attr), 0);
 		CHECK(attr.max_wr >= 100);
 	}
+	/* All or nothing; rxe holds the limit against the size that there was. */
+	if (tdev()->attr.device_cap_flags & IBV_DEVICE_SRQ_RESIZE && !tdev()->rxe) {
+		attr = (struct ibv_srq_attr){.max_wr = UINT32_MAX};
+		CHECK_ERRNO(ibv_modify_srq(p->a.srq, &attr, IBV_SRQ_MAX_WR), EINVAL);
+		attr = (struct ibv_srq_attr){.max_wr = 20, .srq_limit = 21};
+		CHECK_ERRNO(ibv_modify_srq(p->a.srq, &attr, IBV_SRQ_MAX_WR | IBV_SRQ_LIMIT),
+			    EINVAL);
+		CHECK_ERRNO(ibv_query_srq(p->a.srq, &attr), 0);
+		CHECK(attr.max_wr >= 100);
+		CHECK_INT(attr.srq_limit, 7);
+		attr = (struct ibv_srq_attr){.max_wr = 5, .srq_limit = 4};
+		CHECK_ERRNO(ibv_modify_srq(p->a.srq, &attr, IBV_SRQ_MAX_WR | IBV_SRQ_LIMIT), 0);
+		CHECK_ERRNO(ibv_query_srq(p->a.srq, &attr), 0);
+		CHECK(attr.max_wr >= 5);
+		CHECK_INT(attr.srq_limit, 4);
+	}
 	CHECK_ERRNO(ep_close(&p->a), 0);
 }
 
