@@ -342,6 +342,15 @@ static bool ring_reap(const struct odp_pin_view *v, const struct odp_pin_ring *p
 	return found;
 }
 
+/* Entries that the kernel has not taken yet: short of memory, it takes none, and to wait
+ * for their completion would be to wait for ever. */
+static uint32_t ring_left(const struct odp_pin_view *v, const struct odp_pin_ring *pin)
+{
+	/* acquire: pairs with the kernel's release when it has taken one. */
+	return atomic_load_explicit(ring_word(v, pin->sq_tail), memory_order_relaxed) -
+	       atomic_load_explicit(ring_word(v, pin->sq_head), memory_order_acquire);
+}
+
 static bool ring_lock(struct odp_proc *proc, struct odp_lock *lock)
 {
 	for (int i = 0; i < 100; i++) {
@@ -366,7 +375,7 @@ static int ring_run(struct odp_mem *m, struct odp_peer *peer, const struct odp_p
 	ring_tidy(v, pin);
 	ring_push(v, pin, sqe);
 	for (int i = 0; i < 1000; i++) {
-		long ret = odp_sys6(SYS_io_uring_enter, v->ring_fd, i ? 0 : 1, 1,
+		long ret = odp_sys6(SYS_io_uring_enter, v->ring_fd, ring_left(v, pin), 1,
 				    IORING_ENTER_GETEVENTS, 0, 0);
 
 		if (ring_reap(v, pin, sqe->user_data, &res) ||
