@@ -26,8 +26,9 @@ struct range {
 	uint32_t prot;
 };
 
+/* What the calling thread's fork began with: attaching may come in between. */
+static __thread struct odp_mem *fork_mem __attribute__((tls_model("initial-exec")));
 /* Of the fork that is under way (conv_lock). */
-static struct odp_mem *fork_mem;
 static sigset_t fork_mask; /* the caller's, whose handlers run when the copy is made */
 static struct range *ranges;
 static size_t ranges_count, ranges_room;
@@ -179,10 +180,11 @@ static void child_wait(struct odp_mem *m)
 static void fork_parent(void)
 {
 	struct odp_mem *m = fork_mem;
-	sigset_t mask = fork_mask;
+	sigset_t mask;
 
 	if (!m)
 		return;
+	mask = fork_mask;
 	child_wait(m);
 	odp_thaw(m->proc);
 	pthread_mutex_unlock(&m->conv_lock);
