@@ -69,6 +69,24 @@ timeout 60 truncate -s 0 "$mnt/file" 7>&- || fault "UODP_LEASE_MS: status $?"
 owner_finish
 unmount_odpfs
 
+# What the backing file system does not know takes nothing from anybody: tmpfs, which
+# cannot zero a range, says so, not the region that would deny it.
+disk=$back back=$(mktemp -d /dev/shm/odpfs-test.XXXXXX) || exit 1
+echo >"$back/file"
+if fallocate -z -l 4096 "$back/file" 2>"$tmp/zero"; then
+	echo "skipped: the file system at /dev/shm can zero a range"
+else
+	mount_odpfs -o uodp=require || exit 1
+	owner_begin deny 0
+	truncate -s 0 "$mnt/file" 2>/dev/null 7>&- && fault "truncated, with a region that denies it"
+	fallocate -z -l 4096 "$mnt/file" 2>"$tmp/out" 7>&- && fault "zeroed"
+	cmp "$tmp/zero" "$tmp/out" || fault "the backing file system does not say: $(cat "$tmp/out")"
+	owner_finish
+	unmount_odpfs
+fi
+rm -r "$back"
+back=$disk
+
 # A truncate waits for a lease of ten minutes. Its program is killed, or interrupted: it
 # ends, and nothing has changed. odpfs is killed: the truncate fails, the owner goes on,
 # and the next odpfs is not kept out.

@@ -80,6 +80,25 @@ static uint64_t allocate_end(const struct allocate *a)
 	return (uint64_t)a->off + (uint64_t)a->len;
 }
 
+/*
+ * Nobody is to lose a region to a call that the backing file system does not know. It is
+ * tried on a file that has no name and no blocks; where there is none, it will do.
+ */
+static bool mode_known(const struct allocate *a)
+{
+	int fd, err = 0;
+
+	if (a->node->dev != node_of(FUSE_ROOT_ID)->dev)
+		return true;
+	fd = openat(odpfs.root_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return true;
+	if (fallocate(fd, a->mode, 0, 4096))
+		err = errno;
+	close(fd);
+	return err != EOPNOTSUPP;
+}
+
 /* With regions there, pages are dirtied all the time: have the kernel drop them now, as
  * long as what it writes back of them is left out, and not only after the answer. */
 static int allocate_take(const struct allocate *a)
@@ -104,6 +123,8 @@ static int allocate_do(const struct allocate *a)
 	settle_wait(a->node);
 	if (!allocate_takes(a))
 		return fallocate(a->fd, a->mode, a->off, a->len) ? -errno : 0;
+	if (a->apart && !mode_known(a))
+		return -EOPNOTSUPP;
 	err = recall_begin(a->node, (uint64_t)a->off, allocate_end(a), &recall, a->req);
 	if (err)
 		return err;
