@@ -195,7 +195,24 @@ size_t node_count(void)
 	return n;
 }
 
-size_t node_places(struct node_place *places, size_t n, bool directories)
+static bool is_visited(const struct node_visited *visited, const struct node *node)
+{
+	uint64_t ino = attr_ino(node->dev, node->ino);
+
+	for (size_t i = 0; i < visited->n; i++)
+		if (visited->inos[i] == ino)
+			return true;
+	return false;
+}
+
+/* Relaxed: a file that is opened meanwhile is only looked up again. */
+static bool is_idle(const struct node *node, const struct node_visited *visited)
+{
+	return node->name && !atomic_load_explicit(&node->files, memory_order_relaxed) &&
+	       S_ISDIR(node->type) == !!visited && !(visited && is_visited(visited, node));
+}
+
+size_t node_places(struct node_place *places, size_t n, const struct node_visited *visited)
 {
 	size_t found = 0;
 
@@ -204,9 +221,7 @@ size_t node_places(struct node_place *places, size_t n, bool directories)
 		struct node *node = table.buckets[table.hand++ & table.mask];
 
 		for (; node && found < n; node = node->next) {
-			/* Relaxed: a file that is opened meanwhile is only looked up again. */
-			if (!node->name || S_ISDIR(node->type) != directories ||
-			    atomic_load_explicit(&node->files, memory_order_relaxed))
+			if (!is_idle(node, visited))
 				continue;
 			places[found].name = strdup(node->name);
 			if (!places[found].name)

@@ -47,13 +47,18 @@ int node_get(int fd, fuse_ino_t parent, const char *name, struct node **node, st
 void node_ref(struct node *node);
 void node_put(struct node *node, uint64_t lookups);
 size_t node_count(void);
-/* Up to N that are not open, directories or all else, and how to make the kernel forget
- * them; oldest buckets first. The caller frees the names. */
+/* Up to N that are not open, and how to make the kernel forget them: all but directories,
+ * or (VISITED) directories but these; oldest buckets first. The caller frees the names. */
+#define NODE_VISITED 256
+struct node_visited {
+	size_t n;
+	uint64_t inos[NODE_VISITED]; /* as programs see them */
+};
 struct node_place {
 	uint64_t parent;
 	char *name;
 };
-size_t node_places(struct node_place *places, size_t n, bool directories);
+size_t node_places(struct node_place *places, size_t n, const struct node_visited *visited);
 void node_fini(void);
 
 /* ---- What the mount is (main.c) ---- */

@@ -5,12 +5,17 @@
  * back. Asking takes the lock of the name's directory, so it has a thread of its own.
  *
  * Directories come last, when there is too little else: whoever is in one that the
- * kernel has forgotten is told of no name for it until somebody looks it up again.
+ * kernel has forgotten gets no name for it from getcwd() until somebody looks it up. So
+ * those that programs are in stay, as far as /proc shows them.
  */
+#include <dirent.h>
+#include <fcntl.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "odpfs.h"
@@ -33,16 +38,19 @@ bool reclaim_is_tight(void)
 	return node_count() > reclaim.high;
 }
 
+static bool is_short(void)
+{
+	return node_count() > reclaim.high + reclaim.high / 4;
+}
+
 void reclaim_pace(void)
 {
-	size_t count = node_count();
-
-	if (count <= reclaim.high)
+	if (!reclaim_is_tight())
 		return;
 	reclaim_kick();
-	if (count > reclaim.high + reclaim.high / 4 * 3)
+	if (node_count() > reclaim.high + reclaim.high / 4 * 3)
 		usleep(50000); /* that thread may wait for a CPU */
-	else if (count > reclaim.high + reclaim.high / 4)
+	else if (is_short())
 		usleep(2000);
 }
 
@@ -54,12 +62,37 @@ void reclaim_kick(void)
 	pthread_mutex_unlock(&reclaim.lock);
 }
 
+/* Where the programs are that we may look at. */
+static void visited_find(struct node_visited *visited)
+{
+	DIR *dir = opendir("/proc");
+	struct dirent *d;
+	struct statx st;
+	char path[64];
+
+	visited->n = 0;
+	while (dir && visited->n < NODE_VISITED && (d = readdir(dir))) {
+		snprintf(path, sizeof(path), "/proc/%.16s/cwd", d->d_name);
+		/* Without asking whoever serves another file system. */
+		if (d->d_name[0] >= '1' && d->d_name[0] <= '9' &&
+		    !statx(AT_FDCWD, path, AT_STATX_DONT_SYNC, STATX_INO, &st) &&
+		    makedev(st.stx_dev_major, st.stx_dev_minor) == odpfs.dev)
+			visited->inos[visited->n++] = st.stx_ino;
+	}
+	if (dir)
+		closedir(dir);
+}
+
 /* False when there is nothing more to give back. */
 static bool reclaim_some(bool directories)
 {
 	struct node_place places[64];
-	size_t n = node_places(places, sizeof(places) / sizeof(places[0]), directories);
+	struct node_visited visited;
+	size_t n;
 
+	if (directories)
+		visited_find(&visited);
+	n = node_places(places, sizeof(places) / sizeof(places[0]), directories ? &visited : NULL);
 	for (size_t i = 0; i < n; i++) {
 		fuse_lowlevel_notify_inval_entry(odpfs.session, places[i].parent, places[i].name,
 						 strlen(places[i].name));
@@ -89,7 +122,7 @@ static void *reclaim_thread(void *arg)
 		}
 		pthread_mutex_unlock(&reclaim.lock);
 		reclaim_pass(false);
-		if (reclaim_is_tight())
+		if (is_short())
 			reclaim_pass(true);
 		pthread_mutex_lock(&reclaim.lock);
 		reclaim.kicked = false;
