@@ -134,8 +134,7 @@ static bool name_valid(const char *name)
 	size_t len =
 		strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-");
 
-	return !name[len] && len > 0 && len <= NAME_MAX_LEN && strcmp(name, ".") &&
-	       strcmp(name, "..");
+	return !name[len] && len > 0 && len <= NAME_MAX_LEN && *name != '.';
 }
 
 static bool name_taken(const char *name)
@@ -179,7 +178,8 @@ static void device_add(const char *name, const char *dir, struct skipped *skippe
 	struct uodp_device *dev = &devices[num_devices];
 
 	if (!name_valid(name))
-		name_skip(skipped, name, "not a device name (1 to 63 of A-Z a-z 0-9 _ . -)");
+		name_skip(skipped, name,
+			  "not a device name (1 to 63 of A-Z a-z 0-9 _ . -, no dot first)");
 	else if (name_taken(name))
 		name_skip(skipped, name, "it is there twice; once is enough");
 	else if (num_devices == UODP_MAX_DEVICES)

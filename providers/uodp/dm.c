@@ -302,6 +302,9 @@ struct ibv_mr *uodp_reg_dm_mr(struct ibv_pd *pd, struct ibv_dm *ibdm, uint64_t o
 	    !(access & IBV_ACCESS_ZERO_BASED) || offset > dm->length ||
 	    length > dm->length - offset)
 		goto err;
+	ret = -EIO;
+	if (atomic_load_explicit(&dm->revoked, memory_order_relaxed))
+		goto err;
 	ret = -EBUSY;
 	if (uodp_dm_held(dm->proc, dm->shm->ino))
 		goto err;

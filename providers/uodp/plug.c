@@ -74,6 +74,9 @@ int uodp_link_open(struct uodp_context *ctx)
 	link->next = proc->links;
 	proc->links = link;
 	pthread_mutex_unlock(&proc->pin_lock);
+	/* Unplugged since, and the service thread looked before it was there? */
+	if (uodp_link_gone(proc, link))
+		odp_bell_ring(proc->self);
 	return 0;
 }
 

@@ -42,8 +42,7 @@ static bool name_valid(const char *name)
 	size_t len =
 		strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-");
 
-	return len && !name[len] && len < IBV_SYSFS_NAME_MAX && strcmp(name, ".") &&
-	       strcmp(name, "..");
+	return len && !name[len] && len < IBV_SYSFS_NAME_MAX && *name != '.';
 }
 
 /* Has anybody listed or opened it here? */

@@ -353,6 +353,8 @@ static void c_exporter(struct pair *p)
 	CHECK_ERRNO(uodpdv_dmabuf_release(dm), 0);
 	CHECK_ERRNO(uodpdv_dmabuf_revoke(dm), 0);
 	CHECK_ERRNO(uodpdv_dmabuf_revoke(dm), EIO);
+	CHECK(!ibv_reg_dm_mr(pd, dm, 0, PAGE, IBV_ACCESS_ZERO_BASED));
+	CHECK_ERRNO(errno, EIO);
 	CHECK_INT(uodpdv_dmabuf_export(dm), -1);
 	CHECK_ERRNO(errno, EIO);
 	refused(pd, 0, PAGE, 0, fd, IBV_ACCESS_LOCAL_WRITE, EINVAL); /* nothing is left of it */

@@ -547,9 +547,44 @@ static void c_waiters(struct pair *p)
 	}
 }
 
-/* Open, use, close, in threads, while the device comes and goes. */
 static _Atomic bool stop;
 
+/* Who has opened it hears of its end, however soon that came. */
+static void *told_run(void *arg)
+{
+	_Atomic unsigned *running = arg;
+
+	while (!stop && !t_failures()) {
+		struct ep ep = {.ctx = ibv_open_device(tdev()->ibdev)};
+
+		if (!ep.ctx)
+			continue;
+		CHECK_INT(ep_event(&ep, LONG_MS, NULL), IBV_EVENT_DEVICE_FATAL);
+		CHECK_ERRNO(ibv_close_device(ep.ctx), 0);
+	}
+	--*running;
+	return NULL;
+}
+
+static void c_told(struct pair *p)
+{
+	_Atomic unsigned running = 3;
+	pthread_t threads[3];
+
+	(void)p;
+	stop = false;
+	for (int i = 0; i < 3; i++)
+		pthread_create(&threads[i], NULL, told_run, &running);
+	for (int i = 0; running; i++) {
+		stop = i >= 200;
+		CHECK_ERRNO(uodpdv_unplug(tdev()->name, 0, NULL, 0), 0);
+		CHECK_ERRNO(uodpdv_plug(tdev()->name, 0), 0);
+	}
+	for (int i = 0; i < 3; i++)
+		pthread_join(threads[i], NULL);
+}
+
+/* Open, use, close, in threads, while the device comes and goes. */
 static void *opener_run(void *arg)
 {
 	_Atomic unsigned *rounds = arg;
@@ -607,6 +642,7 @@ int main(int argc, char **argv)
 		{"stopped", c_stopped, PEER},     {"traffic", c_traffic, BOTH},
 		{"churn", c_churn, HERE},         {"stopped-writer", c_stopped_writer, PEER},
 		{"other", c_other, BOTH},         {"waiters", c_waiters, BOTH},
+		{"told", c_told, HERE},
 	};
 
 	t_hook(hook);

@@ -61,6 +61,7 @@ expect 0 '^2 devices$' only -d left,left,a/b,,right "$list"
 expect 0 'UODP_DEVICES: "left" skipped: it is there twice' only -d left,left "$list"
 expect 0 'UODP_DEVICES: "a/b" skipped: not a device name' only -d a/b,c "$list"
 expect 0 'UODP_DEVICES: ".." skipped: not a device name' only -d ..,c "$list"
+expect 0 'UODP_DEVICES: ".a" skipped: not a device name' only -d .a,c "$list"
 long=0123456789012345678901234567890123456789012345678901234567890123
 expect 0 'skipped: not a device name' only -d $long,c "$list"
 expect 0 '^1 devices$' only -d "${long%3}" "$list"
