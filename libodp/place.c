@@ -448,6 +448,17 @@ static int place_pinned(struct odp_region *r, bool write, struct survey *s,
 	return place_pin(r, write, s, backing);
 }
 
+/* Is any of it in the pool now? */
+static bool pool_holds(const struct odp_region *r)
+{
+	bool any;
+
+	odp_mem_lock(r->mem);
+	any = odp_umem_first(r->mem, r->it.start, r->it.last + 1);
+	odp_mem_unlock(r->mem);
+	return any;
+}
+
 static int place_on_demand(struct odp_region *r, struct survey *s, enum odp_backing *backing)
 {
 	if (*backing == ODP_BACKING_POOL && (s->fixed || s->hole))
@@ -457,7 +468,7 @@ static int place_on_demand(struct odp_region *r, struct survey *s, enum odp_back
 	if (*backing == ODP_BACKING_POOL && s->fixed)
 		return -EOPNOTSUPP;
 	if (*backing == ODP_BACKING_AUTO)
-		*backing = s->pool ? ODP_BACKING_POOL : ODP_BACKING_VA;
+		*backing = pool_holds(r) ? ODP_BACKING_POOL : ODP_BACKING_VA;
 	return 0;
 }
 

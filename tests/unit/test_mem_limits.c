@@ -298,7 +298,7 @@ static void test_foreign(void)
 	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
 	char *mem = kit_private(LEN, "there"), *shared = mem + LEN - 4 * PAGE, two[2 * PAGE];
 	struct odp_region_stats before, after;
-	struct odp_region *r;
+	struct odp_region *r, *whole;
 
 	if (fd < 0 || !kit_events()) {
 		printf("(no userfaultfd) ");
@@ -314,6 +314,9 @@ static void test_foreign(void)
 	CU_ASSERT_EQUAL_FATAL(ioctl(fd, UFFDIO_REGISTER, &reg), 0);
 	r = kit_reg(mem, LEN, ODP_ON_DEMAND, ODP_BACKING_AUTO);
 	CU_ASSERT_PTR_NOT_NULL_FATAL(r);
+	whole = kit_reg(mem, LEN - 4 * PAGE, ODP_ON_DEMAND, ODP_BACKING_AUTO);
+	CU_ASSERT_EQUAL(odp_region_backing(whole), ODP_BACKING_VA);
+	odp_region_destroy(whole);
 	CU_ASSERT_STRING_EQUAL(kit_see(r, mem + PAGE), "there1");
 	CU_ASSERT_EQUAL(kit_write(r, mem + PAGE, "put", 4), 0);
 	CU_ASSERT_STRING_EQUAL(mem + PAGE, "put");
