@@ -290,8 +290,9 @@ struct ibv_mr *uodp_reg_dm_mr(struct ibv_pd *pd, struct ibv_dm *ibdm, uint64_t o
 {
 	struct uodp_dm *dm = to_uodp_dm(ibdm);
 	struct odp_region_attr attr = {
-		.addr = dm->map + offset,
-		.length = length,
+		/* The kernel has MRs of no bytes: revoked below, one is good for none. */
+		.addr = dm->map + (length ? offset : 0),
+		.length = length ? length : 1,
 		.kind = ODP_ON_DEMAND, /* that is, by its mapping, which can be taken away */
 		.backing = ODP_BACKING_VA,
 	};
@@ -313,6 +314,8 @@ struct ibv_mr *uodp_reg_dm_mr(struct ibv_pd *pd, struct ibv_dm *ibdm, uint64_t o
 	ret = uodp_mr_create(pd, &attr, (int)access, &mr);
 	if (ret)
 		goto err_user;
+	if (!length)
+		odp_region_revoke(mr->region);
 	mr->dm = dm;
 	mr->vmr.ibv_mr.length = length;
 	return &mr->vmr.ibv_mr;

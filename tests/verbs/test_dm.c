@@ -278,7 +278,6 @@ static void c_register(struct pair *p)
 	refused(pd, dm, 0, LEN + 1, DM_ACCESS, EINVAL);
 	refused(pd, dm, 1, LEN, DM_ACCESS, EINVAL);
 	refused(pd, dm, UINT64_MAX, 2, DM_ACCESS, EINVAL);
-	refused(pd, dm, 0, 0, DM_ACCESS, EINVAL);
 	refused(pd, dm, 0, LEN, DM_ACCESS | IBV_ACCESS_ON_DEMAND, EINVAL);
 	refused(pd, dm, 0, LEN, IBV_ACCESS_ZERO_BASED | IBV_ACCESS_REMOTE_WRITE, EINVAL);
 	refused(foreign, dm, 0, LEN, DM_ACCESS, EINVAL);
@@ -445,6 +444,30 @@ static void c_dereg(struct pair *p)
 	pair_down(p);
 }
 
+/* An MR of no bytes is one, as with the kernel, but no byte is in it. */
+static void c_empty(struct pair *p)
+{
+	struct ibv_send_wr wr = {.opcode = IBV_WR_RDMA_WRITE};
+	struct ibv_mr *whole;
+	struct setup s;
+
+	if (has_none())
+		return;
+	REQUIRE(both_open(p, &s));
+	wr.wr.rdma.rkey = s.rkey;
+	whole = s.a.mr;
+	for (uint64_t off = 0; off <= LEN; off += LEN) {
+		s.a.mr = ibv_reg_dm_mr(p->a.pd, s.a.dm, off, 0, DM_ACCESS);
+		REQUIRE(s.a.mr);
+		CHECK_INT(s.a.mr->length, 0);
+		post_send(&p->a, &s.a, &wr, 0, off ? 1 : 0);
+		CHECK_STATUS(status(p), off ? IBV_WC_LOC_PROT_ERR : IBV_WC_SUCCESS);
+		CHECK_ERRNO(ibv_dereg_mr(s.a.mr), 0);
+	}
+	s.a.mr = whole;
+	both_close(p, &s);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct tcase cases[] = {
@@ -452,6 +475,7 @@ int main(int argc, char **argv)
 		{"register", c_register, HERE}, {"rdma", c_rdma, BOTH},
 		{"send", c_send, BOTH},         {"atomic", c_atomic, BOTH},
 		{"bounds", c_bounds, BOTH},     {"dereg", c_dereg, BOTH},
+		{"empty", c_empty, BOTH},
 	};
 
 	t_hook(dm_hook);
