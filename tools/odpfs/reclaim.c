@@ -49,7 +49,7 @@ void reclaim_pace(void)
 		return;
 	reclaim_kick();
 	if (node_count() > reclaim.high + reclaim.high / 4 * 3)
-		usleep(50000); /* that thread may wait for a CPU */
+		usleep(10000); /* that thread may wait for a CPU */
 	else if (is_short())
 		usleep(2000);
 }
