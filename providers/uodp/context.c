@@ -62,7 +62,8 @@ static void names_publish(struct uodp_proc *proc)
 	for (unsigned i = 0; i < n; i++)
 		memcpy(proc->root->devices[i], devs[i].vdev.device.name,
 		       sizeof(proc->root->devices[i]));
-	proc->root->num_devices = n;
+	/* release: pairs with the acquire of who looks for a name (unplug.c) */
+	__atomic_store_n(&proc->root->num_devices, n, __ATOMIC_RELEASE);
 }
 
 static void context_link(struct uodp_context *ctx)

@@ -216,8 +216,9 @@ static void target_plug(const struct target *t, struct uodpdv_unplug_info *info)
 void uodp_lost(struct uodp_proc *proc)
 {
 	struct target t = {.proc = proc, .peer = odp_proc_self(proc->odp), .root = proc->root};
+	uint32_t n = __atomic_load_n(&proc->root->num_devices, __ATOMIC_ACQUIRE);
 
-	for (t.device = 0; t.device < proc->root->num_devices; t.device++) {
+	for (t.device = 0; t.device < n; t.device++) {
 		if (atomic_load_explicit(&proc->root->plug[t.device], memory_order_relaxed) & 1)
 			continue;
 		number_set(&t, 1);
