@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <stdatomic.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -575,7 +576,7 @@ static void c_told(struct pair *p)
 	stop = false;
 	for (int i = 0; i < 3; i++)
 		pthread_create(&threads[i], NULL, told_run, &running);
-	for (int i = 0; running; i++) {
+	for (int i = 0; atomic_load(&running); i++) {
 		stop = i >= 200;
 		CHECK_ERRNO(uodpdv_unplug(tdev()->name, 0, NULL, 0), 0);
 		CHECK_ERRNO(uodpdv_plug(tdev()->name, 0), 0);
