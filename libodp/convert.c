@@ -10,7 +10,8 @@
  *
  * More than what is being registered may move (place.c), so other threads may unmap
  * parts meanwhile, as is their right, and map something else there. What lies at the
- * addresses is therefore looked at before anything is done to it.
+ * addresses is therefore looked at before anything is done to it. The kernel has no call
+ * that looks and acts: what is mapped there in the microsecond between is replaced.
  */
 #include <linux/userfaultfd.h>
 #include <signal.h>

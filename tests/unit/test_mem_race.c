@@ -289,8 +289,13 @@ static void test_churn(void)
 struct mapper {
 	char *_Atomic block; /* NULL: none */
 	int fd;
-	unsigned bad;
+	unsigned replaced; /* mappings of ours, by somebody else's */
 };
+
+/* What is mapped between the mover's look and its next system call is replaced, and the
+ * mover may lose its CPU just then: so one or two in a run need not be a defect. Without
+ * the look it is up to nine. */
+#define REPLACED_MAX 2
 
 static char *mapper_map(char *at, int flags, int fd)
 {
@@ -316,10 +321,13 @@ static void *mapper_run(void *arg)
 			continue;
 		}
 		p = mapper_map(block + HERE, MAP_SHARED, m->fd);
+		bool bad = false;
+
 		for (int i = 0; p && i < 10; i++) {
 			__atomic_store_n((uint64_t *)p, ++n, __ATOMIC_RELAXED);
-			m->bad += pread(m->fd, &got, sizeof(got), 0) != sizeof(got) || got != n;
+			bad |= pread(m->fd, &got, sizeof(got), 0) != sizeof(got) || got != n;
 		}
+		m->replaced += bad;
 		if (p)
 			munmap(p, PAGE);
 		if (!p || !mapper_map(block + HERE, plain, -1))
@@ -360,7 +368,9 @@ static void test_neighbour(void)
 	}
 	atomic_store(&stop, true);
 	pthread_join(thread, NULL);
-	CU_ASSERT_EQUAL(m.bad, 0);
+	CU_ASSERT(m.replaced <= REPLACED_MAX);
+	if (m.replaced)
+		printf("(%u replaced) ", m.replaced);
 	for (size_t i = 0; i < MANY; i++)
 		odp_region_destroy(small[i]);
 	munmap(many, 2 * MANY * PAGE);
