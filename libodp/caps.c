@@ -156,7 +156,10 @@ static void cap_ptrace(struct odp_cap *c)
 		char to;
 		struct iovec l = {&to, 1}, r = {&byte, 1};
 
-		_exit(process_vm_readv(parent, &l, 1, &r, 1, 0) != 1);
+		/* Not libc's: other threads may have held locks, of a sanitizer's too. */
+		odp_sys(SYS_exit_group,
+			odp_sys6(SYS_process_vm_readv, parent, (long)&l, 1, (long)&r, 1, 0) != 1, 0,
+			0);
 	}
 	if (pid > 0)
 		waitpid(pid, &status, 0);
