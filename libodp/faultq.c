@@ -187,12 +187,16 @@ static void queue_detach_all(struct odp_fault_queue *q)
 		if (q->all->attached[i].queue != q)
 			continue;
 		atomic_fetch_or_explicit(&of[i], ODP_FQ_DETACHED, memory_order_seq_cst);
-		attached_clear(q, i);
 		any = true;
 	}
 	if (any)
 		fence(q->proc);
+	/* All that is open is answered first: what has nothing attached any more, a reader
+	 * drops (group_peek()). */
 	odp_faultq_sweep(q, UINT32_MAX, false);
+	for (uint32_t i = 0; any && i < high && i < ODP_MAX_REGIONS; i++)
+		if (q->all->attached[i].queue == q)
+			attached_clear(q, i);
 }
 
 ODP_EXPORT void odp_fault_queue_destroy(struct odp_fault_queue *q, bool keep_fd)
@@ -261,8 +265,8 @@ ODP_EXPORT int odp_fault_queue_detach(struct odp_region *r)
 		atomic_fetch_or_explicit(&all->shared->queue_of[index_of(r)], ODP_FQ_DETACHED,
 					 memory_order_seq_cst);
 		fence(proc);
+		odp_faultq_sweep(q, index_of(r), false); /* first, as above */
 		attached_clear(q, index_of(r));
-		odp_faultq_sweep(q, index_of(r), false);
 	}
 	pthread_mutex_unlock(&proc->faultq_lock);
 	return q ? 0 : -EINVAL;
