@@ -78,7 +78,7 @@ mount_odpfs && {
 	dd if=/dev/urandom of="$mnt/data" bs=64k count=64 2>/dev/null
 	cp "$mnt/data" "$tmp/data"
 	kill -TERM "$daemon"
-	wait "$daemon" || fault "SIGTERM: status $?"
+	wait "$daemon" || fault "SIGTERM: status $?: $(cat "$tmp/messages")"
 	daemon=
 	is_mounted "$mnt" && fault "SIGTERM: still mounted"
 	cmp "$tmp/data" "$back/data" || fault "SIGTERM: not written"

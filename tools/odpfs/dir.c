@@ -15,6 +15,7 @@
 /* An open directory. The lock is held over calls into the backing directory, and is
  * wanted only by those who read through the same open directory. */
 struct dir {
+	struct dir *next_open, **at_open; /* in open_dirs */
 	int fd;
 	struct node *node; /* with a lookup of its own */
 	pthread_mutex_t lock;
@@ -23,6 +24,30 @@ struct dir {
 	char buf[32 << 10] __attribute__((aligned(8)));
 };
 
+/* The kernel does not tell of a close any more once the mount has gone. */
+static struct dir *open_dirs;
+static pthread_mutex_t open_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void dir_link(struct dir *dir)
+{
+	pthread_mutex_lock(&open_lock);
+	dir->next_open = open_dirs;
+	dir->at_open = &open_dirs;
+	if (open_dirs)
+		open_dirs->at_open = &dir->next_open;
+	open_dirs = dir;
+	pthread_mutex_unlock(&open_lock);
+}
+
+static void dir_unlink(struct dir *dir)
+{
+	pthread_mutex_lock(&open_lock);
+	*dir->at_open = dir->next_open;
+	if (dir->next_open)
+		dir->next_open->at_open = dir->at_open;
+	pthread_mutex_unlock(&open_lock);
+}
+
 static struct dir *dir_of(const struct fuse_file_info *fi)
 {
 	return (struct dir *)(uintptr_t)fi->fh;
@@ -30,6 +55,7 @@ static struct dir *dir_of(const struct fuse_file_info *fi)
 
 static void dir_free(struct dir *dir)
 {
+	dir_unlink(dir);
 	/* Relaxed: as that of file_free(). */
 	atomic_fetch_sub_explicit(&dir->node->files, 1, memory_order_relaxed);
 	close(dir->fd);
@@ -57,6 +83,7 @@ void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	/* Relaxed: see file_new(). */
 	atomic_fetch_add_explicit(&dir->node->files, 1, memory_order_relaxed);
 	pthread_mutex_init(&dir->lock, NULL);
+	dir_link(dir);
 	dir->off = 0;
 	dir->next = dir->end = 0;
 	fi->fh = (uintptr_t)dir;
@@ -190,4 +217,10 @@ void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_
 
 	(void)ino;
 	fuse_reply_err(req, (datasync ? fdatasync(fd) : fsync(fd)) ? errno : 0);
+}
+
+void dir_fini(void)
+{
+	while (open_dirs)
+		dir_free(open_dirs);
 }

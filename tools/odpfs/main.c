@@ -274,6 +274,8 @@ static int serve(const struct fuse_cmdline_opts *common, const struct recall_opt
 	}
 	daemon_ready(ODPFS_OK);
 	err = session_run(common);
+	if (err == -ECONNABORTED)
+		err = 0; /* unmounted while the kernel had something to ask */
 	if (err) {
 		odpfs_note("the session ended: %s", strerror(err < 0 ? -err : err));
 		leave_now();
@@ -291,6 +293,7 @@ static void clean_up(bool mounted)
 	if (mounted)
 		fuse_session_unmount(odpfs.session); /* closes, and frees, what it has */
 	fuse_session_destroy(odpfs.session);
+	dir_fini();
 	node_fini();
 	close(odpfs.root_fd);
 	free((char *)odpfs.backing);

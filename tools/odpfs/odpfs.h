@@ -60,6 +60,9 @@ struct node_place {
 };
 size_t node_places(struct node_place *places, size_t n, const struct node_visited *visited);
 void node_fini(void);
+/* dir.c: close the directories that are open still; no session runs any more. Before
+ * node_fini(). */
+void dir_fini(void);
 
 /* ---- What the mount is (main.c) ---- */
 
