@@ -33,13 +33,11 @@ void odp_entry_fd_put(const struct odp_peer *peer, int fd)
 /* From one side to the other of our own pipe: bytes done, 0: none (pin_pipe). */
 static ssize_t bytes_pass(struct odp_mem *m, void *to, const void *from, size_t n)
 {
-	ssize_t put = write(m->pipe_wr, from, n), got = 0, part = 1;
+	ssize_t put = write(m->pipe_wr, from, n), got;
 
-	while (part > 0 && got < put) {
-		part = read(m->pipe_rd, (char *)to + got, (size_t)(put - got));
-		if (part > 0)
-			got += part;
-	}
+	if (put <= 0)
+		return 0;
+	got = (ssize_t)odp_pin_take(m, to, (size_t)put);
 	if (got < put)
 		odp_pin_drain(m);
 	return got;

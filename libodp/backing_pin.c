@@ -395,6 +395,20 @@ static ssize_t pin_xfer(struct odp_mem *m, struct odp_peer *peer, const struct o
 	return ring_run(m, peer, v, sqe);
 }
 
+size_t odp_pin_take(struct odp_mem *m, void *buf, size_t n)
+{
+	size_t got = 0;
+
+	while (got < n) {
+		ssize_t part = read(m->pipe_rd, (char *)buf + got, n - got);
+
+		if (part <= 0)
+			break;
+		got += (size_t)part;
+	}
+	return got;
+}
+
 void odp_pin_drain(struct odp_mem *m)
 {
 	char scratch[512];
@@ -425,19 +439,12 @@ static ssize_t pin_write(struct odp_mem *m, struct odp_peer *peer, const struct 
 static ssize_t pin_read(struct odp_mem *m, struct odp_peer *peer, const struct odp_pin_view *v,
 			struct io_uring_sqe *sqe, uint64_t addr, void *buf, size_t n)
 {
-	ssize_t got, ret = 0;
+	ssize_t got;
 
 	sqe->opcode = IORING_OP_WRITE_FIXED;
 	sqe->fd = m->pipe_wr;
 	got = pin_xfer(m, peer, v, sqe, addr, n);
-	while (got > 0 && ret < got) {
-		ssize_t part = read(m->pipe_rd, (char *)buf + ret, (size_t)(got - ret));
-
-		if (part <= 0)
-			break;
-		ret += part;
-	}
-	return got > 0 ? ret : got;
+	return got > 0 ? (ssize_t)odp_pin_take(m, buf, (size_t)got) : got;
 }
 
 ssize_t odp_pin_io(struct odp_peer *peer, const struct odp_mr_shm *mr, uint64_t addr, void *buf,

@@ -182,16 +182,14 @@ static void pipe_complain(const struct odp_mem *m)
 
 static ssize_t group_read(struct odp_mem *m, int fd, size_t skip, void *buf, size_t n)
 {
-	ssize_t have = tee(fd, m->pipe_wr, skip + n, SPLICE_F_NONBLOCK), got = 0, part = 1;
+	ssize_t have = tee(fd, m->pipe_wr, skip + n, SPLICE_F_NONBLOCK);
 
 	if (have < (ssize_t)(skip + n))
 		pipe_complain(m);
-	if (have == (ssize_t)(skip + n) && pipe_skip(m, skip))
-		for (; part > 0 && got<(ssize_t)n; got += part> 0 ? part : 0)
-			part = read(m->pipe_rd, (char *)buf + got, n - (size_t)got);
-	if (got != (ssize_t)n)
-		odp_pin_drain(m);
-	return got == (ssize_t)n ? got : -EFAULT;
+	else if (pipe_skip(m, skip) && odp_pin_take(m, buf, n) == n)
+		return (ssize_t)n;
+	odp_pin_drain(m);
+	return -EFAULT;
 }
 
 ssize_t odp_pipe_io(struct odp_peer *peer, odp_entry_t entry, uint64_t pos, void *buf, size_t n)

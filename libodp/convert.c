@@ -23,7 +23,6 @@
 
 #define PIECE ((uint64_t)16 << 20) /* others wait while so much is copied */
 #define PAGEMAP_CHUNK 512u
-#define PAGEMAP_PRESENT ((uint64_t)3 << 62) /* in memory, or in swap */
 
 struct piece {
 	uint64_t addr, len, off;
@@ -99,7 +98,7 @@ static int pages_copy(struct odp_mem *m, uint64_t from, const struct piece *p)
 		for (a = 0; a < n; a = b + 1) {
 			int ret;
 
-			for (b = a; b < n && (map[b] & PAGEMAP_PRESENT); b++)
+			for (b = a; b < n && (map[b] & ODP_PAGEMAP_THERE); b++)
 				;
 			if (a == b)
 				continue;
@@ -251,7 +250,7 @@ static void pages_return(struct odp_mem *m, const struct piece *p, uint64_t stag
 		if (odp_sys_pread(m->pagemap_fd, &entry, sizeof(entry),
 				  ((stage + pos) >> ODP_PAGE_SHIFT) * sizeof(entry)) ==
 			    sizeof(entry) &&
-		    (entry & PAGEMAP_PRESENT))
+		    (entry & ODP_PAGEMAP_THERE))
 			odp_sys_ioctl(m->conv_uffd, UFFDIO_COPY, &copy);
 	}
 	conv_release(m, p);

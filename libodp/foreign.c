@@ -12,7 +12,6 @@
 
 #include "mem.h"
 
-#define PAGEMAP_THERE ((uint64_t)3 << 62) /* in memory, or in swap */
 #define LINE_MAX_LEN 512
 
 static int proc_open(const struct odp_peer *peer, const char *name)
@@ -34,7 +33,7 @@ static bool page_missing(const struct odp_peer *peer, uint64_t start, uint64_t e
 		return false;
 	for (uint64_t page = first; page <= last && !missing; page++)
 		missing = odp_sys_pread(fd, &e, sizeof(e), page * sizeof(e)) == sizeof(e) &&
-			  !(e & PAGEMAP_THERE);
+			  !(e & ODP_PAGEMAP_THERE);
 	odp_fd_close(fd);
 	return missing;
 }

@@ -117,6 +117,9 @@ struct odp_region {
 	struct odp_region *next; /* in mem->zombies */
 };
 
+/* In an entry of /proc/PID/pagemap: in memory, or in swap. */
+#define ODP_PAGEMAP_THERE ((uint64_t)3 << 62)
+
 #define ODP_PIN_SLOTS 16384u
 #define ODP_PIN_SHIFT 30 /* a registered buffer holds at most this much */
 
@@ -436,6 +439,8 @@ int odp_pin_register(struct odp_region *r);
 void odp_pin_unregister(struct odp_region *r);
 ssize_t odp_pin_io(struct odp_peer *peer, const struct odp_mr_shm *mr, uint64_t addr, void *buf,
 		   size_t n, bool write);
+/* Up to N bytes out of our own pipe: how many (pin_pipe). */
+size_t odp_pin_take(struct odp_mem *m, void *buf, size_t n);
 /* Empty our own pipe: never leave bytes of one transfer for the next (pin_pipe). */
 void odp_pin_drain(struct odp_mem *m);
 

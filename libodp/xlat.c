@@ -3,7 +3,6 @@
 #include "mem.h"
 
 #define PAGEMAP_CHUNK 512u
-#define PAGEMAP_PRESENT ((uint64_t)3 << 62)
 
 odp_entry_t odp_xlat_prot(uint32_t prot)
 {
@@ -65,7 +64,7 @@ static void fill_va(struct odp_region *r, uint64_t addr, uint64_t end)
 
 		for (uint64_t i = 0; i < n; i++) {
 			bool there = i < (uint64_t)(got > 0 ? got : 0) / sizeof(*map) &&
-				     (map[i] & PAGEMAP_PRESENT);
+				     (map[i] & ODP_PAGEMAP_THERE);
 			entries_set(r, ((addr - r->it.start) >> ODP_PAGE_SHIFT) + i, 1,
 				    ODP_E_VA | (there ? ODP_E_VALID : 0), 0);
 		}
