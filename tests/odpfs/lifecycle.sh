@@ -102,8 +102,10 @@ mount_odpfs && {
 	wait "$daemon" 2>/dev/null
 	daemon=
 	ls "$mnt" >/dev/null 2>&1 && fault "a killed odpfs answers"
+	fusermount3 -u "$mnt" 2>"$tmp/out" && fault "unmounted with a file open"
+	grep -q busy "$tmp/out" || fault "with a file open: $(cat "$tmp/out")"
+	fusermount3 -u -z "$mnt" || fault "cannot unmount a killed odpfs"
 	exec 8>&-
-	fusermount3 -u "$mnt" || fault "cannot unmount a killed odpfs"
 	[ "$(cat "$back/synced")" = synced ] || fault "synced, and lost"
 }
 mount_odpfs && [ "$(cat "$mnt/synced")" = synced ] || fault "not there after a restart"

@@ -48,6 +48,22 @@ void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	attr_reply(req, node_of(ino)->fd, odpfs.timeout);
 }
 
+/* As every file system of the kernel does; S_ISGID without S_IXGRP is another thing. */
+int attr_drop_ids(int fd)
+{
+	struct stat st;
+	mode_t mode;
+
+	if (fstat(fd, &st))
+		return -errno;
+	mode = st.st_mode & ~(mode_t)S_ISUID;
+	if (mode & S_IXGRP)
+		mode &= ~(mode_t)S_ISGID;
+	if (!S_ISREG(mode) || mode == st.st_mode)
+		return 0;
+	return chmod(fd_path(fd).text, mode & 07777) ? -errno : 0;
+}
+
 struct setattr {
 	fuse_req_t req;
 	struct node *node;
@@ -90,6 +106,21 @@ static int set_times(struct setattr *s)
 	return utimensat(s->node->fd, "", t, AT_EMPTY_PATH);
 }
 
+/*
+ * Besides a truncate by somebody without CAP_FSETID: chown(2) that changes neither owner
+ * nor group arrives as a change of the times of status alone; before a write the kernel
+ * sends what changes nothing at all. It does that for the sake of capabilities too, when
+ * root writes, who may keep these bits.
+ */
+static bool drops_ids(const struct setattr *s)
+{
+	if (s->which & FUSE_SET_ATTR_SIZE)
+		return s->which & DEVICE_SETATTR_KILL_SUIDGID;
+	if (s->which & ~FUSE_SET_ATTR_CTIME)
+		return false;
+	return s->which || fuse_req_ctx(s->req)->uid;
+}
+
 /* The size goes first: it alone can be refused after the kernel has agreed. */
 static int setattr_do(struct setattr *s)
 {
@@ -107,7 +138,7 @@ static int setattr_do(struct setattr *s)
 		return -errno;
 	if (s->which & times && set_times(s))
 		return -errno;
-	return 0;
+	return drops_ids(s) ? attr_drop_ids(s->node->fd) : 0;
 }
 
 static void setattr_run(void *arg)

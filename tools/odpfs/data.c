@@ -50,6 +50,8 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_
 	} else {
 		settle_wait(file->node);
 		err = data_write(file->fd, buf, size, off);
+		if (!err && fi->flags & DEVICE_KILL_SUIDGID)
+			err = attr_drop_ids(file->fd);
 	}
 	if (err)
 		fuse_reply_err(req, -err);

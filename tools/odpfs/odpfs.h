@@ -92,6 +92,8 @@ void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t lookups);
 void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets);
 
 /* attr.c */
+/* After a change by somebody without CAP_FSETID: 0 or -errno. */
+int attr_drop_ids(int fd);
 uint64_t attr_ino(dev_t dev, ino_t ino);
 void attr_fix(struct stat *st);
 void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
@@ -193,6 +195,9 @@ struct fd_path fd_path(int fd);
 int path_kernel_size(struct node *node, off_t *size);
 int path_mount_dev(uint64_t *dev);
 
+/* caller.c: has the thread PID CAP_SYS_ADMIN where this process has it? */
+bool caller_is_admin(pid_t pid);
+
 /* aside.c: FN(ARG) in a thread of its own; in this one if there can be none. */
 void aside_run(void (*fn)(void *arg), void *arg);
 unsigned aside_running(void);
@@ -204,7 +209,14 @@ void reclaim_kick(void);
 void reclaim_pace(void); /* before a lookup is answered */
 bool reclaim_is_tight(void);
 
-/* device.c: /dev/fuse */
+/*
+ * device.c: /dev/fuse. Bits that it adds: for a write by somebody without CAP_FSETID, in
+ * fuse_file_info.flags; for an ACL by somebody outside the file's group, in the flags of
+ * setxattr; and that of libfuse's own for a truncate or a change of owner.
+ */
+#define DEVICE_KILL_SUIDGID (1 << 30)
+#define DEVICE_ACL_KILL_SGID (1 << 30)
+#define DEVICE_SETATTR_KILL_SUIDGID FUSE_SET_ATTR_KILL_SUID
 int device_hook(struct fuse_session *session);
 
 /* daemon.c */

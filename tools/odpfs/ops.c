@@ -12,8 +12,8 @@ static void op_init(void *data, struct fuse_conn_info *conn)
 	(void)data;
 	want(conn, FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_POSIX_ACL |
 			   FUSE_CAP_DONT_MASK);
-	/* O_TRUNC comes as a truncate of its own; the bits of set-user-ID files are the
-	 * kernel's to clear. */
+	/* O_TRUNC comes as a truncate of its own; for the bits of set-user-ID files, see
+	 * device.c. */
 	conn->want &= ~(unsigned)(FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_HANDLE_KILLPRIV);
 	/* Read-ahead and write-back that may be under way at once. */
 	conn->max_background = 64;

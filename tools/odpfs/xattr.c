@@ -1,17 +1,37 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
 /* Extended attributes. */
 #include <errno.h>
+#include <linux/limits.h>
+#include <linux/xattr.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <sys/xattr.h>
 
 #include "odpfs.h"
 
+/* An ACL is a mode too: whoever is outside the group does not give S_ISGID. */
+static int drop_sgid(int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st))
+		return -errno;
+	if (!(st.st_mode & S_ISGID))
+		return 0;
+	return chmod(fd_path(fd).text, st.st_mode & 07777 & ~(mode_t)S_ISGID) ? -errno : 0;
+}
+
 void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size,
 		 int flags)
 {
-	struct fd_path path = fd_path(node_of(ino)->fd);
+	int fd = node_of(ino)->fd, err = 0;
 
-	fuse_reply_err(req, setxattr(path.text, name, value, size, flags) ? errno : 0);
+	if (setxattr(fd_path(fd).text, name, value, size, flags & ~DEVICE_ACL_KILL_SGID))
+		err = -errno;
+	else if (flags & DEVICE_ACL_KILL_SGID)
+		err = drop_sgid(fd);
+	fuse_reply_err(req, -err);
 }
 
 /* N and BUF are what a call that lists or gets attributes returned and filled. */
@@ -37,16 +57,49 @@ void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 	free(buf);
 }
 
+/* Leave the names out that only an administrator sees; the new length. */
+static ssize_t trusted_drop(char *list, ssize_t n)
+{
+	char *from = list, *to = list;
+
+	while (from < list + n) {
+		size_t len = strlen(from) + 1;
+
+		if (strncmp(from, XATTR_TRUSTED_PREFIX, XATTR_TRUSTED_PREFIX_LEN)) {
+			memmove(to, from, len);
+			to += len;
+		}
+		from += len;
+	}
+	return to - list;
+}
+
+/*
+ * The whole list is read whatever the caller has room for, since it may see less of it.
+ * SIZE: of the caller's buffer, or 0 for the length alone.
+ */
+static void list_reply(fuse_req_t req, char *list, ssize_t n, size_t size)
+{
+	if (n > 0 && memmem(list, (size_t)n, XATTR_TRUSTED_PREFIX, XATTR_TRUSTED_PREFIX_LEN) &&
+	    !caller_is_admin(fuse_req_ctx(req)->pid))
+		n = trusted_drop(list, n);
+	if (n > 0 && size && (size_t)n > size)
+		fuse_reply_err(req, ERANGE);
+	else
+		xattr_reply(req, n, list, size);
+}
+
 void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 {
-	struct fd_path path = fd_path(node_of(ino)->fd);
-	char *buf = size ? malloc(size) : NULL;
+	char *list = malloc(XATTR_LIST_MAX);
 
-	if (size && !buf)
+	if (!list) {
 		fuse_reply_err(req, ENOMEM);
-	else
-		xattr_reply(req, listxattr(path.text, buf, size), buf, size);
-	free(buf);
+		return;
+	}
+	list_reply(req, list, listxattr(fd_path(node_of(ino)->fd).text, list, XATTR_LIST_MAX),
+		   size);
+	free(list);
 }
 
 void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
