@@ -4,6 +4,7 @@
  * held throughout, so no other registration changes the mappings meanwhile; that
  * the program does so itself is its own race.
  */
+#include <dlfcn.h>
 #include <pthread.h>
 #include <string.h>
 
@@ -29,8 +30,24 @@ struct range {
 #define STACK_BELOW ((uint64_t)64 << 10)
 #define STACK_ABOVE ((uint64_t)256 << 10)
 #define STACK_MAX ((uint64_t)64 << 20)
-#define TLS_BELOW ((uint64_t)128 << 10)
+#define TLS_BELOW ((uint64_t)128 << 10) /* where the C library does not tell */
 #define TLS_ABOVE ((uint64_t)8 << 10)
+
+static uint64_t tls_below = TLS_BELOW;
+
+/* The size of a thread's static TLS, from the dynamic linker's interface for tools:
+ * memory that the program maps right below it is not to be taken for ours. */
+__attribute__((constructor)) static void tls_size_get(void)
+{
+	void (*get)(size_t * size, size_t * align) =
+		(void (*)(size_t *, size_t *))dlsym(RTLD_DEFAULT, "_dl_get_tls_static_info");
+	size_t size = 0, align = 0;
+
+	if (get)
+		get(&size, &align);
+	if (size && size < TLS_BELOW)
+		tls_below = size;
+}
 
 /*
  * Pages that the moving thread itself needs: its stack with, in threads other
@@ -44,7 +61,7 @@ static void own_pages(struct range out[3])
 
 	out[0].start = odp_page_down(sp - STACK_BELOW);
 	out[0].end = odp_page_up(joined ? tls + TLS_ABOVE : sp + STACK_ABOVE);
-	out[1].start = odp_page_down(tls - TLS_BELOW);
+	out[1].start = odp_page_down(tls - tls_below);
 	out[1].end = odp_page_up(tls + TLS_ABOVE);
 	out[2].start = odp_page_down((uintptr_t)&odp_self);
 	out[2].end = out[2].start + ODP_PAGE_SIZE;

@@ -14,6 +14,7 @@
 #include <odp/odp.h>
 
 #include "abi/verbs_abi.h" /* struct verbs_device, verbs_context_ops, ... */
+#include "handle.h"
 #include "shm.h"
 
 #define uodp_likely(x) __builtin_expect(!!(x), 1)
@@ -34,13 +35,22 @@ struct uodp_table;
 struct uodp_channels;
 struct odp_watch;
 
+/* A device of $UODP_DEVICES; never freed. */
 struct uodp_device {
-	struct verbs_device vdev;   /* first */
-	struct verbs_device opener; /* opened in its place: it has no sysfs, so no device file */
-	struct verbs_sysfs_dev sysfs;
+	char name[IBV_SYSFS_NAME_MAX];
+	char path[IBV_SYSFS_PATH_MAX]; /* its directory in the run directory (sysfs.c) */
+	char ndev[16];                 /* the network interface of its port */
 	unsigned index;
+	unsigned uverbs; /* the N of uverbs<N> */
+	dev_t rdev;      /* of that device file */
 	union ibv_gid gids[UODP_NUM_GIDS];
 	__be64 guid;
+};
+
+/* A device as libibverbs has listed it, until no list and no context names it. */
+struct uodp_listed {
+	struct verbs_device vdev; /* first */
+	struct uodp_device *dev;
 };
 
 /* The provider's part of the process; made by uodp_proc_get(). */
@@ -80,7 +90,7 @@ struct uodp_link {
 	uint32_t device; /* index */
 	uint32_t plug;   /* the device's, when it was opened */
 	int async_wr;    /* as the context's */
-	int null_fd;     /* the context's /dev/null */
+	int cmd_fd;      /* the context's */
 	bool told;       /* that the device is gone; service thread */
 	struct uodp_link *next;
 };
@@ -141,24 +151,20 @@ struct uodp_ah {
 	struct ibv_ah_attr attr;
 };
 
-/* A completion channel: a pipe whose read end is ch.fd. */
+/* A completion channel: a pipe whose read end the program has. */
 struct uodp_channel {
-	struct ibv_comp_channel ch; /* first: libibverbs frees it */
-	int wr;                     /* write end; peers open it too */
-	uint32_t id;                /* unique in the process: descriptor numbers are reused */
+	struct uodp_handle handle; /* first */
+	int wr;                    /* write end; peers open it too */
+	uint32_t id;               /* unique in the process: descriptor numbers are reused */
 };
 
 static inline struct uodp_device *to_uodp_device(struct ibv_device *d)
 {
-	return uodp_container_of(d, struct uodp_device, vdev.device);
+	return uodp_container_of(d, struct uodp_listed, vdev.device)->dev;
 }
 static inline struct uodp_context *to_uodp_context(struct ibv_context *c)
 {
 	return uodp_container_of(c, struct uodp_context, vctx.context);
-}
-static inline struct uodp_channel *to_uodp_channel(struct ibv_comp_channel *ch)
-{
-	return uodp_container_of(ch, struct uodp_channel, ch);
 }
 static inline struct uodp_pd *to_uodp_pd(struct ibv_pd *pd)
 {
@@ -209,13 +215,30 @@ int uodp_proc_get(struct uodp_proc **proc);
 /* The devices of $UODP_DEVICES, made on the first call; they are never freed.
  * The number of them, 0 after a line on stderr that says why. */
 unsigned uodp_devices(struct uodp_device **devs);
+/* errno of the run directory that could not be had, 0 otherwise. */
+int uodp_devices_errno(void);
 bool uodp_is_device(const struct ibv_device *dev);
-/* Write the directory below RUN_DIR that libibverbs takes for DEV's in sysfs, or
- * repair it; 0, or -errno after a line on stderr. */
+/* Write the directories below RUN_DIR that programs take for DEV's in sysfs and its
+ * device file, or repair them, and set dev->uverbs; 0, or -errno after a line on stderr. */
 #define UODP_SYSFS_DIR "sys/class/infiniband"
-int uodp_sysfs_write(const struct uodp_device *dev, const char *run_dir);
+#define UODP_NODE_DIR "dev/nodes"
+#define UODP_NODE_MODE 01700 /* of what stands for a device file */
+int uodp_sysfs_write(struct uodp_device *dev, const char *run_dir);
 /* The GID at INDEX of the device, or -EINVAL. */
 int uodp_device_gid(const struct uodp_device *dev, unsigned index, union ibv_gid *gid);
+
+/* ---- view.c (control plane) ---- */
+/* More than 0 while the calling thread reads the host's own files. */
+extern __thread unsigned uodp_files_raw __attribute__((tls_model("initial-exec")));
+/* The directory below which sys/class/infiniband*, dev/infiniband are as this process
+ * is to see them: its own devices and the host's. Made on the first call; NULL where
+ * there is nothing to add to the host's. Keeps errno. */
+const char *uodp_view_root(void);
+/* The device whose file is uverbs<N>, or NULL. */
+const struct uodp_device *uodp_view_device(unsigned n);
+/* The device of which ST is the directory that stands for its file, or NULL. */
+struct stat;
+const struct uodp_device *uodp_view_node(const struct stat *st);
 
 /* ---- context.c, channel.c (control plane) ---- */
 struct verbs_context *uodp_alloc_context(struct ibv_device *dev, int cmd_fd, void *priv);
@@ -225,8 +248,10 @@ void uodp_free_context(struct ibv_context *ctx);
 int uodp_pipe(int *rd, int *wr);
 /* FD with a high number, or FD itself. */
 int uodp_fd_raise(int fd);
-struct ibv_comp_channel *uodp_create_comp_channel(struct ibv_context *ctx);
-int uodp_destroy_comp_channel(struct ibv_comp_channel *ch);
+/* A new completion channel: its descriptor, or -errno. It lasts until that is closed. */
+int uodp_channel_create(void);
+/* That of CH, NULL if its descriptor is none of ours (any more). */
+struct uodp_channel *uodp_channel_get(const struct ibv_comp_channel *ch);
 /* Deregister, and deallocate, what CTX's program has left. */
 void uodp_mr_drop_all(struct ibv_context *ctx);
 void uodp_pd_drop_all(struct ibv_context *ctx);

@@ -309,6 +309,12 @@ struct ibv_context *verbs_open_device(struct ibv_device *dev, void *priv);
 void verbs_init_cq(struct ibv_cq *cq, struct ibv_context *ctx, struct ibv_comp_channel *channel,
 		   void *cq_context);
 
+#define UODP_ABI_NAME_(name, n) name##n
+#define UODP_ABI_NAME(name, n) UODP_ABI_NAME_(name, n)
+#define verbs_register_driver UODP_ABI_NAME(verbs_register_driver_, UODP_PRIVATE_ABI)
+/* OPS, which stays where it is, answers for the devices that it matches. */
+void verbs_register_driver(const struct verbs_device_ops *ops);
+
 /* ---- abi_check.c ---- */
 /* Is the libibverbs in this process one that this provider was built for? If
  * not, one line on stderr says so. */

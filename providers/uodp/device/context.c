@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cdev.h"
 #include "queue.h"
 
 #define COMP_VECTORS 1
@@ -60,8 +61,7 @@ static void names_publish(struct uodp_proc *proc)
 	if (proc->root->num_devices)
 		return;
 	for (unsigned i = 0; i < n; i++)
-		memcpy(proc->root->devices[i], devs[i].vdev.device.name,
-		       sizeof(proc->root->devices[i]));
+		memcpy(proc->root->devices[i], devs[i].name, sizeof(proc->root->devices[i]));
 	/* release: pairs with the acquire of who looks for a name (unplug.c) */
 	__atomic_store_n(&proc->root->num_devices, n, __ATOMIC_RELEASE);
 }
@@ -91,24 +91,16 @@ static void context_unlink(struct uodp_context *ctx)
 	pthread_mutex_unlock(&ctx->proc->lock);
 }
 
-/*
- * libibverbs would ask the kernel's device for everything that a provider does
- * not answer. /dev/null in its place refuses each ioctl with ENOTTY, after which
- * libibverbs reads sysfs: that is, the files of sysfs.c.
- */
-static struct uodp_context *context_create(struct uodp_device *dev)
+/* CMD_FD, a descriptor of the device's file (cdev.c), becomes the context's. */
+static struct uodp_context *context_create(struct ibv_device *ibdev, int cmd_fd)
 {
 	struct uodp_context *ctx;
-	int cmd_fd;
 
-	cmd_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-	if (cmd_fd < 0)
-		return NULL;
-	ctx = _verbs_init_and_alloc_context(&dev->vdev.device, cmd_fd, sizeof(*ctx),
+	ctx = _verbs_init_and_alloc_context(ibdev, cmd_fd, sizeof(*ctx),
 					    &((struct uodp_context *)NULL)->vctx, 0);
 	if (!ctx)
 		return NULL;
-	ctx->dev = dev;
+	ctx->dev = to_uodp_device(ibdev);
 	ctx->async_wr = -1;
 	ctx->vctx.context.num_comp_vectors = COMP_VECTORS;
 	verbs_set_ops(&ctx->vctx, &context_ops);
@@ -119,34 +111,28 @@ static void context_destroy(struct uodp_context *ctx)
 {
 	if (ctx->async_wr >= 0)
 		close(ctx->async_wr);
+	uodp_cdev_bind(ctx->vctx.context.cmd_fd, NULL);
 	verbs_uninit_context(&ctx->vctx);
 	free(ctx);
 }
 
-/* IBDEV is a device's opener, PRIV the device itself. */
 struct verbs_context *uodp_alloc_context(struct ibv_device *ibdev, int cmd_fd, void *priv)
 {
-	struct uodp_device *dev = priv;
 	struct uodp_context *ctx;
 	struct uodp_proc *proc;
 	int ret;
 
-	(void)ibdev;
-	if (cmd_fd >= 0)
-		close(cmd_fd);
-	if (!dev) {
-		errno = ENODEV;
-		return NULL;
-	}
+	(void)priv;
 	ret = uodp_proc_get(&proc);
 	if (!ret)
 		/* Once more: the directory may be another than when it was listed. */
-		ret = uodp_sysfs_write(dev, odp_proc_dir(proc->odp));
+		ret = uodp_sysfs_write(to_uodp_device(ibdev), odp_proc_dir(proc->odp));
 	if (ret) {
+		close(cmd_fd);
 		errno = -ret;
 		return NULL;
 	}
-	ctx = context_create(dev);
+	ctx = context_create(ibdev, cmd_fd);
 	if (!ctx)
 		return NULL;
 	ctx->proc = proc;
@@ -164,6 +150,7 @@ struct verbs_context *uodp_alloc_context(struct ibv_device *ibdev, int cmd_fd, v
 		errno = -ret;
 		return NULL;
 	}
+	uodp_cdev_bind(cmd_fd, &ctx->vctx.context);
 	return &ctx->vctx;
 }
 

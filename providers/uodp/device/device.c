@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sysmacros.h>
 
 #include "uodp.h"
 
@@ -16,12 +17,8 @@
 
 static struct uodp_device devices[UODP_MAX_DEVICES];
 static unsigned num_devices;
+static int devices_errno; /* why there is none */
 static pthread_once_t devices_once = PTHREAD_ONCE_INIT;
-
-static const struct verbs_device_ops device_ops = {
-	.name = "uodp",
-	.alloc_context = uodp_alloc_context,
-};
 
 static uint32_t name_hash(const char *name)
 {
@@ -63,7 +60,7 @@ static void device_ipv4(const char *name, uint8_t ip[4])
 
 static void device_address(struct uodp_device *dev)
 {
-	uint32_t hash = name_hash(dev->vdev.device.name);
+	uint32_t hash = name_hash(dev->name);
 	/* EUI-64 of the locally administered address 02:75:6f:hh:hh:hh */
 	uint8_t eui[8] = {0x00, 0x75, 0x6f, 0xff, 0xfe, hash >> 16, hash >> 8, hash};
 	union ibv_gid *gid = dev->gids;
@@ -74,59 +71,35 @@ static void device_address(struct uodp_device *dev)
 	memcpy(gid[0].raw + 8, eui, sizeof(eui));
 	gid[1].raw[10] = 0xff;
 	gid[1].raw[11] = 0xff;
-	device_ipv4(dev->vdev.device.name, gid[1].raw + 12);
+	device_ipv4(dev->name, gid[1].raw + 12);
 }
 
-/* False, after a line on stderr, when the run directory's path is too long. */
-static bool device_path(struct uodp_device *dev, const char *dir)
+/* As the kernel's major number of uverbs devices with minor numbers that it does not
+ * use; they follow from the name, so that any process knows whose file it has been sent. */
+static dev_t device_number(const char *name)
 {
-	struct verbs_sysfs_dev *sysfs = &dev->sysfs;
-	const char *name = dev->vdev.device.name;
-	int n = snprintf(sysfs->ibdev_path, sizeof(sysfs->ibdev_path), "%s/" UODP_SYSFS_DIR "/%s",
-			 dir, name);
+	int n = name_number(name);
 
-	if (n < (int)sizeof(sysfs->ibdev_path))
+	return makedev(231, n >= 0 ? 0x40000 + (unsigned)n : 0x80000 + name_hash(name) % 0x80000);
+}
+
+static bool device_init(struct uodp_device *dev, const char *name, unsigned index, const char *dir)
+{
+	int n;
+
+	memset(dev, 0, sizeof(*dev));
+	dev->index = index;
+	strcpy(dev->name, name);
+	strcpy(dev->ndev, "lo");
+	dev->rdev = device_number(name);
+	device_address(dev);
+	n = snprintf(dev->path, sizeof(dev->path), "%s/" UODP_SYSFS_DIR "/%s", dir, name);
+	if (n < (int)sizeof(dev->path))
 		return true;
 	odp_log(ODP_LOG_ERR,
 		"the path %s is too long for the device %s: set UODP_DIR to a shorter one", dir,
 		name);
 	return false;
-}
-
-static bool device_init(struct uodp_device *dev, const char *name, unsigned index, const char *dir)
-{
-	struct ibv_device *ibdev = &dev->vdev.device;
-	struct verbs_sysfs_dev *sysfs = &dev->sysfs;
-
-	memset(dev, 0, sizeof(*dev));
-	dev->index = index;
-	ibdev->node_type = IBV_NODE_CA;
-	ibdev->transport_type = IBV_TRANSPORT_IB;
-	strcpy(ibdev->name, name);
-	if (!device_path(dev, dir))
-		return false;
-	device_address(dev);
-
-	/* No kernel device: a name that no file in /dev/infiniband has. */
-	snprintf(ibdev->dev_name, sizeof(ibdev->dev_name), "uodp_verbs%u", index);
-	strcpy(ibdev->ibdev_path, sysfs->ibdev_path);
-	strcpy(ibdev->dev_path, sysfs->ibdev_path);
-
-	strcpy(sysfs->sysfs_name, ibdev->dev_name);
-	strcpy(sysfs->ibdev_name, name);
-	sysfs->flags = VERBS_SYSFS_NODE_GUID_KNOWN;
-	sysfs->node_guid = be64toh(dev->guid);
-	sysfs->node_type = IBV_NODE_CA;
-	sysfs->ibdev_idx = -1;
-	sysfs->num_ports = 1;
-
-	dev->vdev.ops = &device_ops;
-	dev->opener = dev->vdev; /* as it is now, without sysfs */
-	dev->vdev.sysfs = sysfs;
-	/* The table's own reference: it never falls to 0. */
-	atomic_init(&dev->vdev.refcount, 1);
-	atomic_init(&dev->opener.refcount, 1);
-	return true;
 }
 
 static bool name_valid(const char *name)
@@ -140,7 +113,7 @@ static bool name_valid(const char *name)
 static bool name_taken(const char *name)
 {
 	for (unsigned i = 0; i < num_devices; i++)
-		if (!strcmp(devices[i].vdev.device.name, name))
+		if (!strcmp(devices[i].name, name))
 			return true;
 	return false;
 }
@@ -195,13 +168,16 @@ static void devices_init(void)
 	struct skipped skipped = {0};
 	char *list, *next, *name;
 
-	if (odp_dir_get(dir, sizeof(dir)))
+	devices_errno = -odp_dir_get(dir, sizeof(dir));
+	if (devices_errno)
 		return;
 	list = strdup(env && *env ? env : DEFAULT_DEVICES);
 	if (!list)
 		return;
+	uodp_files_raw++;
 	for (next = list; (name = strsep(&next, ",")) != NULL;)
 		device_add(name, dir, &skipped);
+	uodp_files_raw--;
 	skipped_tell(&skipped);
 	free(list);
 }
@@ -213,11 +189,73 @@ unsigned uodp_devices(struct uodp_device **devs)
 	return num_devices;
 }
 
+int uodp_devices_errno(void)
+{
+	struct uodp_device *devs;
+
+	uodp_devices(&devs);
+	return devices_errno;
+}
+
+/* ---- as libibverbs knows them ---- */
+
+static struct uodp_device *device_named(const char *name)
+{
+	struct uodp_device *devs;
+	unsigned n = uodp_devices(&devs);
+
+	for (unsigned i = 0; i < n; i++)
+		if (!strcmp(devs[i].name, name))
+			return &devs[i];
+	return NULL;
+}
+
+/* A kernel's device of the same name has another number. */
+static bool device_match(struct verbs_sysfs_dev *sysfs)
+{
+	const struct uodp_device *dev = device_named(sysfs->ibdev_name);
+
+	return dev && sysfs->sysfs_cdev == dev->rdev && uodp_device_plugged(dev) &&
+	       uodp_abi_check();
+}
+
+static struct verbs_device *device_alloc(struct verbs_sysfs_dev *sysfs)
+{
+	struct uodp_listed *listed = calloc(1, sizeof(*listed));
+
+	if (!listed)
+		return NULL;
+	listed->dev = device_named(sysfs->ibdev_name);
+	return &listed->vdev;
+}
+
+static void device_uninit(struct verbs_device *vdev)
+{
+	free(uodp_container_of(vdev, struct uodp_listed, vdev));
+}
+
+static const struct verbs_device_ops device_ops = {
+	.name = "uodp",
+	.match_min_abi_version = 1,
+	.match_max_abi_version = 1,
+	.match_device = device_match,
+	.alloc_context = uodp_alloc_context,
+	.alloc_device = device_alloc,
+	.uninit_device = device_uninit,
+};
+
+/* libibverbs finds drivers by this call, whether it loaded this library or found it
+ * in the process already. */
+__attribute__((constructor)) static void driver_register(void)
+{
+	verbs_register_driver(&device_ops);
+}
+
 bool uodp_is_device(const struct ibv_device *dev)
 {
-	uintptr_t at = (uintptr_t)dev;
+	const struct verbs_device *vdev = uodp_container_of(dev, struct verbs_device, device);
 
-	return at >= (uintptr_t)devices && at < (uintptr_t)(devices + UODP_MAX_DEVICES);
+	return dev && vdev->ops == &device_ops;
 }
 
 int uodp_device_gid(const struct uodp_device *dev, unsigned index, union ibv_gid *gid)

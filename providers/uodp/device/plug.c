@@ -56,16 +56,16 @@ int uodp_link_open(struct uodp_context *ctx)
 		return -ENOMEM;
 	link->device = dev->index;
 	link->async_wr = ctx->async_wr;
-	link->null_fd = ctx->vctx.context.cmd_fd;
+	link->cmd_fd = ctx->vctx.context.cmd_fd;
 	/* seq_cst: before the look for the mark, which who unplugs makes first. */
 	link->plug = atomic_load_explicit(&proc->root->plug[dev->index], memory_order_seq_cst);
-	if (link->plug & 1 || marked(odp_proc_dir(proc->odp), dev->vdev.device.name)) {
+	if (link->plug & 1 || marked(odp_proc_dir(proc->odp), dev->name)) {
 		odp_priv_free(link, sizeof(*link));
 		/* Once: a program that waits for its device tries again and again. */
 		if (!(atomic_fetch_or_explicit(&said, 1u << dev->index, memory_order_relaxed) &
 		      1u << dev->index))
-			odp_log(ODP_LOG_WARN, "%s is unplugged (odpctl plug %s)",
-				dev->vdev.device.name, dev->vdev.device.name);
+			odp_log(ODP_LOG_WARN, "%s is unplugged (odpctl plug %s)", dev->name,
+				dev->name);
 		return -ENODEV;
 	}
 	atomic_fetch_and_explicit(&said, ~(1u << dev->index), memory_order_relaxed);
@@ -100,9 +100,9 @@ void uodp_link_close(struct uodp_context *ctx)
 
 bool uodp_device_plugged(const struct uodp_device *dev)
 {
-	char path[sizeof(dev->sysfs.ibdev_path) + sizeof(UODP_UNPLUGGED) + 1];
+	char path[sizeof(dev->path) + sizeof(UODP_UNPLUGGED) + 1];
 
-	snprintf(path, sizeof(path), "%s/" UODP_UNPLUGGED, dev->sysfs.ibdev_path);
+	snprintf(path, sizeof(path), "%s/" UODP_UNPLUGGED, dev->path);
 	return access(path, F_OK);
 }
 
@@ -176,7 +176,7 @@ static void links_tell(struct uodp_proc *proc, uint32_t device)
 		uodp_async_deliver(link->async_wr, 0, IBV_EVENT_DEVICE_FATAL);
 		/* The last one: behind it the pipe ends, as the kernel's queue is closed,
 		 * so that nobody waits for more. The number stays taken. */
-		dup3(link->null_fd, link->async_wr, O_CLOEXEC);
+		dup3(link->cmd_fd, link->async_wr, O_CLOEXEC);
 	}
 	pthread_mutex_unlock(&proc->pin_lock);
 }

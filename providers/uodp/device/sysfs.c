@@ -1,235 +1,250 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
 /*
- * A directory that looks like /sys/class/infiniband/<device>: libibverbs reads
- * GIDs and P_Keys from it, since the kernel knows nothing of our devices.
- * Every process writes the same bytes; a file is replaced only when it differs.
+ * A device's directories in the run directory, which look as those of a kernel's
+ * device do below /sys/class/infiniband and /sys/class/infiniband_verbs: libibverbs
+ * and others read them in that place (preload/path.c). Every process writes the same.
  */
+#include <dirent.h>
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "tree.h"
 #include "uodp.h"
 
 #ifndef UODP_VERSION
 #error "UODP_VERSION is not defined: the project's version, a string"
 #endif
 
-#define FILE_MAX 64
-
-struct sysfs_dir {
-	int fd;
-	int err; /* the first error, -errno; the rest is then skipped */
-};
-
-/* Open the directory NAME below DIR; made, and made again if it is no directory. */
-static int dir_open(int dir, const char *name)
+static void guid_write(struct uodp_dir *dir, const char *name, uint64_t guid)
 {
-	for (int tries = 0; tries < 3; tries++) {
-		int fd;
-
-		if (mkdirat(dir, name, 0700) && errno != EEXIST)
-			return -errno;
-		fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		if (fd >= 0)
-			return fd;
-		if (errno != ENOTDIR && errno != ELOOP && errno != ENOENT)
-			return -errno;
-		if (errno != ENOENT && unlinkat(dir, name, 0) && errno != ENOENT)
-			return -errno;
-	}
-	return -ENOTDIR;
+	uodp_file_write(dir, name, "%04x:%04x:%04x:%04x", (unsigned)(guid >> 48),
+			(unsigned)(guid >> 32) & 0xffff, (unsigned)(guid >> 16) & 0xffff,
+			(unsigned)guid & 0xffff);
 }
 
-/* As dir_open() for every part of the relative PATH. */
-static int path_open(int dir, const char *path)
+static void indexed_write(struct uodp_dir *dir, unsigned index, const char *text)
 {
-	char parts[IBV_SYSFS_PATH_MAX];
-	char *next = parts, *name;
-	int fd = -EINVAL, last = -1;
+	char name[12];
 
-	strncpy(parts, path, sizeof(parts) - 1);
-	parts[sizeof(parts) - 1] = '\0';
-	while ((name = strsep(&next, "/")) != NULL) {
-		fd = dir_open(last < 0 ? dir : last, name);
-		if (last >= 0)
-			close(last);
-		if (fd < 0)
-			break;
-		last = fd;
-	}
-	return fd;
+	snprintf(name, sizeof(name), "%u", index);
+	uodp_file_write(dir, name, "%s", text);
 }
 
-static bool file_is(int dir, const char *name, const char *text, size_t len)
+static void gid_write(struct uodp_dir *dir, unsigned index, const union ibv_gid *gid)
 {
-	char buf[FILE_MAX + 1];
-	int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	ssize_t n;
-
-	if (fd < 0)
-		return false;
-	n = read(fd, buf, sizeof(buf));
-	close(fd);
-	return n == (ssize_t)len && !memcmp(buf, text, len);
-}
-
-/* A reader sees the old file or the new one, whole. */
-static int file_replace(int dir, const char *name, const char *text, size_t len)
-{
-	char tmp[32];
-	ssize_t n;
-	int fd, ret = 0;
-
-	snprintf(tmp, sizeof(tmp), ".new.%d", gettid());
-	fd = openat(dir, tmp, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
-	if (fd < 0)
-		return -errno;
-	n = write(fd, text, len);
-	if (n != (ssize_t)len)
-		ret = n < 0 ? -errno : -ENOSPC;
-	close(fd);
-	if (!ret && renameat(dir, tmp, dir, name)) {
-		/* Damaged so far that a directory stands there? An empty one goes. */
-		if (errno != EISDIR || unlinkat(dir, name, AT_REMOVEDIR) ||
-		    renameat(dir, tmp, dir, name))
-			ret = -errno;
-	}
-	if (ret)
-		unlinkat(dir, tmp, 0);
-	return ret;
-}
-
-__attribute__((format(printf, 3, 4))) static void file_write(struct sysfs_dir *dir,
-							     const char *name, const char *fmt, ...)
-{
-	char text[FILE_MAX];
-	va_list args;
-	int len;
-
-	if (dir->err)
-		return;
-	va_start(args, fmt);
-	len = vsnprintf(text, sizeof(text) - 1, fmt, args);
-	va_end(args);
-	if (len > (int)sizeof(text) - 2)
-		len = sizeof(text) - 2;
-	text[len++] = '\n';
-	if (!file_is(dir->fd, name, text, len))
-		dir->err = file_replace(dir->fd, name, text, len);
-}
-
-static void subdir_open(struct sysfs_dir *sub, const struct sysfs_dir *dir, const char *path)
-{
-	sub->err = dir->err;
-	sub->fd = -1;
-	if (sub->err)
-		return;
-	sub->fd = path_open(dir->fd, path);
-	if (sub->fd < 0)
-		sub->err = sub->fd;
-}
-
-static void subdir_close(struct sysfs_dir *sub, struct sysfs_dir *dir)
-{
-	if (sub->fd >= 0)
-		close(sub->fd);
-	dir->err = sub->err;
-}
-
-static void guid_write(struct sysfs_dir *dir, const char *name, uint64_t guid)
-{
-	file_write(dir, name, "%04x:%04x:%04x:%04x", (unsigned)(guid >> 48),
-		   (unsigned)(guid >> 32) & 0xffff, (unsigned)(guid >> 16) & 0xffff,
-		   (unsigned)guid & 0xffff);
-}
-
-static void gid_write(struct sysfs_dir *dir, unsigned index, const union ibv_gid *gid)
-{
-	char name[12], text[FILE_MAX];
+	char text[UODP_FILE_MAX];
 	int len = 0;
 
 	for (int i = 0; i < 16; i += 2)
 		len += snprintf(text + len, sizeof(text) - len, i ? ":%02x%02x" : "%02x%02x",
 				gid->raw[i], gid->raw[i + 1]);
-	snprintf(name, sizeof(name), "%u", index);
-	file_write(dir, name, "%s", text);
+	indexed_write(dir, index, text);
 }
 
-static void gids_write(struct sysfs_dir *port, const struct uodp_device *dev)
+static void gids_write(struct uodp_dir *port, const struct uodp_device *dev)
 {
-	static const char *const dirs[] = {"gids", "gid_attrs/types", "gid_attrs/ndevs"};
+	struct uodp_dir gids = uodp_dir_sub(port, "gids");
+	struct uodp_dir types, ndevs;
 
-	for (unsigned d = 0; d < 3; d++) {
-		struct sysfs_dir dir;
-
-		subdir_open(&dir, port, dirs[d]);
-		for (unsigned i = 0; i < UODP_NUM_GIDS; i++) {
-			char name[12];
-
-			snprintf(name, sizeof(name), "%u", i);
-			if (d == 0)
-				gid_write(&dir, i, &dev->gids[i]);
-			else
-				file_write(&dir, name, d == 1 ? "RoCE v2" : "lo");
-		}
-		subdir_close(&dir, port);
-	}
+	for (unsigned i = 0; i < UODP_NUM_GIDS; i++)
+		gid_write(&gids, i, &dev->gids[i]);
+	uodp_dir_close(&gids, port);
+	types = uodp_dir_sub(port, "gid_attrs/types");
+	for (unsigned i = 0; i < UODP_NUM_GIDS; i++)
+		indexed_write(&types, i, "RoCE v2");
+	uodp_dir_close(&types, port);
+	ndevs = uodp_dir_sub(port, "gid_attrs/ndevs");
+	for (unsigned i = 0; i < UODP_NUM_GIDS; i++)
+		indexed_write(&ndevs, i, dev->ndev);
+	uodp_dir_close(&ndevs, port);
 }
 
-static void pkeys_write(struct sysfs_dir *port)
+static void pkeys_write(struct uodp_dir *port)
 {
-	struct sysfs_dir dir;
+	struct uodp_dir dir = uodp_dir_sub(port, "pkeys");
 
-	subdir_open(&dir, port, "pkeys");
-	file_write(&dir, "0", "0xffff");
-	subdir_close(&dir, port);
+	uodp_file_write(&dir, "0", "0xffff");
+	uodp_dir_close(&dir, port);
 }
 
-static void port_write(struct sysfs_dir *dir, const struct uodp_device *dev)
+static void port_write(struct uodp_dir *dir, const struct uodp_device *dev)
 {
-	struct sysfs_dir port;
+	struct uodp_dir port = uodp_dir_sub(dir, "ports/1");
 
-	subdir_open(&port, dir, "ports/1");
-	file_write(&port, "state", "4: ACTIVE");
-	file_write(&port, "phys_state", "5: LinkUp");
-	file_write(&port, "link_layer", "Ethernet");
-	file_write(&port, "rate", "100 Gb/sec (4X EDR)");
-	file_write(&port, "lid", "0x0");
-	file_write(&port, "lid_mask_count", "0");
-	file_write(&port, "sm_lid", "0x0");
-	file_write(&port, "sm_sl", "0");
-	file_write(&port, "cap_mask", "0x%08x", UODP_PORT_CAPS);
+	uodp_file_write(&port, "state", "4: ACTIVE");
+	uodp_file_write(&port, "phys_state", "5: LinkUp");
+	uodp_file_write(&port, "link_layer", "Ethernet");
+	uodp_file_write(&port, "rate", "100 Gb/sec (4X EDR)");
+	uodp_file_write(&port, "lid", "0x0");
+	uodp_file_write(&port, "lid_mask_count", "0");
+	uodp_file_write(&port, "sm_lid", "0x0");
+	uodp_file_write(&port, "sm_sl", "0");
+	uodp_file_write(&port, "cap_mask", "0x%08x", UODP_PORT_CAPS);
 	gids_write(&port, dev);
 	pkeys_write(&port);
-	subdir_close(&port, dir);
+	uodp_dir_close(&port, dir);
 }
 
-int uodp_sysfs_write(const struct uodp_device *dev, const char *run_dir)
+/* What a bus device has: here the network interface alone is real. */
+static void parent_write(struct uodp_dir *dir, const struct uodp_device *dev)
 {
-	struct sysfs_dir run = {.fd = open(run_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
-	char path[IBV_SYSFS_PATH_MAX];
-	struct sysfs_dir dir;
+	struct uodp_dir parent = uodp_dir_sub(dir, "device");
+	struct uodp_dir sub;
+	char text[UODP_FILE_MAX];
 
-	if (run.fd < 0)
-		run.err = -errno;
-	snprintf(path, sizeof(path), UODP_SYSFS_DIR "/%s", dev->vdev.device.name);
-	subdir_open(&dir, &run, path);
+	uodp_file_write(&parent, "modalias", "uodp:%s", dev->name);
+	uodp_file_write(&parent, "numa_node", "-1");
+	sub = uodp_dir_sub(&parent, "net");
+	snprintf(text, sizeof(text), "/sys/class/net/%s", dev->ndev);
+	uodp_link_write(&sub, dev->ndev, text);
+	uodp_dir_close(&sub, &parent);
+	sub = uodp_dir_sub(&parent, "infiniband");
+	uodp_link_write(&sub, dev->name, "../..");
+	uodp_dir_close(&sub, &parent);
+	sub = uodp_dir_sub(&parent, "infiniband_verbs");
+	snprintf(text, sizeof(text), "../../../../infiniband_verbs/uverbs%u", dev->uverbs);
+	uodp_link_write(&sub, strrchr(text, '/') + 1, text);
+	uodp_dir_close(&sub, &parent);
+	uodp_dir_close(&parent, dir);
+}
+
+static void device_write(struct uodp_dir *run, const struct uodp_device *dev)
+{
+	char path[IBV_SYSFS_PATH_MAX];
+	struct uodp_dir dir;
+
+	snprintf(path, sizeof(path), UODP_SYSFS_DIR "/%s", dev->name);
+	dir = uodp_dir_sub(run, path);
 	guid_write(&dir, "node_guid", be64toh(dev->guid));
 	guid_write(&dir, "sys_image_guid", be64toh(dev->guid));
-	file_write(&dir, "node_type", "1: CA");
-	file_write(&dir, "node_desc", "%s", dev->vdev.device.name);
-	file_write(&dir, "fw_ver", UODP_VERSION);
+	uodp_file_write(&dir, "node_type", "1: CA");
+	uodp_file_write(&dir, "node_desc", "%s", dev->name);
+	uodp_file_write(&dir, "fw_ver", UODP_VERSION);
+	uodp_file_write(&dir, "board_id", "uodp");
+	uodp_file_write(&dir, "hca_type", "uodp");
+	uodp_file_write(&dir, "hw_rev", "0");
 	port_write(&dir, dev);
-	subdir_close(&dir, &run);
-	if (run.fd >= 0)
-		close(run.fd);
-	if (run.err)
-		odp_log(ODP_LOG_ERR, "cannot write %s/%s: %s; no device %s", run_dir, path,
-			strerror(-run.err), dev->vdev.device.name);
-	return run.err;
+	parent_write(&dir, dev);
+	uodp_dir_close(&dir, run);
+}
+
+/* ---- its number among the uverbs devices ---- */
+
+/* Is uverbs<N> in DIR that of the device NAME (NULL: of any)? */
+static bool uverbs_is(const struct uodp_dir *dir, unsigned n, const char *name)
+{
+	char path[32], line[IBV_SYSFS_NAME_MAX + 1] = "";
+	ssize_t len;
+	int fd;
+
+	snprintf(path, sizeof(path), "uverbs%u/ibdev", n);
+	fd = openat(dir->fd, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	len = read(fd, line, sizeof(line) - 1);
+	close(fd);
+	line[strcspn(line, "\n")] = '\0';
+	return len > 0 && (!name || !strcmp(line, name));
+}
+
+/* The number that the device NAME has in DIR, or -1. */
+static int uverbs_find(const struct uodp_dir *dir, const char *name)
+{
+	DIR *entries = uodp_dir_list(dir);
+	const struct dirent *entry;
+	int found = -1;
+	unsigned n;
+
+	while (entries && found < 0 && (entry = readdir(entries)))
+		if (sscanf(entry->d_name, "uverbs%u", &n) == 1 && uverbs_is(dir, n, name))
+			found = (int)n;
+	if (entries)
+		closedir(entries);
+	return found;
+}
+
+/* The first number that none of the host's own devices has: they keep theirs. */
+static unsigned uverbs_base(void)
+{
+	DIR *dir = opendir("/sys/class/infiniband_verbs");
+	const struct dirent *entry;
+	unsigned base = 0, n;
+
+	while (dir && (entry = readdir(dir)))
+		if (sscanf(entry->d_name, "uverbs%u", &n) == 1 && n >= base)
+			base = n + 1;
+	if (dir)
+		closedir(dir);
+	/* With room for those that are plugged in later. */
+	return base ? base + 64 : 0;
+}
+
+/* The same number in every process of the run directory, for good. */
+static void uverbs_write(struct uodp_dir *run, struct uodp_device *dev)
+{
+	struct uodp_dir all = uodp_dir_sub(run, "sys/class/infiniband_verbs");
+	struct uodp_dir dir;
+	char name[16], device[UODP_FILE_MAX];
+	int n;
+
+	if (!all.err && flock(all.fd, LOCK_EX))
+		all.err = -errno;
+	if (all.err) {
+		uodp_dir_close(&all, run);
+		return;
+	}
+	n = uverbs_find(&all, dev->name);
+	if (n < 0)
+		for (n = (int)uverbs_base(); uverbs_is(&all, n, NULL); n++)
+			;
+	dev->uverbs = n;
+	snprintf(name, sizeof(name), "uverbs%u", dev->uverbs);
+	dir = uodp_dir_sub(&all, name);
+	uodp_file_write(&dir, "abi_version", "1");
+	uodp_file_write(&dir, "dev", "%u:%u", major(dev->rdev), minor(dev->rdev));
+	snprintf(device, sizeof(device), "../../infiniband/%s/device", dev->name);
+	uodp_link_write(&dir, "device", device);
+	uodp_file_write(&dir, "ibdev", "%s", dev->name);
+	uodp_dir_close(&dir, &all);
+	flock(all.fd, LOCK_UN);
+	uodp_dir_close(&all, run);
+}
+
+/* The directory that is opened in the place of a character device: it cannot be
+ * written, nor mapped, and its inode tells which device it is. */
+static void node_write(struct uodp_dir *run, const struct uodp_device *dev)
+{
+	char path[IBV_SYSFS_PATH_MAX];
+	struct uodp_dir dir;
+
+	snprintf(path, sizeof(path), UODP_NODE_DIR "/%s", dev->name);
+	dir = uodp_dir_sub(run, path);
+	if (!dir.err && fchmod(dir.fd, UODP_NODE_MODE))
+		dir.err = -errno;
+	uodp_dir_close(&dir, run);
+}
+
+int uodp_sysfs_write(struct uodp_device *dev, const char *run_dir)
+{
+	struct uodp_dir run = uodp_dir_open(run_dir);
+	int err;
+
+	uverbs_write(&run, dev);
+	node_write(&run, dev);
+	device_write(&run, dev);
+	err = run.err;
+	uodp_dir_close(&run, NULL);
+	if (err)
+		odp_log(ODP_LOG_ERR,
+			"cannot write the files of device %s below %s/sys: %s; no such device",
+			dev->name, run_dir, strerror(-err));
+	return err;
 }

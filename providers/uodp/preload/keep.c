@@ -10,6 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "handle.h"
 #include "uodp.h"
 
 #ifndef CLOSE_RANGE_UNSHARE
@@ -40,11 +41,13 @@ int close(int fd)
 		errno = EBADF;
 		return -1;
 	}
+	uodp_handle_drop(fd);
 	return next.close ? next.close(fd) : (int)syscall(SYS_close, fd);
 }
 
 static int range_close(unsigned first, unsigned last, int flags)
 {
+	uodp_handle_drop_range(first, last);
 	return next.close_range ? next.close_range(first, last, flags)
 				: (int)syscall(SYS_close_range, first, last, flags);
 }

@@ -42,44 +42,42 @@ int uodp_pipe(int *rd, int *wr)
 	return 0;
 }
 
-struct ibv_comp_channel *uodp_create_comp_channel(struct ibv_context *ctx)
+static void channel_release(struct uodp_handle *h)
 {
-	static _Atomic uint32_t last_id;
-	struct uodp_channel *channel;
-	int ret;
+	struct uodp_channel *channel = uodp_container_of(h, struct uodp_channel, handle);
 
-	if (uodp_context_check(ctx)) {
-		errno = EIO;
-		return NULL;
-	}
-	channel = calloc(1, sizeof(*channel));
-	if (!channel)
-		return NULL;
-	ret = uodp_pipe(&channel->ch.fd, &channel->wr);
-	if (ret) {
-		free(channel);
-		errno = -ret;
-		return NULL;
-	}
-	channel->ch.context = ctx;
-	channel->id = atomic_fetch_add_explicit(&last_id, 1, memory_order_relaxed) + 1;
-	return &channel->ch;
-}
-
-int uodp_destroy_comp_channel(struct ibv_comp_channel *ch)
-{
-	struct uodp_channel *channel = to_uodp_channel(ch);
-	struct ibv_context *ctx = ch->context;
-	int ret = 0;
-
-	pthread_mutex_lock(&ctx->mutex); /* covers refcnt, which libibverbs counts */
-	if (ch->refcnt)
-		ret = EBUSY;
-	pthread_mutex_unlock(&ctx->mutex);
-	if (ret)
-		return ret;
-	close(ch->fd);
 	close(channel->wr);
 	free(channel);
-	return 0;
+}
+
+static const struct uodp_handle_ops channel_ops = {.release = channel_release};
+
+int uodp_channel_create(void)
+{
+	static _Atomic uint32_t last_id;
+	struct uodp_channel *channel = calloc(1, sizeof(*channel));
+	int fd, ret;
+
+	if (!channel)
+		return -ENOMEM;
+	ret = uodp_pipe(&fd, &channel->wr);
+	if (ret) {
+		free(channel);
+		return ret;
+	}
+	channel->handle.ops = &channel_ops;
+	channel->id = atomic_fetch_add_explicit(&last_id, 1, memory_order_relaxed) + 1;
+	if (uodp_handle_set(fd, &channel->handle))
+		return fd;
+	close(fd);
+	channel_release(&channel->handle);
+	return -EMFILE;
+}
+
+struct uodp_channel *uodp_channel_get(const struct ibv_comp_channel *ch)
+{
+	struct uodp_handle *h = uodp_handle_get(ch->fd);
+
+	return h && h->ops == &channel_ops ? uodp_container_of(h, struct uodp_channel, handle)
+					   : NULL;
 }

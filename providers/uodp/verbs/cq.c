@@ -224,7 +224,8 @@ struct ibv_cq *uodp_create_cq(struct ibv_context *ctx, int cqe, struct ibv_comp_
 		return NULL;
 	}
 	if (cqe < 1 || (uint32_t)cqe > UODP_MAX_CQE || comp_vector < 0 ||
-	    comp_vector >= ctx->num_comp_vectors || (channel && channel->context != ctx)) {
+	    comp_vector >= ctx->num_comp_vectors ||
+	    (channel && (channel->context != ctx || !uodp_channel_get(channel)))) {
 		errno = EINVAL;
 		return NULL;
 	}
@@ -249,8 +250,8 @@ struct ibv_cq *uodp_create_cq(struct ibv_context *ctx, int cqe, struct ibv_comp_
 	shm->ring = cq->ring_off;
 	shm->mask = cq->mask;
 	shm->cqe = (uint32_t)cqe;
-	shm->channel_fd = channel ? to_uodp_channel(channel)->wr : -1;
-	shm->channel_id = channel ? to_uodp_channel(channel)->id : 0;
+	shm->channel_fd = channel ? uodp_channel_get(channel)->wr : -1;
+	shm->channel_id = channel ? uodp_channel_get(channel)->id : 0;
 	shm->user_handle = (uintptr_t)&cq->vcq.cq;
 	atomic_store_explicit(&shm->armed, UODP_ARM_NONE, memory_order_relaxed);
 	atomic_store_explicit(&shm->overflow, 0, memory_order_relaxed);
