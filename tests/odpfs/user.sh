@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause)
-# Usage: user.sh ODPFS FEATURES
+# Usage: user.sh ODPFS FEATURES LIMITS
 # As an ordinary user, with few descriptors and many files.
 set -u
-features=$2
+features=$2 limits=$3
 # shellcheck source=tests/odpfs/mount.sh
 . "$(dirname "$0")/mount.sh"
 
@@ -60,5 +60,30 @@ as_user sh -c 'i=0; while [ $i -lt 700 ]; do echo $i >"$1/many/$i" || exit 1; i=
 sum=$(as_user sh -c 'ls -l "$1/many" >/dev/null; cat "$1"/many/*' sh "$mnt" | awk '{s += $1} END {print s}')
 [ "$sum" = 244650 ] || fault "the files sum up to $sum"
 as_user rm -r "$mnt/many" || fault "cannot remove them"
+
+# A program of the user's own that may be run, and not read.
+# shellcheck disable=SC2016 # the user's shell expands it
+as_user sh -c '
+	cp "$(command -v ls)" "$1/program" && chmod 0111 "$1/program" || exit 2
+	for i in 1 2 3; do
+		"$1/program" / >/dev/null || exit 3
+		[ "$(stat -c %a "$1/program")" = 111 ] || exit 4
+	done
+	! cat "$1/program" >/dev/null 2>&1 || exit 5
+	chmod 0666 "$1/program" && ! "$1/program" / >/dev/null 2>&1 || exit 6
+	chmod 0111 "$1/program" && "$1/program" / >/dev/null || exit 7
+' sh "$mnt" >"$tmp/out" 2>&1 || fault "a program that is only executable: status $?: $(cat "$tmp/out")"
+[ "$(stat -c %a "$back/program")" = 111 ] || fault "its mode: $(stat -c %a "$back/program")"
+as_user fusermount3 -u "$mnt" || fault "the user cannot unmount"
+
+# As many files open as odpfs allows: all others are there still.
+(
+	# shellcheck disable=SC3045 # dash and bash have it
+	ulimit -n 256
+	as_user "$odpfs" "$back" "$mnt"
+) || fault "cannot mount with 256 descriptors"
+as_user mkdir "$mnt/limits" || fault "mkdir"
+as_user "$limits" "$mnt/limits" || fault "limits"
+as_user rm -r "$mnt/limits" || fault "rm after limits"
 as_user fusermount3 -u "$mnt" || fault "the user cannot unmount"
 exit $failed

@@ -32,9 +32,10 @@ void attr_fix(struct stat *st)
 static void attr_reply(fuse_req_t req, int fd, double timeout)
 {
 	struct stat st;
+	int err = mode_stat(fd, &st);
 
-	if (fstat(fd, &st)) {
-		fuse_reply_err(req, errno);
+	if (err) {
+		fuse_reply_err(req, -err);
 		return;
 	}
 	attr_fix(&st);
@@ -49,7 +50,7 @@ void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 }
 
 /* As every file system of the kernel does; S_ISGID without S_IXGRP is another thing. */
-int attr_drop_ids(int fd)
+static int ids_drop(int fd)
 {
 	struct stat st;
 	mode_t mode;
@@ -64,6 +65,16 @@ int attr_drop_ids(int fd)
 	return chmod(fd_path(fd).text, mode & 07777) ? -errno : 0;
 }
 
+int attr_drop_ids(int fd)
+{
+	int err;
+
+	mode_change_begin();
+	err = ids_drop(fd);
+	mode_change_end();
+	return err;
+}
+
 struct setattr {
 	fuse_req_t req;
 	struct node *node;
@@ -73,19 +84,31 @@ struct setattr {
 	bool unsettled;
 };
 
-static int set_mode(struct setattr *s)
+static int set_mode(const struct setattr *s)
 {
 	if (s->fd >= 0)
 		return fchmod(s->fd, s->attr.st_mode);
 	return chmod(fd_path(s->node->fd).text, s->attr.st_mode);
 }
 
-static int set_owner(struct setattr *s)
+static int set_owner(const struct setattr *s)
 {
 	uid_t uid = s->which & FUSE_SET_ATTR_UID ? s->attr.st_uid : (uid_t)-1;
 	gid_t gid = s->which & FUSE_SET_ATTR_GID ? s->attr.st_gid : (gid_t)-1;
 
 	return fchownat(s->node->fd, "", uid, gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW);
+}
+
+static int set_rights(const struct setattr *s)
+{
+	int err = 0;
+
+	mode_change_begin();
+	if ((s->which & FUSE_SET_ATTR_MODE && set_mode(s)) ||
+	    (s->which & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID) && set_owner(s)))
+		err = -errno;
+	mode_change_end();
+	return err;
 }
 
 static struct timespec time_of(int which, int given, int now, struct timespec t)
@@ -125,17 +148,16 @@ static bool drops_ids(const struct setattr *s)
 static int setattr_do(struct setattr *s)
 {
 	int times = FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME;
+	int err;
 
 	if (s->which & FUSE_SET_ATTR_SIZE) {
-		int err = space_truncate(s->node, s->fd, s->attr.st_size, &s->unsettled, s->req);
-
+		err = space_truncate(s->node, s->fd, s->attr.st_size, &s->unsettled, s->req);
 		if (err)
 			return err;
 	}
-	if (s->which & FUSE_SET_ATTR_MODE && set_mode(s))
-		return -errno;
-	if (s->which & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID) && set_owner(s))
-		return -errno;
+	err = set_rights(s);
+	if (err)
+		return err;
 	if (s->which & times && set_times(s))
 		return -errno;
 	return drops_ids(s) ? attr_drop_ids(s->node->fd) : 0;

@@ -59,9 +59,23 @@ static void dir_free(struct dir *dir)
 	/* Relaxed: as that of file_free(). */
 	atomic_fetch_sub_explicit(&dir->node->files, 1, memory_order_relaxed);
 	close(dir->fd);
+	reclaim_close();
 	node_put(dir->node, 1);
 	pthread_mutex_destroy(&dir->lock);
 	free(dir);
+}
+
+static int backing_opendir(const struct node *node)
+{
+	int fd;
+
+	if (!reclaim_open())
+		return -ENFILE;
+	fd = openat(node->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd >= 0)
+		return fd;
+	reclaim_close();
+	return -errno;
 }
 
 void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -72,9 +86,9 @@ void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		fuse_reply_err(req, ENOMEM);
 		return;
 	}
-	dir->fd = openat(node_of(ino)->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	dir->fd = backing_opendir(node_of(ino));
 	if (dir->fd < 0) {
-		fuse_reply_err(req, errno);
+		fuse_reply_err(req, -dir->fd);
 		free(dir);
 		return;
 	}
@@ -87,6 +101,7 @@ void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	dir->off = 0;
 	dir->next = dir->end = 0;
 	fi->fh = (uintptr_t)dir;
+	fi->cache_readdir = fi->keep_cache = 1; /* nobody else changes it */
 	if (fuse_reply_open(req, fi) == -ENOENT)
 		dir_free(dir);
 }

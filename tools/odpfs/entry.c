@@ -2,9 +2,17 @@
 /* Names looked up and forgotten. */
 #include <errno.h>
 #include <fcntl.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 #include "odpfs.h"
+
+static void entry_fill(const struct node *node, struct fuse_entry_param *e)
+{
+	attr_fix(&e->attr);
+	e->attr_timeout = settle_is_due(node) ? 0 : odpfs.timeout;
+	e->entry_timeout = odpfs.timeout;
+	e->ino = node_number(node);
+}
 
 /* The entry for FD (O_PATH, taken over); with one more lookup of its node. */
 int entry_of_fd(int fd, fuse_ino_t parent, const char *name, struct fuse_entry_param *e)
@@ -12,25 +20,47 @@ int entry_of_fd(int fd, fuse_ino_t parent, const char *name, struct fuse_entry_p
 	struct node *node;
 	int err;
 
-	*e = (struct fuse_entry_param){.attr_timeout = odpfs.timeout,
-				       .entry_timeout = odpfs.timeout};
+	*e = (struct fuse_entry_param){0};
 	err = node_get(fd, parent, name, &node, &e->attr);
-	if (err)
-		return err;
-	attr_fix(&e->attr);
-	if (settle_is_due(node))
-		e->attr_timeout = 0;
-	e->ino = node_number(node);
-	return 0;
+	if (!err)
+		entry_fill(node, e);
+	return err;
+}
+
+/* Files that are known take no descriptor, not even for a moment: when these run out, the
+ * kernel must not think that a file has gone which it asks about once more. */
+static bool entry_known(fuse_ino_t parent, const char *name, const struct stat *st,
+			struct fuse_entry_param *e)
+{
+	struct node *node = node_get_known(st->st_dev, st->st_ino, parent, name);
+
+	if (!node)
+		return false;
+	*e = (struct fuse_entry_param){0};
+	if (mode_stat(node->fd, &e->attr)) {
+		node_put(node, 1);
+		return false;
+	}
+	entry_fill(node, e);
+	return true;
 }
 
 int entry_find(fuse_ino_t parent, const char *name, struct fuse_entry_param *e)
 {
-	int fd = openat(node_of(parent)->fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	int dir_fd = node_of(parent)->fd, fd;
+	struct stat st;
 
-	if (fd < 0)
+	if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW))
 		return -errno;
-	return entry_of_fd(fd, parent, name, e);
+	if (entry_known(parent, name, &st, e))
+		return 0;
+	fd = openat(dir_fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (fd >= 0)
+		return entry_of_fd(fd, parent, name, e);
+	if (errno != EMFILE)
+		return -errno;
+	reclaim_kick();
+	return -ENFILE;
 }
 
 /* Who asked may be gone: then the kernel does not count the lookup. */

@@ -51,31 +51,55 @@ static void file_free(struct file *file)
 	if (file->writer)
 		atomic_fetch_sub_explicit(&file->node->writers, 1, memory_order_relaxed);
 	close(file->fd);
+	reclaim_close();
 	node_put(file->node, 1);
 	free(file);
 }
 
-void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+/* A descriptor or -errno; the kernel has made sure that the caller may. */
+static int backing_open(const struct node *node, struct fuse_file_info *fi)
 {
-	struct node *node = node_of(ino);
 	struct fd_path path = fd_path(node->fd);
-	int fd = open(path.text, backing_flags(fi->flags));
-	struct file *file;
+	int flags = backing_flags(fi->flags);
+	int fd = open(path.text, flags);
 
-	if (fd < 0 && errno == EACCES && (fi->flags & O_ACCMODE) == O_WRONLY) {
-		/* May be written, not read: then nothing of it can be cached. */
-		fd = open(path.text, (backing_flags(fi->flags) & ~O_ACCMODE) | O_WRONLY);
-		fi->direct_io = 1;
-	}
+	if (fd >= 0 || errno != EACCES)
+		return fd < 0 ? -errno : fd;
+	if ((fi->flags & O_ACCMODE) != O_WRONLY)
+		return mode_open(node->fd, flags);
+	/* May be written, not read: then nothing of it can be cached. */
+	fi->direct_io = 1;
+	fd = open(path.text, (flags & ~O_ACCMODE) | O_WRONLY);
+	return fd < 0 ? -errno : fd;
+}
+
+static int file_open(struct node *node, struct fuse_file_info *fi, struct file **file)
+{
+	int fd;
+
+	if (!reclaim_open())
+		return -ENFILE;
+	fd = backing_open(node, fi);
 	if (fd < 0) {
-		fuse_reply_err(req, errno);
-		return;
+		reclaim_close();
+		return fd;
 	}
 	node_ref(node);
-	file = file_new(fd, node, fi->flags);
-	if (!file) {
-		node_put(node, 1);
-		fuse_reply_err(req, ENOMEM);
+	*file = file_new(fd, node, fi->flags);
+	if (*file)
+		return 0;
+	node_put(node, 1);
+	reclaim_close();
+	return -ENOMEM;
+}
+
+void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct file *file;
+	int err = file_open(node_of(ino), fi, &file);
+
+	if (err) {
+		fuse_reply_err(req, -err);
 		return;
 	}
 	fi->fh = (uintptr_t)file;
@@ -133,10 +157,15 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 	int fd, err;
 
 	reclaim_pace();
+	if (!reclaim_open()) {
+		fuse_reply_err(req, ENFILE);
+		return;
+	}
 	mode = owner_mode(req, dir, mode);
 	fd = nameless ? tmpfile_create(dir, fi->flags, mode)
 		      : name_create(dir, name, fi->flags, mode);
 	if (fd < 0) {
+		reclaim_close();
 		fuse_reply_err(req, -fd);
 		return;
 	}
@@ -160,6 +189,7 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 	return;
 
 err_unlink:
+	reclaim_close();
 	if (!nameless)
 		unlinkat(dir->fd, name, 0);
 	fuse_reply_err(req, -err);

@@ -108,10 +108,9 @@ int node_get(int fd, fuse_ino_t parent, const char *name, struct node **found, s
 {
 	struct node *new, *node;
 	char *copy = NULL;
+	int err = mode_stat(fd, st);
 
-	if (fstat(fd, st)) {
-		int err = -errno;
-
+	if (err) {
 		close(fd);
 		return err;
 	}
@@ -147,6 +146,22 @@ int node_get(int fd, fuse_ino_t parent, const char *name, struct node **found, s
 	}
 	*found = node;
 	return 0;
+}
+
+struct node *node_get_known(dev_t dev, ino_t ino, fuse_ino_t parent, const char *name)
+{
+	char *copy = strdup(name);
+	struct node *node;
+
+	pthread_mutex_lock(&table.lock);
+	node = node_find(dev, ino);
+	if (node) {
+		node->lookups++;
+		copy = node_place_set(node, parent, copy);
+	}
+	pthread_mutex_unlock(&table.lock);
+	free(copy);
+	return node;
 }
 
 void node_ref(struct node *node)

@@ -44,6 +44,11 @@ struct node *node_of(fuse_ino_t ino);
 fuse_ino_t node_number(const struct node *node);
 /* The file behind FD (O_PATH, taken over in any case), with one more lookup. */
 int node_get(int fd, fuse_ino_t parent, const char *name, struct node **node, struct stat *st);
+/*
+ * The node of (DEV, INO), found as NAME in PARENT, with one more lookup; NULL if there is
+ * none yet. It takes no descriptor.
+ */
+struct node *node_get_known(dev_t dev, ino_t ino, fuse_ino_t parent, const char *name);
 void node_ref(struct node *node);
 void node_put(struct node *node, uint64_t lookups);
 size_t node_count(void);
@@ -100,6 +105,15 @@ void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int which,
 		struct fuse_file_info *fi);
 void op_statfs(fuse_req_t req, fuse_ino_t ino);
+
+/* mode.c */
+/* Around a change of modes or owners that the kernel asked for. */
+void mode_change_begin(void);
+void mode_change_end(void);
+/* fstat(2), which never shows a mode that mode_open() lends; 0 or -errno. */
+int mode_stat(int fd, struct stat *st);
+/* Open a file of our own that we may not read, to read; a descriptor or -errno. */
+int mode_open(int path_fd, int flags);
 
 /* owner.c: to whom new files belong */
 mode_t owner_mode(fuse_req_t req, struct node *parent, mode_t mode);
@@ -208,6 +222,9 @@ void reclaim_stop(void);
 void reclaim_kick(void);
 void reclaim_pace(void); /* before a lookup is answered */
 bool reclaim_is_tight(void);
+/* One more open file or directory; false: there are as many as may be. */
+bool reclaim_open(void);
+void reclaim_close(void);
 
 /*
  * device.c: /dev/fuse. Bits that it adds: for a write by somebody without CAP_FSETID, in

@@ -21,26 +21,65 @@
 #include "odpfs.h"
 
 /*
- * Open files and directories need descriptors too: names get half of them. Above that,
- * lookups are slowed down: each holds its directory's lock in the kernel, and the one
- * who asks the kernel to forget must be waiting for that lock when it is let go.
+ * A file takes two descriptors while it is open, and one as long as the kernel knows a
+ * name of it. Those that programs have open get three quarters of what there is, and no
+ * more: so that files can be looked up whatever is open, to be asked about, renamed,
+ * removed. Half of what the open ones leave may be used up by files that are not open.
+ * Above that, lookups are slowed down: each holds its directory's lock in the kernel, and
+ * the one who asks the kernel to forget must be waiting for that lock when it is let go.
  */
+#define OTHER_DESCRIPTORS 32 /* of /dev/fuse, libodp, requests under way */
+
 static struct {
 	pthread_mutex_t lock;
 	pthread_cond_t kick;
 	pthread_t thread;
 	bool started, kicked, stop; /* the lock */
-	size_t high, low;           /* nodes: when it starts, and where it ends */
+	size_t limit;               /* descriptors for files */
+	/* Relaxed: a count for a limit, with nothing behind it. */
+	_Atomic size_t open;
 } reclaim = {.lock = PTHREAD_MUTEX_INITIALIZER, .kick = PTHREAD_COND_INITIALIZER};
+
+bool reclaim_open(void)
+{
+	if (atomic_fetch_add_explicit(&reclaim.open, 1, memory_order_relaxed) <
+	    reclaim.limit / 8 * 3)
+		return true;
+	reclaim_close();
+	return false;
+}
+
+void reclaim_close(void)
+{
+	atomic_fetch_sub_explicit(&reclaim.open, 1, memory_order_relaxed);
+}
+
+/* Nodes, if each open file has one of its own. */
+static size_t idle_count(void)
+{
+	size_t open = atomic_load_explicit(&reclaim.open, memory_order_relaxed);
+	size_t nodes = node_count();
+
+	return nodes > open ? nodes - open : 0;
+}
+
+/* Idle nodes, above which it starts; it ends at three quarters of that. */
+static size_t idle_high(void)
+{
+	size_t half = reclaim.limit / 2;
+	size_t open = atomic_load_explicit(&reclaim.open, memory_order_relaxed);
+
+	return open < half ? half - open : 0;
+}
 
 bool reclaim_is_tight(void)
 {
-	return node_count() > reclaim.high;
+	return idle_count() > idle_high();
 }
 
 static bool is_short(void)
 {
-	return node_count() > reclaim.high + reclaim.high / 4;
+	return idle_count() > idle_high() + idle_high() / 4;
 }
 
 void reclaim_pace(void)
@@ -48,7 +87,7 @@ void reclaim_pace(void)
 	if (!reclaim_is_tight())
 		return;
 	reclaim_kick();
-	if (node_count() > reclaim.high + reclaim.high / 4 * 3)
+	if (idle_count() > idle_high() + idle_high() / 4 * 3)
 		usleep(10000); /* that thread may wait for a CPU */
 	else if (is_short())
 		usleep(2000);
@@ -106,7 +145,7 @@ static void reclaim_pass(bool directories)
 {
 	size_t tries = node_count() / 64 + 1;
 
-	while (node_count() > reclaim.low && tries--)
+	while (idle_count() > idle_high() / 4 * 3 && tries--)
 		if (!reclaim_some(directories))
 			break;
 }
@@ -154,8 +193,9 @@ int reclaim_start(void)
 {
 	int err;
 
-	reclaim.high = descriptors_raise() / 2;
-	reclaim.low = reclaim.high / 4 * 3;
+	reclaim.limit = descriptors_raise();
+	reclaim.limit -=
+		reclaim.limit > 2 * OTHER_DESCRIPTORS ? OTHER_DESCRIPTORS : reclaim.limit / 2;
 	err = pthread_create(&reclaim.thread, NULL, reclaim_thread, NULL);
 	reclaim.started = !err;
 	return -err;

@@ -27,10 +27,12 @@ void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *v
 {
 	int fd = node_of(ino)->fd, err = 0;
 
+	mode_change_begin();
 	if (setxattr(fd_path(fd).text, name, value, size, flags & ~DEVICE_ACL_KILL_SGID))
 		err = -errno;
 	else if (flags & DEVICE_ACL_KILL_SGID)
 		err = drop_sgid(fd);
+	mode_change_end();
 	fuse_reply_err(req, -err);
 }
 
