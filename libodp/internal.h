@@ -42,9 +42,10 @@ struct odp_peer {
 	pid_t pid;
 	int pidfd;
 	int pool_fd;
-	int bell_fd; /* write end, O_NONBLOCK */
-	int uffd;    /* -1: could not be had */
-	int ring_fd; /* -1: not attached yet */
+	int bell_fd;         /* write end, O_NONBLOCK */
+	int uffd;            /* -1: could not be had */
+	int ring_fd;         /* -1: not attached yet */
+	_Atomic int pagemap; /* its /proc/PID/pagemap, + 1; 0: not open (gone.c) */
 	_Atomic bool dead;
 	bool self;
 	_Atomic uint64_t pool_size;         /* of its pool's memfd when last looked at */
@@ -221,6 +222,13 @@ static inline void odp_lane_va_leave(struct odp_lane *lane)
 /* Shut this process's gate, open it again; freezers may overlap, none waits. */
 void odp_freeze(struct odp_proc *proc);
 void odp_thaw(struct odp_proc *proc);
+/* Is the calling thread, a signal handler, inside a transfer that it interrupted? */
+static inline bool odp_lane_inside(void)
+{
+	const struct odp_lane *lane = odp_lane_mine;
+
+	return lane && (atomic_load_explicit(&lane->pool, memory_order_relaxed) & 1);
+}
 /* Wait until every lane aimed at this process was outside once; with VA the
  * system-call side too (not from the service thread). A lane whose process has
  * died counts as outside; one that is stopped is waited for at most a second

@@ -74,6 +74,17 @@ struct uodpdv_mr_init_attr {
 struct ibv_mr *uodpdv_reg_mr(struct ibv_pd *pd, void *addr, size_t length, int access,
 			     const struct uodpdv_mr_init_attr *attr, uint32_t inlen);
 
+/*
+ * How an on-demand MR hears that pages of it go, for what hangs on faults: statistics,
+ * latency, failure, fault queues (uodp(7), "What an MR sees"). 0: pinned, or of a dma-buf.
+ */
+enum uodpdv_seen {
+	UODPDV_SEEN_KERNEL = 1 << 0, /* the kernel tells, whoever does it */
+	UODPDV_SEEN_CALLS = 1 << 1,  /* the program's calls through the C library tell */
+	UODPDV_SEEN_ACCESS = 1 << 2, /* the next access finds it, if the program has not
+				      * touched the page meanwhile */
+};
+
 struct uodpdv_mr_attr {
 	uint64_t comp_mask;   /* set to 0: no further fields are defined */
 	uint32_t on_demand;   /* 0: pinned */
@@ -83,6 +94,8 @@ struct uodpdv_mr_attr {
 	uint32_t policy;      /* enum uodpdv_policy, the strictest of its files; DEFAULT:
 			       * no file lies under it whose blocks anybody recalls */
 	uint32_t revoked;     /* by a recall, or with its device: every access fails */
+	uint32_t seen;        /* enum uodpdv_seen */
+	uint32_t reserved;    /* set to 0 */
 };
 int uodpdv_query_mr(struct ibv_mr *mr, struct uodpdv_mr_attr *attr, uint32_t inlen);
 

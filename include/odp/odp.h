@@ -281,6 +281,19 @@ uint32_t odp_region_key(const struct odp_region *region);
 enum odp_kind odp_region_kind(const struct odp_region *region);
 enum odp_backing odp_region_backing(const struct odp_region *region);
 
+/*
+ * How an on-demand region hears that pages of it go, for what hangs on faults: counters,
+ * latency, failure, pagers. (What its accesses reach is right in any case.) 0: pinned,
+ * or of a dma-buf.
+ */
+enum odp_seen {
+	ODP_SEEN_KERNEL = 1 << 0, /* the kernel tells, whoever does it */
+	ODP_SEEN_CALLS = 1 << 1,  /* calls of the program's through the C library tell */
+	ODP_SEEN_ACCESS = 1 << 2, /* the next access finds it, if the program has not touched
+				   * the page meanwhile */
+};
+unsigned odp_region_seen(const struct odp_region *region);
+
 /* Change PD, access (both: not while transfers run). */
 int odp_region_modify(struct odp_region *region, uint32_t pd, uint32_t access);
 
@@ -302,6 +315,24 @@ int odp_invalidate(struct odp_proc *proc, void *addr, size_t length);
  * on as before.
  */
 int odp_protect(struct odp_proc *proc, void *addr, size_t length, int prot);
+
+/*
+ * The pages of [addr, addr+length), or of [start, end) of the file DEV, INO (as fstat(2)
+ * has them; END UINT64_MAX: all that follows), are not what they were: the program has
+ * unmapped, replaced or discarded them, or taken them from the file. Called after it.
+ * Of memory in the pool the kernel tells by itself; of other memory that on-demand
+ * regions have nobody does, and their counters, slow faults and pagers would miss it.
+ * Cheap where no region has such memory, which odp_follows() tells. From any thread but
+ * the service thread; takes locks of libodp's: not while one of its callbacks runs.
+ */
+void odp_range_changed(struct odp_proc *proc, const void *addr, size_t length);
+void odp_file_changed(struct odp_proc *proc, dev_t dev, ino_t ino, uint64_t start, uint64_t end);
+bool odp_follows(const struct odp_proc *proc);
+/* The same of MADV_REMOVE, which takes the pages from the file, for all mappings of it. */
+void odp_range_removed(struct odp_proc *proc, const void *addr, size_t length);
+/* All calls of this program that do so are told of, but bare system calls: by whoever
+ * sees to it, before anything is registered; regions say so (odp_region_seen()). */
+void odp_changes_told(void);
 
 /*
  * Is the page at ADDR in the pool? Then it is a shared mapping for system calls

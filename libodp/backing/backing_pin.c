@@ -225,9 +225,9 @@ static bool ring_sane(const struct odp_pin_ring *r)
 static void view_close(struct odp_pin_view *v, struct odp_peer *peer)
 {
 	if (v->ring)
-		munmap(v->ring, v->ring_len);
+		odp_sys_munmap((uintptr_t)v->ring, v->ring_len);
 	if (v->sqes)
-		munmap(v->sqes, v->sqes_len);
+		odp_sys_munmap((uintptr_t)v->sqes, v->sqes_len);
 	if (v->ring_fd >= 0 && !peer->self)
 		odp_fd_close(v->ring_fd);
 	memset(v, 0, sizeof(*v));

@@ -172,7 +172,7 @@ void *odp_map_shared(int fd, uint64_t off, size_t size)
 	/* Not mprotect(): the provider's, in front of libc's, would come back here. */
 	if (odp_sys(SYS_mprotect, p, size, PROT_READ | PROT_WRITE) ||
 	    madvise(p, size, MADV_DONTFORK)) {
-		munmap(p, size);
+		odp_sys_munmap((uintptr_t)p, size);
 		return NULL;
 	}
 	/* Nor here: the program has left nothing out yet (dump.c). */

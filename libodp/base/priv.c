@@ -32,9 +32,10 @@ static void *priv_map(size_t size)
 		return NULL;
 	munlock(p, size);
 	madvise(p, size, MADV_NOHUGEPAGE);
-	/* Not mprotect(): the provider's, in front of libc's, would come back here. */
+	/* Not mprotect() or munmap(): the provider's, in front of libc's, would come back
+	 * here, or take locks that are held. */
 	if (odp_sys(SYS_mprotect, p, size, PROT_READ | PROT_WRITE)) {
-		munmap(p, size);
+		odp_sys_munmap((uintptr_t)p, size);
 		return NULL;
 	}
 	return p;
@@ -105,12 +106,13 @@ ODP_EXPORT void odp_priv_free(void *p, size_t size)
 	if (!p)
 		return;
 	if (size > (size_t)1 << PRIV_SHIFT_MAX) {
-		munmap(p, priv_round(size));
+		odp_sys_munmap((uintptr_t)p, priv_round(size));
 		return;
 	}
 	shift = priv_shift(size);
 	/* Whole pages go back to the kernel, and come again as zeros. */
-	if (((size_t)1 << shift) < ODP_PAGE_SIZE || madvise(p, (size_t)1 << shift, MADV_DONTNEED))
+	if (((size_t)1 << shift) < ODP_PAGE_SIZE ||
+	    odp_sys_madvise((uintptr_t)p, (size_t)1 << shift, MADV_DONTNEED))
 		memset(p, 0, (size_t)1 << shift);
 	pthread_mutex_lock(&priv_lock);
 	piece->next = priv_lists[shift];

@@ -14,7 +14,7 @@
 
 #include <odp/odp.h>
 
-#define ODP_LAYOUT_VERSION 3u
+#define ODP_LAYOUT_VERSION 4u
 
 #define ODP_PAGE_SHIFT 12
 #define ODP_PAGE_SIZE ((uint64_t)1 << ODP_PAGE_SHIFT)
@@ -154,6 +154,7 @@ static_assert(offsetof(struct odp_domain, lanes) % 4096 == 0, "lanes of a slot f
  *   NOWRITE, NOACCESS: the mapping's protection, which a fault respects.
  *   ORPHAN: the page's file has taken it away; a frame that is nobody else's has
  *          its place until the region ends (recall.c), and no event changes that.
+ *   FRESH  VA: VALID because a pager says so; the access to come maps the page.
  * Zero: not known yet.
  */
 typedef uint64_t odp_entry_t;
@@ -166,6 +167,7 @@ typedef uint64_t odp_entry_t;
 #define ODP_E_VA ((odp_entry_t)2 << 4)
 #define ODP_E_PIN ((odp_entry_t)3 << 4)
 #define ODP_E_ORPHAN ((odp_entry_t)1 << 6)
+#define ODP_E_FRESH ((odp_entry_t)1 << 7)
 #define ODP_E_FRAME (~(ODP_PAGE_SIZE - 1))
 
 /*
@@ -178,7 +180,8 @@ struct odp_mr_shm {
 	uint32_t pd;
 	uint32_t access;       /* ODP_ACCESS_* */
 	uint8_t kind;          /* enum odp_kind */
-	uint8_t backing;       /* enum odp_backing, of most of its pages; FD: of all */
+	uint8_t backing : 4;   /* enum odp_backing, of most of its pages; FD: of all */
+	uint8_t seen : 4;      /* enum odp_seen */
 	uint8_t writable;      /* the device may write */
 	_Atomic uint8_t flags; /* ODP_MR_* */
 	uint64_t addr;         /* in the owner */

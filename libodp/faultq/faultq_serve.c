@@ -140,8 +140,8 @@ static void page_mark(struct odp_mr_shm *mr, _Atomic odp_entry_t *p)
 	odp_entry_t e = atomic_load_explicit(p, memory_order_relaxed);
 
 	if ((e & ODP_E_WHERE) != ODP_E_VA || (e & ODP_E_VALID) ||
-	    !atomic_compare_exchange_strong_explicit(p, &e, e | ODP_E_VALID, memory_order_release,
-						     memory_order_relaxed))
+	    !atomic_compare_exchange_strong_explicit(p, &e, e | ODP_E_VALID | ODP_E_FRESH,
+						     memory_order_release, memory_order_relaxed))
 		return;
 	atomic_fetch_add_explicit(&mr->page_faults, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&mr->page_faults_handled, 1, memory_order_relaxed);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "internal.h"
+#include "sys.h"
 
 #define ARENA_PAGES ((uint32_t)((ODP_SEG_SIZE - ODP_ARENA_OFF) >> ODP_PAGE_SHIFT))
 #define ARENA_ORDERS 22u /* 2^21 pages: half the segment */
@@ -207,8 +208,10 @@ static void arena_wipe(struct odp_proc *proc, uint64_t off, size_t size)
 	if (!arena_small(size)) {
 		size_t len = (size_t)1 << (arena_order(size) + ODP_PAGE_SHIFT);
 
-		if (!fallocate(proc->seg_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off,
-			       (off_t)len))
+		/* Not libc's, in front of which the provider's may be (shrink.c). */
+		if (!odp_sys6(SYS_fallocate, proc->seg_fd,
+			      FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (long)off, (long)len, 0,
+			      0))
 			return;
 	}
 	memset((char *)proc->self->seg + off, 0, size);

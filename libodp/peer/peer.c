@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "peer.h"
+#include "sys.h"
 
 struct odp_peer *odp_peer_new(struct odp_proc *proc, unsigned nr)
 {
@@ -32,6 +33,9 @@ void odp_peer_close_fds(struct odp_peer *peer)
 			odp_fd_close(*fds[i]);
 		*fds[i] = -1;
 	}
+	i = (unsigned)atomic_exchange_explicit(&peer->pagemap, 0, memory_order_relaxed);
+	if (i)
+		odp_fd_close((int)i - 1);
 }
 
 void odp_peers_child(struct odp_proc *proc)
@@ -147,7 +151,7 @@ static void *pool_window(struct odp_peer *peer, uint64_t nr)
 	/* acq_rel: the mapping is published, or the winner's is seen. */
 	if (!atomic_compare_exchange_strong_explicit(&peer->windows[nr], &old, p,
 						     memory_order_acq_rel, memory_order_acquire)) {
-		munmap(p, size);
+		odp_sys_munmap((uintptr_t)p, size);
 		return old;
 	}
 	return p;

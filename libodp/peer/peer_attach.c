@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "peer.h"
+#include "sys.h"
 
 /* How often to look again at a slot that is being set up or taken over. */
 #define PEER_TRIES 100
@@ -60,7 +61,7 @@ static int peer_map_segment(struct odp_peer *peer)
 		goto out_close;
 	ret = 0;
 	if (!seg_header_ok(peer)) {
-		munmap(peer->seg, ODP_SEG_SIZE);
+		odp_sys_munmap((uintptr_t)peer->seg, ODP_SEG_SIZE);
 		peer->seg = NULL;
 		ret = -EPROTO;
 	}
@@ -126,7 +127,7 @@ static void peer_drop(struct odp_peer *peer)
 {
 	odp_peer_close_fds(peer);
 	if (peer->seg)
-		munmap(peer->seg, ODP_SEG_SIZE);
+		odp_sys_munmap((uintptr_t)peer->seg, ODP_SEG_SIZE);
 	odp_priv_free(peer, sizeof(*peer));
 }
 

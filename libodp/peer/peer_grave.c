@@ -5,14 +5,15 @@
 #include <unistd.h>
 
 #include "peer.h"
+#include "sys.h"
 
 /* For so long a thread that has not noticed a death may go on with a peer. */
 #define PEER_GRAVE_NS 2000000000u
 
 static void peer_blank(void *p, size_t size)
 {
-	mmap(p, size, PROT_READ | PROT_WRITE,
-	     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+	odp_sys_mmap((uintptr_t)p, size, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 }
 
 /*
@@ -26,7 +27,9 @@ static void peer_retire(struct odp_peer *peer)
 	const uint64_t reach = atomic_load_explicit(&peer->reach, memory_order_relaxed);
 	const uint64_t keep = (reach > ODP_ARENA_OFF ? reach : ODP_ARENA_OFF) + ODP_PAGE_SIZE - 1;
 	const size_t len = (size_t)(keep & ~(ODP_PAGE_SIZE - 1));
-	const int fds[] = {peer->pidfd, peer->pool_fd, peer->bell_fd, peer->uffd, peer->ring_fd};
+	const int pagemap = atomic_load_explicit(&peer->pagemap, memory_order_relaxed) - 1;
+	const int fds[] = {peer->pidfd, peer->pool_fd, peer->bell_fd,
+			   peer->uffd,  peer->ring_fd, pagemap};
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	unsigned i;
 
@@ -38,7 +41,7 @@ static void peer_retire(struct odp_peer *peer)
 		odp_fd_close(null);
 	peer_blank(peer->seg, len);
 	if (len < ODP_SEG_SIZE)
-		munmap((char *)peer->seg + len, ODP_SEG_SIZE - len);
+		odp_sys_munmap((uintptr_t)peer->seg + len, ODP_SEG_SIZE - len);
 	for (i = 0; i < ODP_WINDOWS; i++) {
 		void *window = atomic_load_explicit(&peer->windows[i], memory_order_acquire);
 

@@ -28,7 +28,7 @@ static void region_invalidate(struct odp_region *r, uint64_t start, uint64_t end
 
 		/* A loop because of entries that are no frames: see mem.h. */
 		do {
-			new = old & ~(ODP_E_VALID | ODP_E_WRITE);
+			new = old & ~(ODP_E_VALID | ODP_E_WRITE | ODP_E_FRESH);
 			if (old & ODP_E_ORPHAN)
 				new = old;
 			else if (act == FORGET)
@@ -50,8 +50,11 @@ static void regions_invalidate(struct odp_mem *m, uint64_t start, uint64_t end, 
 	     n = odp_itree_next(&m->regions, n, start, end - 1)) {
 		struct odp_region *r = (struct odp_region *)n;
 
-		if (r->kind == ODP_ON_DEMAND)
-			region_invalidate(r, start, end, act);
+		if (r->kind != ODP_ON_DEMAND)
+			continue;
+		region_invalidate(r, start, end, act);
+		if (act == FORGET)
+			odp_follow(r);
 	}
 }
 

@@ -190,6 +190,11 @@ bool odp_vma_next(struct odp_mem *m, uint64_t at, uint64_t end, struct odp_vma *
 	return vma_find(m, m->maps_buf, at, end, vma);
 }
 
+bool odp_vma_from(struct odp_mem *m, uint64_t at, uint64_t end, struct odp_vma *vma)
+{
+	return vma_find(m, m->look_buf, at, end, vma);
+}
+
 bool odp_vma_at(struct odp_mem *m, uint64_t at, struct odp_vma *vma)
 {
 	return vma_find(m, m->look_buf, at, at + 1, vma);

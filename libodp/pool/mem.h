@@ -20,7 +20,9 @@
  * the owner with its gate shut and all lanes fenced. So a thread in a lane sees
  * no entry lose a right, and no invalidation sees a fault half done: that is the
  * whole of the collision-retry protocol. (A page that is not a pool frame may
- * become one at any time: both ways reach the same bytes.)
+ * become one at any time: both ways reach the same bytes. And VALID of such a page is
+ * a matter of counters and faults alone: whoever finds it gone from the page tables
+ * takes it away, gone.c.)
  */
 #ifndef ODP_MEM_H
 #define ODP_MEM_H
@@ -96,7 +98,8 @@ struct odp_part {
 };
 
 struct odp_region {
-	struct odp_inode it; /* page-rounded addresses */
+	struct odp_inode it;     /* page-rounded addresses */
+	struct odp_inode follow; /* the same, in mem->follows */
 	struct odp_mem *mem;
 	struct odp_mr_shm *mr;
 	_Atomic odp_entry_t *xlat; /* NULL: implicit */
@@ -110,6 +113,7 @@ struct odp_region {
 	uint32_t key;
 	enum odp_kind kind;
 	bool in_tree;
+	bool followed;          /* follow.c */
 	enum odp_policy policy; /* that its attributes name */
 	uint32_t lease_ms;
 	struct odp_part *parts; /* file.c: in the order of their addresses */
@@ -160,6 +164,7 @@ struct odp_mem {
 	unsigned numems;
 	bool moved; /* there has been one */
 	struct odp_itree regions;
+	struct odp_itree follows; /* on-demand regions with pages that are not the pool's */
 	struct odp_itree extents;
 	uint32_t *refs;         /* by frame: 1 mapped, + 1 a pinned region */
 	struct odp_umem *spare; /* for splits, which must not allocate */
@@ -174,7 +179,8 @@ struct odp_mem {
 	uint32_t key_high;
 	struct odp_local *_Atomic local; /* local.c: set once */
 
-	_Atomic uint64_t locked; /* bytes pinned */
+	_Atomic uint32_t num_follows; /* in follows */
+	_Atomic uint64_t locked;      /* bytes pinned */
 
 	/* pinned buffers */
 	pthread_mutex_t pin_slots;
@@ -282,6 +288,21 @@ bool odp_vma_at(struct odp_mem *m, uint64_t at, struct odp_vma *vma);
 /* The first mapping that ends above AT; false if it starts at END or above
  * (conv_lock). */
 bool odp_vma_next(struct odp_mem *m, uint64_t at, uint64_t end, struct odp_vma *vma);
+
+/* The same from AT on, below END (mem_lock). */
+bool odp_vma_from(struct odp_mem *m, uint64_t at, uint64_t end, struct odp_vma *vma);
+
+/* ---- follow.c (mem_lock but for the last) ---- */
+/* R, on demand, has pages in the owner's address space: whoever sees these change
+ * tells it. */
+void odp_follow(struct odp_region *r);
+void odp_unfollow(struct odp_region *r);
+/* Make the page invalid, if it is valid and in the owner's address space: true. */
+bool odp_entry_forget(_Atomic odp_entry_t *p);
+/* Does the program's side tell of its calls? */
+bool odp_changes_are_told(void);
+/* N pages of MR were forgotten: count them. */
+void odp_forgotten(struct odp_mr_shm *mr, uint64_t n);
 
 /* R is for huge pages alone: entries of others refuse access, with -EINVAL if such
  * a page is there. */
@@ -460,6 +481,11 @@ ssize_t odp_fd_io(struct odp_peer *peer, const struct odp_mr_shm *mr, odp_entry_
 		  uint64_t pos, void *buf, size_t n, bool write);
 /* In a child of fork: let go of what the parent holds. */
 void odp_pipe_child(struct odp_mem *m);
+
+/* ---- gone.c: in the system-call side ---- */
+/* Are pages that SPAN, N bytes at ADDR of its owner's, takes for valid gone? They are
+ * invalid then. */
+bool odp_va_gone(struct odp_span *span, uint64_t addr, uint64_t n);
 
 /* ---- copy.c ---- */
 /* N bytes between BUF, private, and SPAN, not advanced: bytes done, or -errno. */

@@ -7,13 +7,18 @@ static void region_protect(struct odp_region *r, uint64_t start, uint64_t end, o
 	uint64_t page = (odp_max(start, r->it.start) - r->it.start) >> ODP_PAGE_SHIFT;
 	uint64_t last = (odp_min(end - 1, r->it.last) - r->it.start) >> ODP_PAGE_SHIFT;
 	_Atomic odp_entry_t *p;
-	uint64_t valid = 0, n = 0;
+	uint64_t valid = 0, gone = 0, n = 0;
 
-	for (; (p = odp_region_entry(r, &page, last)); page++, n++) {
+	for (; (p = odp_region_entry(r, &page, last)); page++) {
 		odp_entry_t old = atomic_load_explicit(p, memory_order_relaxed);
 
+		if ((old & ODP_E_WHERE) == ODP_E_VA) {
+			gone += odp_entry_forget(p); /* the kernel checks */
+			continue;
+		}
 		if ((old & ODP_E_WHERE) != ODP_E_POOL || (old & ODP_E_ORPHAN))
-			continue; /* the kernel checks; nobody's */
+			continue; /* nobody's */
+		n++;
 		valid += old & ODP_E_VALID ? 1 : 0;
 		atomic_store_explicit(p, (old & (ODP_E_FRAME | ODP_E_WHERE)) | deny,
 				      memory_order_release);
@@ -21,6 +26,8 @@ static void region_protect(struct odp_region *r, uint64_t start, uint64_t end, o
 	atomic_fetch_add_explicit(&r->mr->page_invalidations, n, memory_order_relaxed);
 	atomic_fetch_add_explicit(&r->mr->page_invalidations_handled, valid, memory_order_relaxed);
 	atomic_fetch_sub_explicit(&r->mr->pages_valid, valid, memory_order_relaxed);
+	if (gone)
+		odp_forgotten(r->mr, gone);
 }
 
 static int umems_protect(struct odp_mem *m, uint64_t start, uint64_t end, uint32_t prot)

@@ -74,11 +74,13 @@ static void fill_va(struct odp_region *r, uint64_t addr, uint64_t end)
 
 static void fill_other(struct odp_region *r, uint64_t addr, uint64_t end, odp_entry_t where)
 {
-	if (r->kind == ODP_ON_DEMAND)
+	if (r->kind == ODP_ON_DEMAND) {
 		fill_va(r, addr, end);
-	else
+		odp_follow(r);
+	} else {
 		entries_set(r, (addr - r->it.start) >> ODP_PAGE_SHIFT,
 			    (end - addr) >> ODP_PAGE_SHIFT, where | ODP_E_VALID | ODP_E_WRITE, 0);
+	}
 }
 
 void odp_xlat_fill(struct odp_region *r, odp_entry_t where)

@@ -215,6 +215,7 @@ static void region_release(struct odp_region *r)
 	odp_mem_lock(m);
 	if (r->in_tree) {
 		odp_itree_remove(&m->regions, &r->it);
+		odp_unfollow(r);
 		frames_release(r);
 	}
 	if (r->spares)
@@ -246,12 +247,23 @@ static int region_insert(struct odp_region *r, enum odp_backing backing)
 		if (r->xlat)
 			odp_xlat_fill(r, where);
 		odp_itree_insert(&m->regions, &r->it);
-		if (!r->xlat)
+		if (!r->xlat) {
 			odp_xlat_adopt(m, 0, r->it.last + 1);
+			odp_follow(r);
+		}
 		r->in_tree = true;
 	}
 	odp_mem_unlock(m);
 	return ret;
+}
+
+static unsigned region_hears(const struct odp_region *r, enum odp_backing backing)
+{
+	if (r->kind == ODP_PINNED || backing == ODP_BACKING_FD)
+		return 0;
+	if (!r->followed)
+		return ODP_SEEN_KERNEL;
+	return ODP_SEEN_ACCESS | (odp_changes_are_told() ? ODP_SEEN_CALLS : 0u);
 }
 
 static int region_back(struct odp_region *r, const struct odp_region_attr *a)
@@ -270,6 +282,7 @@ static int region_back(struct odp_region *r, const struct odp_region_attr *a)
 	if (!ret) {
 		record_fill(r, a, backing);
 		ret = region_insert(r, backing);
+		r->mr->seen = (uint8_t)region_hears(r, backing) & 0xf;
 	}
 	if (!ret && (r->mr->flags & ODP_MR_HUGE) && r->kind == ODP_ON_DEMAND)
 		ret = odp_huge_check(r);
@@ -415,6 +428,11 @@ ODP_EXPORT enum odp_kind odp_region_kind(const struct odp_region *region)
 ODP_EXPORT enum odp_backing odp_region_backing(const struct odp_region *region)
 {
 	return (enum odp_backing)region->mr->backing;
+}
+
+ODP_EXPORT unsigned odp_region_seen(const struct odp_region *region)
+{
+	return region->mr->seen;
 }
 
 ODP_EXPORT int odp_region_modify(struct odp_region *r, uint32_t pd, uint32_t access)

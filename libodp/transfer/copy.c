@@ -191,30 +191,70 @@ static int run_find(struct odp_span *span, uint64_t max, bool write, struct run 
 	return run->ptr ? 0 : -EFAULT;
 }
 
+/* Not yet as an access leaves it? */
+static bool va_unmarked(odp_entry_t e)
+{
+	return (e & ODP_E_WHERE) == ODP_E_VA && (e & (ODP_E_VALID | ODP_E_FRESH)) != ODP_E_VALID;
+}
+
+/* The page was reached: true if that was a fault. KEEP: and it may be valid from now on. */
+static bool va_mark(_Atomic odp_entry_t *p, bool keep)
+{
+	odp_entry_t e = atomic_load_explicit(p, memory_order_relaxed);
+
+	if (!va_unmarked(e))
+		return false;
+	if (!keep)
+		return !(e & ODP_E_VALID);
+	return atomic_compare_exchange_strong_explicit(p, &e, (e | ODP_E_VALID) & ~ODP_E_FRESH,
+						       memory_order_relaxed,
+						       memory_order_relaxed) &&
+	       !(e & ODP_E_VALID);
+}
+
+/*
+ * Inside the pool side, which an invalidation waits for: if there has been one since RUN
+ * was found, the page that was reached may be gone, and stays invalid (follow.c).
+ */
+static void va_faulted(struct odp_span *span, const struct run *run, uint64_t pages)
+{
+	struct odp_lane *lane = odp_lane_get(odp_self);
+	struct odp_mr_shm *mr = span->mr;
+	bool inside = odp_lane_enter(lane, span->peer, span->peer);
+	bool keep = inside && atomic_load_explicit(&span->peer->slot->gate, memory_order_relaxed) ==
+				      run->gate;
+	uint64_t won = 0;
+
+	for (uint64_t i = 0; i < pages; i++) {
+		_Atomic odp_entry_t *p = odp_xlat_entry(span->peer, mr, run->page + i);
+
+		won += p && va_mark(p, keep);
+	}
+	if (inside)
+		odp_lane_leave(lane);
+	atomic_fetch_add_explicit(&mr->page_faults, won, memory_order_relaxed);
+	atomic_fetch_add_explicit(&mr->page_faults_handled, won, memory_order_relaxed);
+	if (keep)
+		atomic_fetch_add_explicit(&mr->pages_valid, won, memory_order_relaxed);
+}
+
 /* Pages of the owner's address space that were reached count as faulted in. */
 static void va_count(struct odp_span *span, const struct run *run, uint64_t n, bool ok)
 {
-	struct odp_mr_shm *mr = span->mr;
-	uint64_t last = (((run->addr & ODP_PAGE_MASK) + n - 1) >> ODP_PAGE_SHIFT), won = 0;
+	uint64_t pages = (((run->addr & ODP_PAGE_MASK) + n - 1) >> ODP_PAGE_SHIFT) + 1;
 
 	if (!ok) {
-		atomic_fetch_add_explicit(&mr->page_faults, 1, memory_order_relaxed);
+		atomic_fetch_add_explicit(&span->mr->page_faults, 1, memory_order_relaxed);
 		return;
 	}
-	for (uint64_t i = 0; i <= last; i++) {
-		_Atomic odp_entry_t *p = odp_xlat_entry(span->peer, mr, run->page + i);
-		odp_entry_t e = p ? atomic_load_explicit(p, memory_order_relaxed) : ODP_E_VALID;
+	for (uint64_t i = 0; i < pages; i++) {
+		_Atomic odp_entry_t *p = odp_xlat_entry(span->peer, span->mr, run->page + i);
 
-		if (e & ODP_E_VALID || (e & ODP_E_WHERE) != ODP_E_VA)
-			continue;
-		won += atomic_compare_exchange_strong_explicit(
-			p, &e, e | ODP_E_VALID, memory_order_relaxed, memory_order_relaxed);
+		if (p && odp_unlikely(va_unmarked(atomic_load_explicit(p, memory_order_relaxed)))) {
+			va_faulted(span, run, pages);
+			return;
+		}
 	}
-	if (!won)
-		return;
-	atomic_fetch_add_explicit(&mr->page_faults, won, memory_order_relaxed);
-	atomic_fetch_add_explicit(&mr->page_faults_handled, won, memory_order_relaxed);
-	atomic_fetch_add_explicit(&mr->pages_valid, won, memory_order_relaxed);
 }
 
 /*
@@ -253,6 +293,15 @@ static ssize_t run_copy_fd(struct odp_span *span, const struct run *run, void *b
 	return write ? -EFAULT : odp_pipe_io(span->peer, run->entry, pos, buf, n);
 }
 
+/* Does RUN take pages for valid that are gone? Then it is to be found anew. */
+static bool run_gone(struct odp_span *span, const struct run *run, size_t n)
+{
+	if (run->where != ODP_E_VA || (odp_mr_flags(span->mr) & ODP_MR_SHADOW))
+		return false;
+	/* Of those around a missing page too, before its fault hides that they are gone. */
+	return odp_va_gone(span, run->addr, n) && !run->missing;
+}
+
 /* In the system-call side. */
 static ssize_t run_copy(struct odp_span *span, const struct run *run, void *buf, size_t n,
 			bool write)
@@ -286,7 +335,7 @@ static ssize_t run_io(struct odp_span *span, const struct run *run, void *buf, s
 
 	if (ret)
 		return ret;
-	ret = run_copy(span, run, buf, n, write);
+	ret = run_gone(span, run, n) ? -ERESTART : run_copy(span, run, buf, n, write);
 	odp_lane_va_leave(lane);
 	return ret;
 }
@@ -360,7 +409,8 @@ static int span_update(struct odp_span *span, odp_update_fn fn, const void *arg,
 		ret = run_enter(lane, span, &run);
 	if (ret)
 		return (int)ret;
-	ret = run_copy(span, &run, old, sizeof(new), false);
+	ret = run_gone(span, &run, sizeof(new)) ? -ERESTART
+						: run_copy(span, &run, old, sizeof(new), false);
 	if (ret == sizeof(new)) {
 		new = fn(*old, arg);
 		ret = run_copy(span, &run, &new, sizeof(new), true);

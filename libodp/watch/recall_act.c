@@ -49,7 +49,7 @@ static uint64_t act_forget(const struct act *a)
 			continue;
 		/* release: as every change of an entry. */
 		valid += atomic_compare_exchange_strong_explicit(
-			p, &e, e & ~(ODP_E_VALID | ODP_E_WRITE), memory_order_release,
+			p, &e, e & ~(ODP_E_VALID | ODP_E_WRITE | ODP_E_FRESH), memory_order_release,
 			memory_order_relaxed);
 	}
 	counters_add(a->mr, a->n, valid);

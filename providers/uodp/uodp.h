@@ -272,6 +272,13 @@ void uodp_async_event(struct ibv_context *ctx, struct ibv_async_event *event);
 void uodp_event_raise(struct uodp_proc *proc, struct odp_peer *peer, enum ibv_event_type type,
 		      uint32_t index);
 
+/* ---- change.c ---- */
+/* On-demand regions over pages that a call, which has succeeded, has taken away from
+ * under them: [ADDR, ADDR+LEN), or [START, END) of the file FD (INT64_MAX: to its end).
+ * Both keep errno. */
+void uodp_range_changed(const void *addr, size_t len);
+void uodp_file_changed(int fd, off_t start, off_t end);
+
 /* ---- shrink.c ---- */
 /* MADV_REMOVE, with the blocks recalled first where this process watches the file;
  * MADVISE_NEXT is the call itself. As madvise(2). */

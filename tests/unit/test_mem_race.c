@@ -174,7 +174,10 @@ static void test_invalidate(void)
 	CU_ASSERT_EQUAL(c.ended, 0);
 	CU_ASSERT_EQUAL(c.torn, 0);
 	odp_region_stats(c.r, &st);
-	CU_ASSERT_EQUAL(st.page_invalidations, kit_events() ? 400 : 300);
+	/* Without userfaultfd the copier finds the page gone, unless it is invalid then. */
+	if (kit_events())
+		CU_ASSERT_EQUAL(st.page_invalidations, 400);
+	CU_ASSERT(st.page_invalidations >= 300 && st.page_invalidations <= 400);
 	CU_ASSERT(st.page_faults > 1 && st.page_faults == st.page_faults_handled);
 	odp_region_destroy(c.r);
 	munmap(c.mem, LEN);

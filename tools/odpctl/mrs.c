@@ -13,6 +13,7 @@ enum {
 	M_PDN,
 	M_KIND,
 	M_BACKING,
+	M_SEEN,
 	M_ADDR,
 	M_IOVA,
 	M_MRLEN,
@@ -38,6 +39,7 @@ static const struct column columns[M_COLUMNS] = {
 	[M_PDN] = {"pdn", "PDN", COLUMN_NUM, 0},
 	[M_KIND] = {"kind", "KIND", COLUMN_TEXT, 0},
 	[M_BACKING] = {"backing", "BACK", COLUMN_TEXT, 0},
+	[M_SEEN] = {"seen", "SEEN", COLUMN_TEXT, 0},
 	[M_ADDR] = {"addr", "ADDR", COLUMN_ADDR, 0},
 	[M_IOVA] = {"iova", "IOVA", COLUMN_ADDR, 0},
 	[M_MRLEN] = {"mrlen", "MRLEN", COLUMN_NUM, 0},
@@ -99,6 +101,16 @@ static const char *backing_name(const struct process *p, const struct odp_mr_shm
 	if (where == ODP_E_PIN || (!where && mr->backing == ODP_BACKING_PIN))
 		return "pin";
 	return "?";
+}
+
+/* How it hears that its pages go. */
+static const char *seen_name(const struct odp_mr_shm *mr)
+{
+	if (mr->seen & ODP_SEEN_KERNEL)
+		return "kernel";
+	if (mr->seen & ODP_SEEN_CALLS)
+		return "calls";
+	return mr->seen & ODP_SEEN_ACCESS ? "access" : NULL;
 }
 
 static const char *kind_name(uint8_t kind)
@@ -172,6 +184,8 @@ static void mr_row(struct mrs *mrs, const struct process *p, const struct odp_mr
 	table_num(t, M_PDN, mr->pd);
 	table_text(t, M_KIND, kind_name(mr->kind));
 	table_text(t, M_BACKING, backing_name(p, mr));
+	if (seen_name(mr))
+		table_text(t, M_SEEN, seen_name(mr));
 	table_num(t, M_ADDR, mr->addr);
 	table_num(t, M_IOVA, mr->iova);
 	table_num(t, M_MRLEN, mr->length);

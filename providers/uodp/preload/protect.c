@@ -21,6 +21,13 @@
 
 #define PAGE_MASK ((uintptr_t)4095)
 
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24
+#endif
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#endif
+
 static struct {
 	int (*madvise)(void *addr, size_t len, int advice);
 	int (*mprotect)(void *addr, size_t len, int prot);
@@ -124,7 +131,7 @@ static int madvise_parts(struct odp_proc *proc, char *addr, size_t len, int advi
 	return ret;
 }
 
-int madvise(void *addr, size_t len, int advice)
+static int madvise_call(void *addr, size_t len, int advice)
 {
 	struct odp_proc *proc = odp_proc_attached();
 	size_t pages = (len + PAGE_MASK) & ~PAGE_MASK;
@@ -139,4 +146,35 @@ int madvise(void *addr, size_t len, int advice)
 	if (advice != MADV_FREE && advice != MADV_DONTNEED)
 		return madvise_next(addr, len, advice);
 	return madvise_parts(proc, addr, pages, advice);
+}
+
+/* Does ADVICE take pages out of the page tables? */
+static bool discards(int advice)
+{
+	switch (advice) {
+	case MADV_DONTNEED:
+	case MADV_FREE:
+	case MADV_PAGEOUT:
+	case MADV_DONTNEED_LOCKED:
+	case MADV_GUARD_INSTALL:
+		return true;
+	default:
+		return false;
+	}
+}
+
+int madvise(void *addr, size_t len, int advice)
+{
+	int ret = madvise_call(addr, len, advice), err = errno;
+	struct odp_proc *proc = odp_proc_attached();
+
+	/* ENOMEM: what is mapped of the range has been advised all the same. */
+	if (!proc || (ret && err != ENOMEM))
+		return ret;
+	if (advice == MADV_REMOVE)
+		odp_range_removed(proc, addr, len);
+	else if (discards(advice))
+		odp_range_changed(proc, addr, len);
+	errno = err;
+	return ret;
 }

@@ -89,6 +89,8 @@ int ftruncate(int fd, off_t length)
 	if (took < 0)
 		return -1;
 	ret = next.ftruncate ? next.ftruncate(fd, length) : (int)syscall(SYS_ftruncate, fd, length);
+	if (!ret)
+		uodp_file_changed(fd, length, INT64_MAX);
 	if (took)
 		recall_end(&rc);
 	return ret;
@@ -109,6 +111,8 @@ int fallocate(int fd, int mode, off_t off, off_t len)
 		return -1;
 	ret = next.fallocate ? next.fallocate(fd, mode, off, len)
 			     : (int)syscall(SYS_fallocate, fd, mode, off, len);
+	if (!ret && (mode & TAKES))
+		uodp_file_changed(fd, off, end);
 	if (took)
 		recall_end(&rc);
 	return ret;

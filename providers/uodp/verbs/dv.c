@@ -114,6 +114,7 @@ int uodpdv_query_mr(struct ibv_mr *mr, struct uodpdv_mr_attr *attr, uint32_t inl
 	a.pages_valid = stats.pages_valid;
 	a.policy = odp_region_policy(region_of(mr));
 	a.revoked = odp_region_revoked(region_of(mr));
+	a.seen = odp_region_seen(region_of(mr));
 	return attr_put(attr, inlen, &a, sizeof(a));
 }
 

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/*
+ * Calls that take pages away from under on-demand regions. Of memory in the pool
+ * userfaultfd tells; of other memory a preloaded provider does, which stands in front of
+ * the calls and tells libodp after each: before it returns the device's pages are
+ * invalid, as the kernel's MMU notifiers leave them. A process that has opened no device
+ * of ours notices nothing.
+ *
+ * mprotect() and madvise() are in protect.c, ftruncate() and fallocate() in shrink.c.
+ * What the C library does inside its own functions, and bare system calls, pass by:
+ * libodp then finds the pages gone when they are accessed.
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "uodp.h"
+
+static struct {
+	void *(*mmap)(void *addr, size_t len, int prot, int flags, int fd, off_t off);
+	int (*munmap)(void *addr, size_t len);
+	void *(*mremap)(void *addr, size_t old_len, size_t new_len, int flags, ...);
+	int (*truncate)(const char *path, off_t length);
+} next;
+
+/* Is it this library's function that the program calls by NAME? */
+static bool name_ours(const char *name)
+{
+	void *f = dlsym(RTLD_DEFAULT, name);
+	Dl_info theirs, ours;
+
+	return f && dladdr(f, &theirs) && dladdr((void *)(uintptr_t)&next, &ours) &&
+	       theirs.dli_fbase == ours.dli_fbase;
+}
+
+/* Calls that come before this one go to the kernel, which is the same. */
+__attribute__((constructor)) static void change_init(void)
+{
+	next.mmap = dlsym(RTLD_NEXT, "mmap");
+	next.munmap = dlsym(RTLD_NEXT, "munmap");
+	next.mremap = dlsym(RTLD_NEXT, "mremap");
+	next.truncate = dlsym(RTLD_NEXT, "truncate");
+	if (name_ours("munmap"))
+		odp_changes_told();
+}
+
+void uodp_range_changed(const void *addr, size_t len)
+{
+	struct odp_proc *proc = odp_proc_attached();
+	int err = errno;
+
+	if (proc)
+		odp_range_changed(proc, addr, len);
+	errno = err;
+}
+
+void uodp_file_changed(int fd, off_t start, off_t end)
+{
+	struct odp_proc *proc = odp_proc_attached();
+	int err = errno;
+	struct stat st;
+
+	if (proc && odp_follows(proc) && start >= 0 && !fstat(fd, &st))
+		odp_file_changed(proc, st.st_dev, st.st_ino, (uint64_t)start,
+				 end == INT64_MAX ? UINT64_MAX : (uint64_t)end);
+	errno = err;
+}
+
+void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
+{
+	void *p = next.mmap ? next.mmap(addr, len, prot, flags, fd, off)
+			    : (void *)syscall(SYS_mmap, addr, len, prot, flags, fd, off);
+
+	if (p != MAP_FAILED && (flags & MAP_FIXED))
+		uodp_range_changed(p, len);
+	return p;
+}
+
+int munmap(void *addr, size_t len)
+{
+	int ret = next.munmap ? next.munmap(addr, len) : (int)syscall(SYS_munmap, addr, len);
+
+	if (!ret)
+		uodp_range_changed(addr, len);
+	return ret;
+}
+
+void *mremap(void *old, size_t old_len, size_t new_len, int flags, ...)
+{
+	void *to = NULL, *p;
+	va_list args;
+
+	if (flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) {
+		va_start(args, flags);
+		to = va_arg(args, void *);
+		va_end(args);
+	}
+	p = next.mremap ? next.mremap(old, old_len, new_len, flags, to)
+			: (void *)syscall(SYS_mremap, old, old_len, new_len, flags, to);
+	if (p == MAP_FAILED)
+		return p;
+	if (p != old)
+		uodp_range_changed(old, old_len);
+	else if (new_len < old_len)
+		uodp_range_changed((char *)old + new_len, old_len - new_len);
+	if (flags & MREMAP_FIXED)
+		uodp_range_changed(p, new_len);
+	return p;
+}
+
+int truncate(const char *path, off_t length)
+{
+	int ret = next.truncate ? next.truncate(path, length)
+				: (int)syscall(SYS_truncate, path, length);
+	struct odp_proc *proc = odp_proc_attached();
+	int err = errno;
+	struct stat st;
+
+	if (!ret && proc && odp_follows(proc) && !stat(path, &st))
+		odp_file_changed(proc, st.st_dev, st.st_ino, (uint64_t)length, UINT64_MAX);
+	errno = err;
+	return ret;
+}
+
+/* Their names for programs with offsets of 64 bits, which all are here. */
+#undef mmap64
+#undef truncate64
+void *mmap64(void *addr, size_t len, int prot, int flags, int fd, off_t off)
+	__attribute__((alias("mmap")));
+int truncate64(const char *path, off_t length) __attribute__((alias("truncate")));
