@@ -71,6 +71,7 @@ struct event {
 	const char *name;
 	bool (*run)(struct target *t, unsigned page, unsigned n);
 	bool tail, stays, named; /* all that follow go too; the addresses stay; needs a name */
+	bool all;                /* whatever PAGE is */
 };
 
 static bool e_ftruncate(struct target *t, unsigned page, unsigned n)
@@ -83,6 +84,22 @@ static bool e_truncate(struct target *t, unsigned page, unsigned n)
 {
 	(void)n;
 	return !truncate(t->path, (off_t)page * PAGE);
+}
+
+static bool e_open(struct target *t, unsigned page, unsigned n)
+{
+	int fd = open(t->path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+
+	(void)page, (void)n;
+	return fd >= 0 && !close(fd);
+}
+
+static bool e_fopen(struct target *t, unsigned page, unsigned n)
+{
+	FILE *f = fopen(t->path, "w");
+
+	(void)page, (void)n;
+	return f && !fclose(f);
 }
 
 static bool e_punch(struct target *t, unsigned page, unsigned n)
@@ -135,16 +152,18 @@ static bool e_shrink(struct target *t, unsigned page, unsigned n)
 }
 
 static const struct event events[] = {
-	{"ftruncate", e_ftruncate, true, true, false},
-	{"truncate", e_truncate, true, true, true},
-	{"fallocate(PUNCH_HOLE)", e_punch, false, true, false},
-	{"madvise(REMOVE)", e_remove, false, true, false},
-	{"madvise(DONTNEED)", e_dontneed, false, true, false},
-	{"mprotect", e_mprotect, false, true, false},
-	{"mmap(FIXED)", e_mmap, false, true, false},
-	{"munmap", e_munmap, false, false, false},
-	{"mremap", e_mremap, false, false, false},
-	{"mremap, shorter", e_shrink, true, false, false},
+	{"ftruncate", e_ftruncate, true, true, false, false},
+	{"truncate", e_truncate, true, true, true, false},
+	{"open(O_TRUNC)", e_open, true, true, true, true},
+	{"fopen(\"w\")", e_fopen, true, true, true, true},
+	{"fallocate(PUNCH_HOLE)", e_punch, false, true, false, false},
+	{"madvise(REMOVE)", e_remove, false, true, false, false},
+	{"madvise(DONTNEED)", e_dontneed, false, true, false, false},
+	{"mprotect", e_mprotect, false, true, false, false},
+	{"mmap(FIXED)", e_mmap, false, true, false, false},
+	{"munmap", e_munmap, false, false, false, false},
+	{"mremap", e_mremap, false, false, false, false},
+	{"mremap, shorter", e_shrink, true, false, false, false},
 };
 
 /* A READ by the peer of a byte of PAGE: its status. */
@@ -176,7 +195,7 @@ static void counted(const struct target *t, uint64_t invalidations, uint64_t fau
 static void event_run(struct pair *p, const struct event *e)
 {
 	const struct ep_conf c = RC_CONF;
-	const unsigned gone = e->tail ? PAGES - FIRST : COUNT;
+	const unsigned gone = e->all ? PAGES : e->tail ? PAGES - FIRST : COUNT;
 	struct uodpdv_mr_attr attr = {0};
 	struct target t;
 
@@ -189,7 +208,8 @@ static void event_run(struct pair *p, const struct event *e)
 	CHECK_STATUS(peer_read(p, &t, FIRST), IBV_WC_SUCCESS);
 	CHECK(e->run(&t, FIRST, COUNT));
 	counted(&t, gone, 0);
-	CHECK_STATUS(peer_read(p, &t, 0), IBV_WC_SUCCESS);
+	if (!e->all)
+		CHECK_STATUS(peer_read(p, &t, 0), IBV_WC_SUCCESS);
 	if (e->stays) {
 		/* That the program has been there before hides nothing. */
 		CHECK(target_fill(&t));

@@ -11,6 +11,7 @@
 
 #include "cdev.h"
 #include "files.h"
+#include "uodp.h"
 
 int __open_2(const char *path, int flags);
 int __open64_2(const char *path, int flags);
@@ -85,6 +86,14 @@ static bool view_open(int dirfd, const char *path, int flags, mode_t mode, int *
 	return true;
 }
 
+/* A file that was emptied on the way (change.c). */
+static int opened(int fd, int flags)
+{
+	if (fd >= 0 && uodp_unlikely(flags & O_TRUNC))
+		uodp_file_changed(fd, 0, INT64_MAX);
+	return fd;
+}
+
 #define MODE_GET(flags, mode)                                                                      \
 	mode_t mode = 0;                                                                           \
 	if ((flags) & (O_CREAT | O_TMPFILE)) {                                                     \
@@ -103,7 +112,7 @@ static bool view_open(int dirfd, const char *path, int flags, mode_t mode, int *
 		if (uodp_unlikely(uodp_path_maybe(AT_FDCWD, path)) &&                              \
 		    view_open(AT_FDCWD, path, flags, mode, &fd))                                   \
 			return fd;                                                                 \
-		return UODP_NEXT(name)(path, flags, mode);                                         \
+		return opened(UODP_NEXT(name)(path, flags, mode), flags);                          \
 	}
 OPEN(open)
 OPEN(open64)
@@ -116,7 +125,7 @@ OPEN(open64)
 		if (uodp_unlikely(uodp_path_maybe(dirfd, path)) &&                                 \
 		    view_open(dirfd, path, flags, mode, &fd))                                      \
 			return fd;                                                                 \
-		return UODP_NEXT(name)(dirfd, path, flags, mode);                                  \
+		return opened(UODP_NEXT(name)(dirfd, path, flags, mode), flags);                   \
 	}
 OPENAT(openat)
 OPENAT(openat64)
@@ -130,7 +139,7 @@ OPENAT(openat64)
 		if (uodp_unlikely(uodp_path_maybe(AT_FDCWD, path)) &&                              \
 		    view_open(AT_FDCWD, path, flags, 0, &fd))                                      \
 			return fd;                                                                 \
-		return UODP_NEXT(name)(path, flags);                                               \
+		return opened(UODP_NEXT(name)(path, flags), flags);                                \
 	}
 OPEN_2(__open_2)
 OPEN_2(__open64_2)
@@ -143,7 +152,7 @@ OPEN_2(__open64_2)
 		if (uodp_unlikely(uodp_path_maybe(dirfd, path)) &&                                 \
 		    view_open(dirfd, path, flags, 0, &fd))                                         \
 			return fd;                                                                 \
-		return UODP_NEXT(name)(dirfd, path, flags);                                        \
+		return opened(UODP_NEXT(name)(dirfd, path, flags), flags);                         \
 	}
 OPENAT_2(__openat_2)
 OPENAT_2(__openat64_2)
@@ -168,6 +177,13 @@ static int stream_flags(const char *mode)
 	return flags;
 }
 
+static FILE *opened_stream(FILE *file, const char *mode)
+{
+	if (file)
+		opened(fileno(file), stream_flags(mode));
+	return file;
+}
+
 static bool view_fopen(const char *path, const char *mode, FILE **file)
 {
 	int fd;
@@ -188,7 +204,7 @@ static bool view_fopen(const char *path, const char *mode, FILE **file)
 		if (uodp_unlikely(uodp_path_maybe(AT_FDCWD, path)) &&                              \
 		    view_fopen(path, mode, &file))                                                 \
 			return file;                                                               \
-		return UODP_NEXT(name)(path, mode);                                                \
+		return opened_stream(UODP_NEXT(name)(path, mode), mode);                           \
 	}
 FOPEN(fopen)
 FOPEN(fopen64)
@@ -202,7 +218,7 @@ FOPEN(fopen64)
                                                                                                    \
 		if (!uodp_path_maybe(AT_FDCWD, path) ||                                            \
 		    uodp_path_find(AT_FDCWD, path, &p) == UODP_PATH_OTHER)                         \
-			return UODP_NEXT(name)(path, mode, stream);                                \
+			return opened_stream(UODP_NEXT(name)(path, mode, stream), mode);           \
 		if (WRITES(stream_flags(mode)) && p.kind != UODP_PATH_HOST) {                      \
 			fclose(stream);                                                            \
 			errno = EACCES;                                                            \
