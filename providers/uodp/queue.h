@@ -263,6 +263,13 @@ static inline void uodp_count(_Atomic uint64_t *counter, uint64_t n)
 			      memory_order_relaxed);
 }
 
+/* ---- qp.c, srq.c, cq.c ---- */
+/* End an object that a closed context leaves, all of it but its memory. Nobody is left
+ * to acknowledge events. */
+void uodp_qp_drop(struct uodp_qp *qp);
+void uodp_srq_drop(struct uodp_srq *srq);
+void uodp_cq_drop(struct uodp_cq *cq);
+
 /* ---- cq.c ---- */
 /*
  * Append a completion to a CQ of PEER, and wake its channel when it is armed

@@ -6,6 +6,7 @@
 #ifndef UODP_H
 #define UODP_H
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -100,13 +101,17 @@ struct uodp_context {
 	struct uodp_proc *proc;
 	struct uodp_device *dev;
 	struct uodp_link *link;
-	int async_wr;        /* write end of async_fd's pipe */
-	struct uodp_pd *pds; /* under proc->lock */
+	int async_wr;                  /* write end of async_fd's pipe */
+	struct uodp_pd *pds;           /* under proc->lock */
+	struct uodp_channel *channels; /* as well */
 	struct uodp_context *next;
+	_Atomic uint32_t refs; /* one while it is open, one for each object's memory */
+	bool closed;           /* its objects that are left have only their memory */
 };
 
 struct uodp_pd {
 	struct ibv_pd ibpd;
+	struct uodp_proc *proc;
 	uint32_t num;               /* unique in the process, never 0 */
 	_Atomic uint32_t users;     /* MRs, QPs, SRQs, AHs: dealloc gives EBUSY */
 	struct uodp_pd *next, **at; /* in the context's list */
@@ -121,7 +126,9 @@ struct uodp_mr_wish {
 
 struct uodp_mr {
 	struct verbs_mr vmr;
-	struct odp_region *region;
+	struct uodp_proc *proc;
+	struct odp_region *region; /* NULL: its context is closed */
+	uint32_t handle;           /* as it was given out */
 	uint64_t iova;
 	struct uodp_mr_wish wish;
 	struct uodp_dm *dm; /* whose memory it is; NULL: the program's */
@@ -148,14 +155,19 @@ struct uodp_dm {
 
 struct uodp_ah {
 	struct ibv_ah ibah;
+	struct uodp_proc *proc;
+	uint32_t num; /* its handle */
 	struct ibv_ah_attr attr;
 };
 
 /* A completion channel: a pipe whose read end the program has. */
 struct uodp_channel {
 	struct uodp_handle handle; /* first */
-	int wr;                    /* write end; peers open it too */
-	uint32_t id;               /* unique in the process: descriptor numbers are reused */
+	struct uodp_proc *proc;
+	struct ibv_context *ctx;
+	int wr;                          /* write end; peers open it too. -1: CTX is closed */
+	uint32_t id;                     /* unique in the process: descriptor numbers are reused */
+	struct uodp_channel *next, **at; /* in the context's list, under proc->lock */
 };
 
 static inline struct uodp_device *to_uodp_device(struct ibv_device *d)
@@ -195,14 +207,40 @@ static inline bool uodp_link_gone(const struct uodp_proc *proc, const struct uod
 	       link->plug;
 }
 
-/* Is CTX, in a child of fork, its parent's? What they share is not in the child. */
-static inline bool uodp_inherited(const struct ibv_context *ctx)
+/* The verbs' two ways to say no: the errno returned is in errno as well. */
+static inline int uodp_fail(int ret)
 {
-	return odp_proc_attached() != to_uodp_context((struct ibv_context *)ctx)->proc->odp;
+	if (uodp_unlikely(ret))
+		errno = -ret;
+	return -ret;
 }
 
-/* 0; -EIO when the device has been unplugged since CTX was opened, or CTX inherited. */
+/* ---- life.c: objects that have lost their device (see there) ---- */
+/* The process's part, once it has one; NULL in a child of fork that has opened no
+ * device. What belongs to another value is the parent's. */
+extern struct uodp_proc *uodp_self;
+
+/* May a verb use the object of PROC in CTX that has HANDLE and was given GIVEN? 0;
+ * -EIO: it is its parent's, or its context closed; -ENOENT: the handle is garbled. */
+int uodp_object_check(const struct ibv_context *ctx, const struct uodp_proc *proc, uint32_t handle,
+		      uint32_t given);
+/* The same for a verb that destroys: 1 when nothing but its memory is left. */
+int uodp_destroy_check(const struct ibv_context *ctx, const struct uodp_proc *proc, uint32_t handle,
+		       uint32_t given);
+/* May a verb of CTX make something of PD? 0, -EIO, -EINVAL. Unplugged counts. */
+int uodp_pd_check(const struct ibv_pd *pd);
+/* May direct verbs use MR? 0, -EOPNOTSUPP: not ours, -EIO, -ENOENT. */
+int uodp_mr_check(const struct ibv_mr *mr);
+/* The verbs of the data path fail from now on with EIO for what is not of this process
+ * and alive: in CTX, and in QP, those of ibv_wr_post(3). */
+void uodp_ops_end(struct uodp_context *ctx);
+void uodp_wr_ops_end(struct ibv_qp_ex *qp);
+
+/* 0; -EIO when the device has been unplugged since CTX was opened, or CTX is closed, or
+ * the parent's of this child of fork: what they share is not in the child. */
 int uodp_context_check(const struct ibv_context *ctx);
+/* As that; but a child opens the context that it has inherited anew, in its place. */
+int uodp_context_enter(struct ibv_context *ctx);
 /* The same, after something was published that who unplugs looks for: one of the
  * two sees the other. */
 int uodp_context_recheck(const struct ibv_context *ctx);
@@ -243,18 +281,26 @@ const struct uodp_device *uodp_view_node(const struct stat *st);
 /* ---- context.c, channel.c (control plane) ---- */
 struct verbs_context *uodp_alloc_context(struct ibv_device *dev, int cmd_fd, void *priv);
 void uodp_free_context(struct ibv_context *ctx);
+/* An object's hold on CTX's memory, which stays when CTX is closed. */
+void uodp_context_hold(struct ibv_context *ctx);
+void uodp_context_drop(struct ibv_context *ctx);
+/* The same for a channel: libibverbs closes its descriptor under a lock in CTX, so that
+ * CTX's memory is freed when the next such comes. */
+void uodp_context_drop_late(struct ibv_context *ctx);
 /* A pipe whose write end is nonblocking and has a high number, so that a
  * program that uses low ones by their numbers does not meet it; 0 or -errno. */
 int uodp_pipe(int *rd, int *wr);
 /* FD with a high number, or FD itself. */
 int uodp_fd_raise(int fd);
-/* A new completion channel: its descriptor, or -errno. It lasts until that is closed. */
-int uodp_channel_create(void);
+/* A new completion channel of CTX: its descriptor, or -errno. It lasts until that is
+ * closed. */
+int uodp_channel_create(struct ibv_context *ctx);
 /* That of CH, NULL if its descriptor is none of ours (any more). */
 struct uodp_channel *uodp_channel_get(const struct ibv_comp_channel *ch);
-/* Deregister, and deallocate, what CTX's program has left. */
+/* End what CTX's program has left, but for its memory. */
 void uodp_mr_drop_all(struct ibv_context *ctx);
 void uodp_pd_drop_all(struct ibv_context *ctx);
+void uodp_channel_drop_all(struct ibv_context *ctx);
 
 /* ---- mr.c ---- */
 /* Room for the process's MRs; 0 or -ENOMEM. */
@@ -342,6 +388,10 @@ int uodp_advise_mr(struct ibv_pd *pd, enum ibv_advise_mr_advice advice, uint32_t
 		   struct ibv_sge *sg, uint32_t n);
 struct ibv_dm *uodp_alloc_dm(struct ibv_context *ctx, struct ibv_alloc_dm_attr *attr);
 int uodp_free_dm(struct ibv_dm *dm);
+/* May it be used? 0, -EIO, -ENOENT. */
+int uodp_dm_check(const struct ibv_dm *dm);
+/* End all of it but its memory. */
+void uodp_dm_drop(struct uodp_dm *dm);
 struct ibv_mr *uodp_reg_dm_mr(struct ibv_pd *pd, struct ibv_dm *dm, uint64_t offset, size_t length,
 			      unsigned int access);
 /* A new descriptor of it (dmabuf.c), or -1 with errno. */

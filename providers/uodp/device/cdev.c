@@ -56,7 +56,7 @@ static ssize_t create_comp_channel(struct uodp_handle *h, const void *buf, size_
 		struct ib_uverbs_create_comp_channel core;
 	} cmd;
 	struct ib_uverbs_create_comp_channel_resp resp;
-	const struct ibv_context *ctx;
+	struct ibv_context *ctx;
 	int fd, ret;
 
 	ret = command_get(&cmd, sizeof(cmd), buf, n);
@@ -66,10 +66,10 @@ static ssize_t create_comp_channel(struct uodp_handle *h, const void *buf, size_
 		return -ENOSPC;
 	ctx = atomic_load_explicit(&uodp_container_of(h, struct cdev, handle)->ctx,
 				   memory_order_acquire);
-	ret = ctx ? uodp_context_check(ctx) : -EINVAL;
+	ret = ctx ? uodp_context_enter(ctx) : -EINVAL;
 	if (ret)
 		return ret;
-	fd = uodp_channel_create();
+	fd = uodp_channel_create(ctx);
 	if (fd < 0)
 		return fd;
 	resp.fd = (uint32_t)fd;

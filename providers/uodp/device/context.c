@@ -102,18 +102,69 @@ static struct uodp_context *context_create(struct ibv_device *ibdev, int cmd_fd)
 		return NULL;
 	ctx->dev = to_uodp_device(ibdev);
 	ctx->async_wr = -1;
+	atomic_store_explicit(&ctx->refs, 1, memory_order_relaxed);
 	ctx->vctx.context.num_comp_vectors = COMP_VECTORS;
 	verbs_set_ops(&ctx->vctx, &context_ops);
 	return ctx;
 }
 
-static void context_destroy(struct uodp_context *ctx)
+/* Its descriptors; what libibverbs would close later is not open any more. */
+static void context_close(struct uodp_context *ctx)
 {
-	if (ctx->async_wr >= 0)
-		close(ctx->async_wr);
+	int *fds[] = {&ctx->async_wr, &ctx->vctx.context.async_fd, &ctx->vctx.context.cmd_fd};
+
 	uodp_cdev_bind(ctx->vctx.context.cmd_fd, NULL);
+	for (unsigned i = 0; i < sizeof(fds) / sizeof(*fds); i++) {
+		if (*fds[i] >= 0)
+			close(*fds[i]);
+		*fds[i] = -1;
+	}
+}
+
+void uodp_context_hold(struct ibv_context *ctx)
+{
+	/* relaxed: the caller's own hold keeps it */
+	atomic_fetch_add_explicit(&to_uodp_context(ctx)->refs, 1, memory_order_relaxed);
+}
+
+static void context_free(struct uodp_context *ctx)
+{
 	verbs_uninit_context(&ctx->vctx);
 	free(ctx);
+}
+
+/* True for the last. */
+static bool context_unref(struct uodp_context *ctx)
+{
+	/* acq_rel: whoever frees it comes after all that others did with it. */
+	return atomic_fetch_sub_explicit(&ctx->refs, 1, memory_order_acq_rel) == 1;
+}
+
+void uodp_context_drop(struct ibv_context *ibctx)
+{
+	struct uodp_context *ctx = to_uodp_context(ibctx);
+
+	if (context_unref(ctx))
+		context_free(ctx);
+}
+
+void uodp_context_drop_late(struct ibv_context *ibctx)
+{
+	static _Atomic(struct uodp_context *) late;
+	struct uodp_context *ctx = to_uodp_context(ibctx);
+
+	if (!context_unref(ctx))
+		return;
+	/* acq_rel: the one before is whole, and so is ours for who comes next. */
+	ctx = atomic_exchange_explicit(&late, ctx, memory_order_acq_rel);
+	if (ctx)
+		context_free(ctx);
+}
+
+static void context_destroy(struct uodp_context *ctx)
+{
+	context_close(ctx);
+	uodp_context_drop(&ctx->vctx.context);
 }
 
 struct verbs_context *uodp_alloc_context(struct ibv_device *ibdev, int cmd_fd, void *priv)
@@ -154,72 +205,132 @@ struct verbs_context *uodp_alloc_context(struct ibv_device *ibdev, int cmd_fd, v
 	return &ctx->vctx;
 }
 
-/*
- * A program may close a device and leave its objects; the kernel would clean up
- * then. Nobody is left to acknowledge events, so none is waited for.
- */
+/* ---- a context that a child of fork has inherited ---- */
+
+static pthread_mutex_t adopt_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void adopt_child(void)
+{
+	pthread_mutex_init(&adopt_lock, NULL);
+}
+
+__attribute__((constructor)) static void adopt_init(void)
+{
+	pthread_atfork(NULL, NULL, adopt_child);
+}
+
+/* A pipe of the child's own under the number that the program knows. */
+static int adopt_async(struct uodp_context *ctx, int *wr)
+{
+	int rd, flags = fcntl(ctx->vctx.context.async_fd, F_GETFL), ret;
+
+	ret = uodp_pipe(&rd, wr);
+	if (ret)
+		return ret;
+	if (flags >= 0)
+		fcntl(rd, F_SETFL, flags & O_NONBLOCK);
+	ret = dup3(rd, ctx->vctx.context.async_fd, O_CLOEXEC) < 0 ? -errno : 0;
+	close(rd);
+	if (ret)
+		close(*wr);
+	return ret;
+}
+
+/* The parent's objects stay on it, and are counted: its memory is not freed. */
+static int context_adopt(struct uodp_context *ctx)
+{
+	struct uodp_proc *proc;
+	int wr, ret = uodp_proc_get(&proc);
+
+	if (!ret)
+		ret = uodp_sysfs_write(ctx->dev, odp_proc_dir(proc->odp));
+	if (!ret)
+		ret = adopt_async(ctx, &wr);
+	if (ret)
+		return ret;
+	if (ctx->async_wr >= 0)
+		close(ctx->async_wr);
+	ctx->async_wr = wr;
+	ctx->pds = NULL;
+	ctx->channels = NULL;
+	ctx->proc = proc;
+	ret = uodp_link_open(ctx);
+	if (!ret)
+		context_link(ctx);
+	return ret;
+}
+
+int uodp_context_enter(struct ibv_context *ibctx)
+{
+	struct uodp_context *ctx = to_uodp_context(ibctx);
+	int ret = 0;
+
+	if (uodp_unlikely(ctx->proc != uodp_self && !ctx->closed)) {
+		pthread_mutex_lock(&adopt_lock);
+		if (ctx->proc != uodp_self)
+			ret = context_adopt(ctx);
+		pthread_mutex_unlock(&adopt_lock);
+	}
+	return ret ? ret : uodp_context_check(ibctx);
+}
+
+/* ---- the end ---- */
+
 static void drop_qps(struct uodp_context *ctx)
 {
 	struct uodp_qp *qp;
 
-	while ((qp = uodp_table_find(ctx->proc, ctx->proc->qps, &ctx->vctx.context))) {
-		qp->vqp.qp.events_completed =
-			atomic_load_explicit(&qp->async_reported, memory_order_relaxed);
-		uodp_destroy_qp(&qp->vqp.qp);
-	}
+	while ((qp = uodp_table_find(ctx->proc, ctx->proc->qps, &ctx->vctx.context)))
+		uodp_qp_drop(qp);
 }
 
 static void drop_srqs(struct uodp_context *ctx)
 {
 	struct uodp_srq *srq;
 
-	while ((srq = uodp_table_find(ctx->proc, ctx->proc->srqs, &ctx->vctx.context))) {
-		srq->vsrq.srq.events_completed =
-			atomic_load_explicit(&srq->async_reported, memory_order_relaxed);
-		uodp_destroy_srq(&srq->vsrq.srq);
-	}
+	while ((srq = uodp_table_find(ctx->proc, ctx->proc->srqs, &ctx->vctx.context)))
+		uodp_srq_drop(srq);
 }
 
 static void drop_cqs(struct uodp_context *ctx)
 {
 	struct uodp_cq *cq;
 
-	while ((cq = uodp_table_find(ctx->proc, ctx->proc->cqs, &ctx->vctx.context))) {
-		cq->vcq.cq.comp_events_completed =
-			atomic_load_explicit(&cq->comp_reported, memory_order_relaxed);
-		cq->vcq.cq.async_events_completed =
-			atomic_load_explicit(&cq->async_reported, memory_order_relaxed);
-		uodp_destroy_cq(&cq->vcq.cq);
-	}
+	while ((cq = uodp_table_find(ctx->proc, ctx->proc->cqs, &ctx->vctx.context)))
+		uodp_cq_drop(cq);
 }
 
 static void drop_dms(struct uodp_context *ctx)
 {
 	struct uodp_dm *dm;
 
-	while ((dm = uodp_table_find(ctx->proc, ctx->proc->dms, &ctx->vctx.context))) {
-		atomic_store_explicit(&dm->users, 0, memory_order_relaxed);
-		if (uodp_free_dm(&dm->vdm.dm))
-			return;
-	}
+	while ((dm = uodp_table_find(ctx->proc, ctx->proc->dms, &ctx->vctx.context)))
+		uodp_dm_drop(dm);
 }
 
+/*
+ * A program may close a device and leave its objects. The kernel would clean up then,
+ * and so do we; their memory, and CTX's, stays until the program destroys them.
+ */
 void uodp_free_context(struct ibv_context *ibctx)
 {
 	struct uodp_context *ctx = to_uodp_context(ibctx);
 
-	/* The objects are the parent's, and stay. */
-	if (uodp_inherited(ibctx)) {
-		context_destroy(ctx);
-		return;
+	if (ctx->closed)
+		return; /* for the second time: some objects keep it */
+	/* In a child the objects are the parent's, and stay. */
+	if (ctx->proc == uodp_self) {
+		drop_qps(ctx);
+		drop_srqs(ctx);
+		drop_cqs(ctx);
+		uodp_mr_drop_all(ibctx);
+		drop_dms(ctx);
+		uodp_pd_drop_all(ibctx);
+		uodp_channel_drop_all(ibctx);
+		uodp_link_close(ctx);
+		context_unlink(ctx);
+		uodp_ops_end(ctx);
 	}
-	drop_qps(ctx);
-	drop_srqs(ctx);
-	drop_cqs(ctx);
-	uodp_mr_drop_all(ibctx);
-	drop_dms(ctx);
-	uodp_pd_drop_all(ibctx);
-	uodp_link_close(ctx);
-	context_unlink(ctx);
+	ctx->closed = true;
 	context_destroy(ctx);
 }

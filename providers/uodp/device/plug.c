@@ -24,7 +24,7 @@ int uodp_context_check(const struct ibv_context *ibctx)
 {
 	const struct uodp_context *ctx = to_uodp_context((struct ibv_context *)ibctx);
 
-	if (uodp_inherited(ibctx))
+	if (uodp_unlikely(ctx->proc != uodp_self || ctx->closed))
 		return -EIO;
 	return uodp_unlikely(uodp_link_gone(ctx->proc, ctx->link)) ? -EIO : 0;
 }

@@ -6,7 +6,7 @@
 #include "queue.h"
 
 static pthread_mutex_t once_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct uodp_proc *self;
+struct uodp_proc *uodp_self;
 
 static uint64_t service(void *arg)
 {
@@ -142,16 +142,35 @@ static int proc_create(struct odp_proc *odp)
 		ret = uodp_notice_init(proc);
 	if (ret)
 		return ret;
-	self = proc;
+	uodp_self = proc;
 	odp_service_set(odp, service, proc);
 	return 0;
+}
+
+/*
+ * What the child has of its parent's objects says EIO from now on. Read without locks:
+ * the lists are whole at every store, and what is on them has not been freed.
+ */
+static void inherit(struct uodp_proc *proc)
+{
+	for (struct uodp_context *ctx = proc->contexts; ctx; ctx = ctx->next)
+		uodp_ops_end(ctx);
+	/* Not the high mark: it is in memory that the child has not. */
+	for (uint32_t i = 0; i < proc->qps->size; i++) {
+		struct uodp_qp *qp = proc->qps->slots[i];
+
+		if (qp && qp->vqp.comp_mask & VERBS_QP_EX)
+			uodp_wr_ops_end(&qp->vqp.qp_ex);
+	}
 }
 
 /* A child of fork needs tables of its own, whatever its parent's threads held. */
 static void child(void)
 {
 	pthread_mutex_init(&once_lock, NULL);
-	self = NULL;
+	if (uodp_self)
+		inherit(uodp_self);
+	uodp_self = NULL;
 }
 
 __attribute__((constructor)) static void proc_init(void)
@@ -166,10 +185,10 @@ int uodp_proc_get(struct uodp_proc **proc)
 
 	pthread_mutex_lock(&once_lock);
 	ret = odp_proc_get(&odp);
-	if (!ret && !self)
+	if (!ret && !uodp_self)
 		ret = proc_create(odp);
 	if (!ret)
-		*proc = self;
+		*proc = uodp_self;
 	pthread_mutex_unlock(&once_lock);
 	return ret;
 }

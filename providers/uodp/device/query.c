@@ -72,10 +72,12 @@ int uodp_query_device_ex(struct ibv_context *ctx, const struct ibv_query_device_
 {
 	struct ibv_device_attr_ex full;
 
-	if (uodp_context_check(ctx))
-		return EIO;
+	int ret = uodp_context_enter(ctx);
+
+	if (ret)
+		return uodp_fail(ret);
 	if ((in && in->comp_mask) || size < sizeof(attr->orig_attr))
-		return EINVAL;
+		return uodp_fail(-EINVAL);
 	memset(&full, 0, sizeof(full));
 	device_fill(to_uodp_context(ctx)->dev, &full.orig_attr);
 	odp_fill(&full.odp_caps);
@@ -91,10 +93,12 @@ int uodp_query_device_ex(struct ibv_context *ctx, const struct ibv_query_device_
 /* libibverbs has zeroed ATTR. */
 int uodp_query_port(struct ibv_context *ctx, uint8_t port, struct ibv_port_attr *attr)
 {
-	if (uodp_context_check(ctx))
-		return EIO;
-	if (port != UODP_PORT)
-		return EINVAL;
+	int ret = uodp_context_enter(ctx);
+
+	if (!ret && port != UODP_PORT)
+		ret = -EINVAL;
+	if (ret)
+		return uodp_fail(ret);
 	attr->state = IBV_PORT_ACTIVE;
 	attr->phys_state = PHYS_LINK_UP;
 	attr->link_layer = IBV_LINK_LAYER_ETHERNET;

@@ -17,3 +17,13 @@ struct ibv_device **ibv_get_device_list(int *num)
 	errno = err;
 	return list;
 }
+
+/* libibverbs returns EBUSY; programs look at errno as well. */
+int ibv_destroy_comp_channel(struct ibv_comp_channel *ch)
+{
+	int ret = UODP_NEXT(ibv_destroy_comp_channel)(ch);
+
+	if (ret)
+		errno = ret;
+	return ret;
+}

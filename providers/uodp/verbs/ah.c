@@ -20,10 +20,14 @@ static bool attr_valid(const struct ibv_ah_attr *attr)
 
 struct ibv_ah *uodp_create_ah(struct ibv_pd *pd, struct ibv_ah_attr *attr)
 {
+	static _Atomic uint32_t last_num;
+	int ret = uodp_pd_check(pd);
 	struct uodp_ah *ah;
 
-	if (uodp_context_check(pd->context) || !attr_valid(attr)) {
-		errno = uodp_context_check(pd->context) ? EIO : EINVAL;
+	if (!ret && !attr_valid(attr))
+		ret = -EINVAL;
+	if (ret) {
+		errno = -ret;
 		return NULL;
 	}
 	if (atomic_fetch_add_explicit(&num_ahs, 1, memory_order_relaxed) >= UODP_MAX_AH)
@@ -32,6 +36,10 @@ struct ibv_ah *uodp_create_ah(struct ibv_pd *pd, struct ibv_ah_attr *attr)
 	if (!ah)
 		goto err_count;
 	ah->attr = *attr;
+	ah->proc = to_uodp_pd(pd)->proc;
+	ah->num = atomic_fetch_add_explicit(&last_num, 1, memory_order_relaxed);
+	ah->ibah.handle = ah->num;
+	uodp_context_hold(pd->context);
 	atomic_fetch_add_explicit(&to_uodp_pd(pd)->users, 1, memory_order_relaxed);
 	return &ah->ibah;
 
@@ -43,11 +51,17 @@ err_count:
 
 int uodp_destroy_ah(struct ibv_ah *ibah)
 {
-	struct uodp_pd *pd = to_uodp_pd(ibah->pd);
+	struct uodp_ah *ah = to_uodp_ah(ibah);
+	struct ibv_context *ctx = ibah->context;
+	int ret = uodp_destroy_check(ctx, ah->proc, ibah->handle, ah->num);
 
-	free(to_uodp_ah(ibah));
+	if (ret < 0)
+		return uodp_fail(ret);
 	atomic_fetch_sub_explicit(&num_ahs, 1, memory_order_relaxed);
 	/* release: pairs with the acquire in uodp_dealloc_pd() */
-	atomic_fetch_sub_explicit(&pd->users, 1, memory_order_release);
+	if (!ret)
+		atomic_fetch_sub_explicit(&to_uodp_pd(ibah->pd)->users, 1, memory_order_release);
+	free(ah);
+	uodp_context_drop(ctx);
 	return 0;
 }

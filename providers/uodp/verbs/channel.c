@@ -42,17 +42,49 @@ int uodp_pipe(int *rd, int *wr)
 	return 0;
 }
 
+static void channel_link(struct uodp_channel *channel)
+{
+	struct uodp_context *ctx = to_uodp_context(channel->ctx);
+
+	pthread_mutex_lock(&channel->proc->lock);
+	channel->next = ctx->channels;
+	if (channel->next)
+		channel->next->at = &channel->next;
+	channel->at = &ctx->channels;
+	ctx->channels = channel;
+	pthread_mutex_unlock(&channel->proc->lock);
+}
+
+/* Its write end is closed, too: who reads comes to the end. */
+static void channel_end(struct uodp_channel *channel)
+{
+	pthread_mutex_lock(&channel->proc->lock);
+	*channel->at = channel->next;
+	if (channel->next)
+		channel->next->at = channel->at;
+	pthread_mutex_unlock(&channel->proc->lock);
+	close(channel->wr);
+	channel->wr = -1;
+}
+
 static void channel_release(struct uodp_handle *h)
 {
 	struct uodp_channel *channel = uodp_container_of(h, struct uodp_channel, handle);
 
-	close(channel->wr);
+	if (channel->proc != uodp_self) {
+		/* In a child of fork: list and context are the parent's. */
+		close(channel->wr);
+	} else {
+		if (channel->wr >= 0)
+			channel_end(channel);
+		uodp_context_drop_late(channel->ctx);
+	}
 	free(channel);
 }
 
 static const struct uodp_handle_ops channel_ops = {.release = channel_release};
 
-int uodp_channel_create(void)
+int uodp_channel_create(struct ibv_context *ctx)
 {
 	static _Atomic uint32_t last_id;
 	struct uodp_channel *channel = calloc(1, sizeof(*channel));
@@ -66,7 +98,11 @@ int uodp_channel_create(void)
 		return ret;
 	}
 	channel->handle.ops = &channel_ops;
+	channel->ctx = ctx;
+	channel->proc = to_uodp_context(ctx)->proc;
 	channel->id = atomic_fetch_add_explicit(&last_id, 1, memory_order_relaxed) + 1;
+	channel_link(channel);
+	uodp_context_hold(ctx);
 	if (uodp_handle_set(fd, &channel->handle))
 		return fd;
 	close(fd);
@@ -80,4 +116,10 @@ struct uodp_channel *uodp_channel_get(const struct ibv_comp_channel *ch)
 
 	return h && h->ops == &channel_ops ? uodp_container_of(h, struct uodp_channel, handle)
 					   : NULL;
+}
+
+void uodp_channel_drop_all(struct ibv_context *ctx)
+{
+	while (to_uodp_context(ctx)->channels)
+		channel_end(to_uodp_context(ctx)->channels);
 }

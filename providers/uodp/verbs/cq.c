@@ -213,22 +213,23 @@ static struct uodp_cqe *ring_alloc(struct uodp_proc *proc, uint32_t n, uint64_t 
 struct ibv_cq *uodp_create_cq(struct ibv_context *ctx, int cqe, struct ibv_comp_channel *channel,
 			      int comp_vector)
 {
-	struct uodp_proc *proc = to_uodp_context(ctx)->proc;
 	struct uodp_cq_shm *shm;
+	struct uodp_proc *proc;
 	struct uodp_cq *cq;
 	uint32_t entries;
-	int index;
+	int index, ret;
 
-	if (uodp_context_check(ctx)) {
-		errno = EIO;
-		return NULL;
-	}
+	ret = uodp_context_enter(ctx);
+	if (ret)
+		goto err;
+	proc = to_uodp_context(ctx)->proc;
+	ret = -EINVAL;
 	if (cqe < 1 || (uint32_t)cqe > UODP_MAX_CQE || comp_vector < 0 ||
 	    comp_vector >= ctx->num_comp_vectors ||
-	    (channel && (channel->context != ctx || !uodp_channel_get(channel)))) {
-		errno = EINVAL;
-		return NULL;
-	}
+	    (channel && (channel->context != ctx || !uodp_channel_get(channel) ||
+			 uodp_channel_get(channel)->proc != proc)))
+		goto err;
+	ret = -ENOMEM;
 	cq = odp_priv_alloc(sizeof(*cq));
 	if (!cq)
 		goto err;
@@ -261,6 +262,7 @@ struct ibv_cq *uodp_create_cq(struct ibv_context *ctx, int cqe, struct ibv_comp_
 	odp_unlock(&shm->lock);
 	cq->vcq.cq.cqe = cqe;
 	cq->vcq.cq.handle = cq->index;
+	uodp_context_hold(ctx);
 	return &cq->vcq.cq;
 
 err_ring:
@@ -268,7 +270,7 @@ err_ring:
 err_free:
 	odp_priv_free(cq, sizeof(*cq));
 err:
-	errno = ENOMEM;
+	errno = -ret;
 	return NULL;
 }
 
@@ -279,15 +281,18 @@ int uodp_resize_cq(struct ibv_cq *ibcq, int cqe)
 	uint32_t entries, prod, cons, old_mask = cq->mask;
 	uint64_t off, old_off = cq->ring_off;
 	struct uodp_cqe *ring;
+	int ret = uodp_object_check(ibcq->context, cq->proc, ibcq->handle, cq->index);
 
-	if (uodp_context_check(ibcq->context))
-		return EIO;
-	if (cqe < 1 || (uint32_t)cqe > UODP_MAX_CQE)
-		return EINVAL;
+	if (!ret)
+		ret = uodp_context_check(ibcq->context);
+	if (!ret && (cqe < 1 || (uint32_t)cqe > UODP_MAX_CQE))
+		ret = -EINVAL;
+	if (ret)
+		return uodp_fail(ret);
 	entries = uodp_pow2((uint32_t)cqe + 1);
 	ring = ring_alloc(cq->proc, entries, &off);
 	if (!ring)
-		return ENOMEM;
+		return uodp_fail(-ENOMEM);
 	uodp_spin_lock(&cq->lock);
 	odp_lock(cq->proc->odp, &shm->lock);
 	prod = atomic_load_explicit(&shm->prod, memory_order_relaxed);
@@ -296,7 +301,7 @@ int uodp_resize_cq(struct ibv_cq *ibcq, int cqe)
 		odp_unlock(&shm->lock);
 		uodp_spin_unlock(&cq->lock);
 		odp_arena_free(cq->proc->odp, off, (size_t)entries * sizeof(*ring));
-		return EINVAL;
+		return uodp_fail(-EINVAL);
 	}
 	for (uint32_t i = cons; i != prod; i++)
 		ring[i & (entries - 1)] = cq->ring[i & old_mask];
@@ -313,16 +318,12 @@ int uodp_resize_cq(struct ibv_cq *ibcq, int cqe)
 	return 0;
 }
 
-int uodp_destroy_cq(struct ibv_cq *ibcq)
+static void cq_end(struct uodp_cq *cq)
 {
-	struct uodp_cq *cq = to_uodp_cq(ibcq);
+	struct ibv_cq *ibcq = &cq->vcq.cq;
 	struct uodp_proc *proc = cq->proc;
 	struct uodp_cq_shm *shm = cq->shm;
 
-	if (uodp_inherited(ibcq->context))
-		return EIO;
-	if (atomic_load_explicit(&cq->users, memory_order_acquire))
-		return EBUSY;
 	/* Under the lock, so that no producer is inside; an even generation
 	 * turns late ones away. */
 	odp_lock(proc->odp, &shm->lock);
@@ -338,6 +339,38 @@ int uodp_destroy_cq(struct ibv_cq *ibcq)
 	uodp_wait_acks(&ibcq->mutex, &ibcq->cond, &ibcq->async_events_completed,
 		       atomic_load_explicit(&cq->async_reported, memory_order_acquire));
 	odp_arena_free(proc->odp, cq->ring_off, ((size_t)cq->mask + 1) * sizeof(*cq->ring));
+}
+
+int uodp_destroy_cq(struct ibv_cq *ibcq)
+{
+	struct uodp_cq *cq = to_uodp_cq(ibcq);
+	struct ibv_context *ctx = ibcq->context;
+	int ret = uodp_destroy_check(ctx, cq->proc, ibcq->handle, cq->index);
+
+	/* acquire: pairs with the last QP's decrement */
+	if (!ret && atomic_load_explicit(&cq->users, memory_order_acquire))
+		ret = -EBUSY;
+	if (ret < 0)
+		return uodp_fail(ret);
+	if (!ret)
+		cq_end(cq);
 	odp_priv_free(cq, sizeof(*cq));
+	uodp_context_drop(ctx);
 	return 0;
+}
+
+void uodp_cq_drop(struct uodp_cq *cq)
+{
+	struct ibv_cq *ibcq = &cq->vcq.cq;
+
+	ibcq->comp_events_completed =
+		atomic_load_explicit(&cq->comp_reported, memory_order_relaxed);
+	ibcq->async_events_completed =
+		atomic_load_explicit(&cq->async_reported, memory_order_relaxed);
+	cq_end(cq);
+	/* libibverbs counts the channel's CQs down when one is destroyed, and it may be
+	 * gone before. */
+	if (ibcq->channel)
+		ibcq->channel->refcnt--;
+	ibcq->channel = NULL;
 }

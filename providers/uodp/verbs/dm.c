@@ -139,28 +139,38 @@ static ssize_t copy_once(char *at, char *host, size_t length, bool write)
 	return (ssize_t)length;
 }
 
+int uodp_dm_check(const struct ibv_dm *ibdm)
+{
+	const struct uodp_dm *dm = to_uodp_dm((struct ibv_dm *)ibdm);
+	int ret = uodp_object_check(ibdm->context, dm->proc, ibdm->handle, dm->index);
+
+	return ret ? ret : uodp_context_check(ibdm->context);
+}
+
 static int copy(struct uodp_dm *dm, uint64_t offset, char *host, size_t length, bool write)
 {
-	if (uodp_context_check(dm->vdm.dm.context))
-		return EIO;
-	if (offset > dm->length || length > dm->length - offset)
-		return EFAULT;
+	int ret = uodp_dm_check(&dm->vdm.dm);
+
+	if (!ret && (offset > dm->length || length > dm->length - offset))
+		ret = -EFAULT;
 	/* As devices have it that copy in words: a program must not get used to more. */
-	if (offset % WORD || length % WORD)
-		return EINVAL;
+	if (!ret && (offset % WORD || length % WORD))
+		ret = -EINVAL;
+	if (ret)
+		return uodp_fail(ret);
 	while (length) {
 		ssize_t n = copy_once(dm->map + offset, host, length, write);
 
 		if (uodp_context_check(dm->vdm.dm.context) ||
 		    atomic_load_explicit(&dm->revoked, memory_order_relaxed))
-			return EIO;
+			return uodp_fail(-EIO);
 		if (n <= 0)
-			return EFAULT;
+			return uodp_fail(-EFAULT);
 		offset += (uint64_t)n;
 		host += n;
 		length -= (size_t)n;
 	}
-	return uodp_context_check(dm->vdm.dm.context) ? EIO : 0;
+	return uodp_fail(uodp_context_check(dm->vdm.dm.context));
 }
 
 static int memcpy_to(struct ibv_dm *dm, uint64_t offset, const void *host, size_t length)
@@ -218,6 +228,7 @@ static int dm_create(struct uodp_context *ctx, size_t length, struct uodp_dm **o
 	dm->index = (uint32_t)ret;
 	dm->vdm.handle = dm->vdm.dm.handle = dm->index;
 	publish(dm);
+	uodp_context_hold(&ctx->vctx.context);
 	*out = dm;
 	return 0;
 
@@ -243,7 +254,7 @@ static int attr_check(const struct ibv_alloc_dm_attr *attr)
 struct ibv_dm *uodp_alloc_dm(struct ibv_context *ctx, struct ibv_alloc_dm_attr *attr)
 {
 	struct uodp_dm *dm;
-	int ret = uodp_context_check(ctx);
+	int ret = uodp_context_enter(ctx);
 
 	if (!ret)
 		ret = attr_check(attr);
@@ -260,15 +271,8 @@ struct ibv_dm *uodp_alloc_dm(struct ibv_context *ctx, struct ibv_alloc_dm_attr *
 	return &dm->vdm.dm;
 }
 
-int uodp_free_dm(struct ibv_dm *ibdm)
+void uodp_dm_drop(struct uodp_dm *dm)
 {
-	struct uodp_dm *dm = to_uodp_dm(ibdm);
-
-	if (uodp_inherited(ibdm->context))
-		return EIO;
-	/* acquire: pairs with the release of the last MR's decrement */
-	if (atomic_load_explicit(&dm->users, memory_order_acquire))
-		return EBUSY;
 	uodp_dm_unexport(dm);
 	atomic_fetch_add_explicit(&dm->shm->gen, 1, memory_order_release);
 	/* The memory is the device's again, whoever maps it still. */
@@ -276,10 +280,26 @@ int uodp_free_dm(struct ibv_dm *ibdm)
 		odp_log(ODP_LOG_WARN, "device memory cannot be taken back: %s", strerror(errno));
 	close(dm->fd);
 	munmap(dm->map, dm->size);
-	size_uncharge(to_uodp_context(ibdm->context), dm->size);
+	size_uncharge(to_uodp_context(dm->vdm.dm.context), dm->size);
 	uodp_table_release(dm->proc, dm->proc->dms, dm->index);
+}
+
+int uodp_free_dm(struct ibv_dm *ibdm)
+{
+	struct uodp_dm *dm = to_uodp_dm(ibdm);
+	struct ibv_context *ctx = ibdm->context;
+	int ret = uodp_destroy_check(ctx, dm->proc, ibdm->handle, dm->index);
+
+	/* acquire: pairs with the release of the last MR's decrement */
+	if (!ret && atomic_load_explicit(&dm->users, memory_order_acquire))
+		ret = -EBUSY;
+	if (ret < 0)
+		return uodp_fail(ret);
+	if (!ret)
+		uodp_dm_drop(dm);
 	pthread_mutex_destroy(&dm->lock);
 	free(dm);
+	uodp_context_drop(ctx);
 	return 0;
 }
 
@@ -303,8 +323,10 @@ struct ibv_mr *uodp_reg_dm_mr(struct ibv_pd *pd, struct ibv_dm *ibdm, uint64_t o
 	    !(access & IBV_ACCESS_ZERO_BASED) || offset > dm->length ||
 	    length > dm->length - offset)
 		goto err;
-	ret = -EIO;
-	if (atomic_load_explicit(&dm->revoked, memory_order_relaxed))
+	ret = uodp_dm_check(ibdm);
+	if (!ret && atomic_load_explicit(&dm->revoked, memory_order_relaxed))
+		ret = -EIO;
+	if (ret)
 		goto err;
 	ret = -EBUSY;
 	if (uodp_dm_held(dm->proc, dm->shm->ino))

@@ -18,14 +18,14 @@
 
 static int dm_check(struct ibv_dm *ibdm)
 {
-	struct uodp_dm *dm;
+	int ret;
 
 	if (!uodp_is_device(ibdm->context->device))
 		return -EOPNOTSUPP;
-	dm = to_uodp_dm(ibdm);
-	if (atomic_load_explicit(&dm->revoked, memory_order_relaxed))
-		return -EIO;
-	return uodp_context_check(ibdm->context);
+	ret = uodp_dm_check(ibdm);
+	if (!ret && atomic_load_explicit(&to_uodp_dm(ibdm)->revoked, memory_order_relaxed))
+		ret = -EIO;
+	return ret;
 }
 
 /* ---- mappings ---- */
@@ -173,10 +173,15 @@ int uodpdv_dmabuf_hold(struct ibv_dm *ibdm)
 int uodpdv_dmabuf_release(struct ibv_dm *ibdm)
 {
 	struct uodp_dm *dm = to_uodp_dm(ibdm);
-	int ret = EINVAL;
+	int ret;
 
 	if (!uodp_is_device(ibdm->context->device))
 		return EOPNOTSUPP;
+	/* That it is unplugged keeps nobody held. */
+	ret = uodp_object_check(ibdm->context, dm->proc, ibdm->handle, dm->index);
+	if (ret)
+		return -ret;
+	ret = EINVAL;
 	pthread_mutex_lock(&dm->lock);
 	if (held(dm)) {
 		release(dm);

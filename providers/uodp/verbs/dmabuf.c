@@ -145,7 +145,7 @@ static int held_check(const struct uodp_proc *proc, int fd)
 static int args_check(struct ibv_pd *pd, uint64_t offset, size_t length, uint64_t iova, int fd,
 		      int access)
 {
-	int kind, ret = uodp_context_check(pd->context);
+	int kind, ret = uodp_pd_check(pd);
 
 	if (ret)
 		return ret;

@@ -104,8 +104,10 @@ int uodpdv_query_mr(struct ibv_mr *mr, struct uodpdv_mr_attr *attr, uint32_t inl
 	struct uodpdv_mr_attr a = {0};
 	struct odp_region_stats stats;
 
-	if (!context_ours(mr->context))
-		return EOPNOTSUPP;
+	int ret = uodp_mr_check(mr);
+
+	if (ret)
+		return -ret;
 	odp_region_stats(region_of(mr), &stats);
 	/* Device memory is that only in how libodp goes about it. */
 	a.on_demand = odp_region_kind(region_of(mr)) == ODP_ON_DEMAND && !to_uodp_mr(mr)->dm;
@@ -136,9 +138,10 @@ int uodpdv_query_mr_stats(struct ibv_mr *mr, struct uodpdv_odp_stats *stats, uin
 {
 	struct odp_region_stats region;
 	struct uodpdv_odp_stats s;
+	int ret = uodp_mr_check(mr);
 
-	if (!context_ours(mr->context))
-		return EOPNOTSUPP;
+	if (ret)
+		return -ret;
 	odp_region_stats(region_of(mr), &region);
 	stats_set(&s, &region);
 	return attr_put(stats, inlen, &s, sizeof(s));
@@ -155,6 +158,8 @@ int uodpdv_query_device_stats(struct ibv_context *ibctx, struct uodpdv_odp_stats
 	if (!context_ours(ibctx))
 		return EOPNOTSUPP;
 	ctx = to_uodp_context(ibctx);
+	if (ctx->proc != uodp_self || ctx->closed)
+		return EIO;
 	ended = &ctx->proc->root->ended[ctx->dev->index];
 	odp_stats_sum(ctx->proc->odp, UODP_TAG(ctx->dev->index), &live);
 	stats_set(&s, &live);
@@ -166,11 +171,12 @@ int uodpdv_query_device_stats(struct ibv_context *ibctx, struct uodpdv_odp_stats
 
 int uodpdv_invalidate_range(struct ibv_mr *ibmr, uint64_t iova, size_t length)
 {
+	int ret = uodp_mr_check(ibmr);
 	struct uodp_mr *mr;
 	uint64_t off;
 
-	if (!context_ours(ibmr->context))
-		return EOPNOTSUPP;
+	if (ret)
+		return -ret;
 	mr = to_uodp_mr(ibmr);
 	off = iova - mr->iova;
 	if (!(mr->vmr.access & IBV_ACCESS_ON_DEMAND) || !length || iova < mr->iova ||
@@ -191,10 +197,10 @@ int uodpdv_set_fault(struct ibv_mr *mr, const struct uodpdv_fault_attr *attr, ui
 {
 	struct odp_fault_policy policy;
 	struct uodpdv_fault_attr a;
-	int ret;
+	int ret = uodp_mr_check(mr);
 
-	if (!context_ours(mr->context))
-		return EOPNOTSUPP;
+	if (ret)
+		return -ret;
 	if (!attr)
 		return -odp_region_fault_policy(region_of(mr), NULL);
 	ret = uodp_attr_get(&a, sizeof(a), attr, inlen);

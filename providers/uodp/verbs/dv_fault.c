@@ -48,6 +48,10 @@ struct uodpdv_fault_queue *uodpdv_create_fault_queue(struct ibv_context *context
 	ret = uodp_attr_get(&a, sizeof(a), attr, inlen);
 	if (!ret && a.comp_mask)
 		ret = EOPNOTSUPP;
+	/* Inherited, or closed; unplugged is no hindrance. */
+	if (!ret &&
+	    (to_uodp_context(context)->proc != uodp_self || to_uodp_context(context)->closed))
+		ret = EIO;
 	if (ret)
 		goto err;
 	q = calloc(1, sizeof(*q));
@@ -83,10 +87,10 @@ int uodpdv_attach_fault_queue(struct ibv_mr *mr, struct uodpdv_fault_queue *queu
 {
 	struct fault_queue *q = (struct fault_queue *)queue;
 	struct uodpdv_fault_attach_attr a;
-	int ret;
+	int ret = uodp_mr_check(mr);
 
-	if (!uodp_is_device(mr->context->device))
-		return EOPNOTSUPP;
+	if (ret)
+		return -ret;
 	ret = uodp_attr_get(&a, sizeof(a), attr, inlen);
 	if (ret)
 		return ret;
@@ -99,7 +103,9 @@ int uodpdv_attach_fault_queue(struct ibv_mr *mr, struct uodpdv_fault_queue *queu
 
 int uodpdv_detach_fault_queue(struct ibv_mr *mr)
 {
-	if (!uodp_is_device(mr->context->device))
-		return EOPNOTSUPP;
+	int ret = uodp_mr_check(mr);
+
+	if (ret)
+		return -ret;
 	return -odp_fault_queue_detach(to_uodp_mr(mr)->region);
 }

@@ -299,8 +299,10 @@ static int modify(struct uodp_qp *qp, struct ibv_qp_attr *a, int mask)
 int uodp_modify_qp(struct ibv_qp *ibqp, struct ibv_qp_attr *attr, int mask)
 {
 	struct uodp_qp *qp = to_uodp_qp(ibqp);
-	int ret;
+	int ret = uodp_object_check(ibqp->context, qp->proc, ibqp->handle, qp->index);
 
+	if (ret)
+		return uodp_fail(ret);
 	uodp_spin_lock(&qp->sq_lock);
 	ret = modify(qp, attr, mask);
 	uodp_spin_unlock(&qp->sq_lock);
@@ -310,5 +312,5 @@ int uodp_modify_qp(struct ibv_qp *ibqp, struct ibv_qp_attr *attr, int mask)
 		if (qp->recv_cq != qp->send_cq)
 			uodp_cq_clean(qp->recv_cq, ibqp->qp_num);
 	}
-	return -ret;
+	return uodp_fail(ret);
 }

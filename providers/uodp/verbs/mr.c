@@ -95,7 +95,7 @@ static int region_create(struct ibv_pd *pd, struct odp_region_attr *attr, int ac
 			 struct odp_region **region)
 {
 	struct uodp_context *ctx = to_uodp_context(pd->context);
-	int ret = uodp_context_check(pd->context);
+	int ret = uodp_pd_check(pd);
 
 	attr->pd = to_uodp_pd(pd)->num;
 	attr->access = access & ACCESS_RIGHTS;
@@ -146,7 +146,7 @@ static void mr_set_region(struct uodp_mr *mr, struct odp_region *region, uint64_
 	mr->iova = iova;
 	ibmr->lkey = odp_region_key(region);
 	ibmr->rkey = ibmr->lkey;
-	ibmr->handle = ibmr->lkey >> 8;
+	mr->handle = ibmr->handle = ibmr->lkey >> 8;
 	slot_set(mr, ibmr->lkey, true);
 }
 
@@ -180,7 +180,9 @@ static void mr_init(struct uodp_mr *mr, struct ibv_pd *pd, int access, struct od
 	mr->vmr.ibv_mr.context = pd->context;
 	mr->vmr.ibv_mr.pd = pd;
 	mr->map_fd = -1;
+	mr->proc = to_uodp_pd(pd)->proc;
 	mr_set_region(mr, region, iova);
+	uodp_context_hold(pd->context);
 	atomic_fetch_add_explicit(&to_uodp_pd(pd)->users, 1, memory_order_relaxed);
 }
 
@@ -233,29 +235,42 @@ struct ibv_mr *uodp_reg_mr(struct ibv_pd *pd, void *addr, size_t length, uint64_
 	return uodp_reg_mr_wish(pd, addr, length, iova, access, &none);
 }
 
-int uodp_dereg_mr(struct verbs_mr *vmr)
+/* Deregister; -errno when that fails, and all is as it was. */
+static int mr_end(struct uodp_mr *mr)
 {
-	struct uodp_mr *mr = to_uodp_mr(&vmr->ibv_mr);
-	struct uodp_pd *pd = to_uodp_pd(vmr->ibv_mr.pd);
-	uint32_t key = vmr->ibv_mr.lkey;
+	struct ibv_mr *ibmr = &mr->vmr.ibv_mr;
+	uint32_t key = odp_region_key(mr->region);
 	int ret;
 
-	if (uodp_inherited(vmr->ibv_mr.context))
-		return EIO;
 	slot_set(mr, key, false);
-	ret = region_end(vmr->ibv_mr.context, mr->region);
+	ret = region_end(ibmr->context, mr->region);
 	if (ret) {
 		slot_set(mr, key, true);
-		return -ret;
+		return ret;
 	}
+	mr->region = NULL;
 	/* release: pairs with the acquire in uodp_free_dm() */
 	if (mr->dm)
 		atomic_fetch_sub_explicit(&mr->dm->users, 1, memory_order_release);
 	if (mr->map)
 		uodp_dmabuf_unmap(mr);
 	/* release: pairs with the acquire in uodp_dealloc_pd() */
-	atomic_fetch_sub_explicit(&pd->users, 1, memory_order_release);
+	atomic_fetch_sub_explicit(&to_uodp_pd(ibmr->pd)->users, 1, memory_order_release);
+	return 0;
+}
+
+int uodp_dereg_mr(struct verbs_mr *vmr)
+{
+	struct uodp_mr *mr = to_uodp_mr(&vmr->ibv_mr);
+	struct ibv_context *ctx = vmr->ibv_mr.context;
+	int ret = uodp_destroy_check(ctx, mr->proc, vmr->ibv_mr.handle, mr->handle);
+
+	if (!ret)
+		ret = mr_end(mr);
+	if (ret < 0)
+		return uodp_fail(ret);
 	free(mr);
+	uodp_context_drop(ctx);
 	return 0;
 }
 
@@ -288,7 +303,7 @@ void uodp_mr_drop_all(struct ibv_context *ctx)
 	uint32_t at = 0;
 
 	while ((mr = mr_of_context(ctx, &at)))
-		uodp_dereg_mr(&mr->vmr);
+		mr_end(mr);
 }
 
 /* A region cannot move or change its kind: another takes its place, with other
@@ -351,7 +366,9 @@ int uodp_rereg_mr(struct verbs_mr *vmr, int flags, struct ibv_pd *pd, void *addr
 		length = ibmr->length;
 		iova = mr->iova;
 	}
-	ret = uodp_context_check(ibmr->context);
+	ret = uodp_mr_check(ibmr);
+	if (!ret)
+		ret = uodp_context_check(ibmr->context);
 	if (!ret)
 		ret = !pd || pd->context != ibmr->context ? -EINVAL
 		      : mr->dm || mr->map                 ? rereg_foreign(mr, flags, access)
@@ -363,10 +380,8 @@ int uodp_rereg_mr(struct verbs_mr *vmr, int flags, struct ibv_pd *pd, void *addr
 			ret = odp_region_modify(mr->region, to_uodp_pd(pd)->num,
 						access & ACCESS_RIGHTS);
 	}
-	if (ret) {
-		errno = -ret;
-		return -ret;
-	}
+	if (ret)
+		return uodp_fail(ret);
 	vmr->access = access;
 	if (pd != ibmr->pd)
 		mr_set_pd(mr, pd);
@@ -418,13 +433,13 @@ int uodp_advise_mr(struct ibv_pd *pd, enum ibv_advise_mr_advice advice, uint32_t
 	struct uodp_mr *mr;
 	int ret;
 
-	ret = uodp_context_check(pd->context);
+	ret = uodp_pd_check(pd);
 	if (!ret)
 		ret = advice_from_verbs(advice, &what);
+	if (!ret && ((flags & ~IBV_ADVISE_MR_FLAG_FLUSH) || !n || !sg))
+		ret = -EINVAL;
 	if (ret)
-		return -ret;
-	if ((flags & ~IBV_ADVISE_MR_FLAG_FLUSH) || !n || !sg)
-		return EINVAL;
+		return uodp_fail(ret);
 
 	pthread_mutex_lock(&proc->mrs_lock); /* so that no MR goes meanwhile */
 	for (uint32_t i = 0; i < n && !ret; i++)
@@ -435,5 +450,5 @@ int uodp_advise_mr(struct ibv_pd *pd, enum ibv_advise_mr_advice advice, uint32_t
 			ret = odp_region_advise(mr->region, what, sg[i].addr, sg[i].length);
 	}
 	pthread_mutex_unlock(&proc->mrs_lock);
-	return -ret;
+	return uodp_fail(ret);
 }

@@ -33,8 +33,10 @@ struct ibv_pd *uodp_alloc_pd(struct ibv_context *ibctx)
 {
 	struct uodp_pd *pd;
 
-	if (uodp_context_check(ibctx)) {
-		errno = EIO;
+	int ret = uodp_context_enter(ibctx);
+
+	if (ret) {
+		errno = -ret;
 		return NULL;
 	}
 	if (atomic_fetch_add_explicit(&num_pds, 1, memory_order_relaxed) >= UODP_MAX_PD)
@@ -42,7 +44,9 @@ struct ibv_pd *uodp_alloc_pd(struct ibv_context *ibctx)
 	pd = calloc(1, sizeof(*pd));
 	if (!pd)
 		goto err_count;
+	pd->proc = to_uodp_context(ibctx)->proc;
 	pd_link(to_uodp_context(ibctx), pd);
+	uodp_context_hold(ibctx);
 	pd->ibpd.context = ibctx;
 	pd->ibpd.handle = pd->num;
 	return &pd->ibpd;
@@ -53,21 +57,27 @@ err_count:
 	return NULL;
 }
 
-static void pd_destroy(struct uodp_pd *pd)
+static void pd_end(struct uodp_pd *pd)
 {
 	pd_unlink(to_uodp_context(pd->ibpd.context), pd);
 	atomic_fetch_sub_explicit(&num_pds, 1, memory_order_relaxed);
-	free(pd);
 }
 
 int uodp_dealloc_pd(struct ibv_pd *ibpd)
 {
 	struct uodp_pd *pd = to_uodp_pd(ibpd);
+	struct ibv_context *ctx = ibpd->context;
+	int ret = uodp_destroy_check(ctx, pd->proc, ibpd->handle, pd->num);
 
 	/* acquire: pairs with the release of the last user's decrement */
-	if (atomic_load_explicit(&pd->users, memory_order_acquire))
-		return EBUSY;
-	pd_destroy(pd);
+	if (!ret && atomic_load_explicit(&pd->users, memory_order_acquire))
+		ret = -EBUSY;
+	if (ret < 0)
+		return uodp_fail(ret);
+	if (!ret)
+		pd_end(pd);
+	free(pd);
+	uodp_context_drop(ctx);
 	return 0;
 }
 
@@ -76,5 +86,5 @@ void uodp_pd_drop_all(struct ibv_context *ibctx)
 	struct uodp_context *ctx = to_uodp_context(ibctx);
 
 	while (ctx->pds)
-		pd_destroy(ctx->pds);
+		pd_end(ctx->pds);
 }

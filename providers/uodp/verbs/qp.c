@@ -52,6 +52,20 @@ static uint32_t qpn_of(const struct uodp_proc *proc, uint32_t index)
 	       (index & ((1u << ODP_QPN_BLOCK_SHIFT) - 1));
 }
 
+static bool cq_known(const struct ibv_cq *ibcq)
+{
+	const struct uodp_cq *cq = to_uodp_cq((struct ibv_cq *)ibcq);
+
+	return !uodp_object_check(ibcq->context, cq->proc, ibcq->handle, cq->index);
+}
+
+static bool srq_known(const struct ibv_srq *ibsrq)
+{
+	const struct uodp_srq *srq = to_uodp_srq((struct ibv_srq *)ibsrq);
+
+	return !uodp_object_check(ibsrq->context, srq->proc, ibsrq->handle, srq->index);
+}
+
 static int check_init(const struct ibv_context *ctx, const struct ibv_qp_init_attr_ex *a)
 {
 	const struct ibv_qp_cap *cap = &a->cap;
@@ -65,6 +79,9 @@ static int check_init(const struct ibv_context *ctx, const struct ibv_qp_init_at
 	/* The kernel finds a context's own objects only. */
 	if (a->pd->context != ctx || a->send_cq->context != ctx || a->recv_cq->context != ctx ||
 	    (a->srq && a->srq->context != ctx))
+		return -EINVAL;
+	if (uodp_pd_check(a->pd) || !cq_known(a->send_cq) || !cq_known(a->recv_cq) ||
+	    (a->srq && !srq_known(a->srq)))
 		return -EINVAL;
 	if (cap->max_send_wr > UODP_MAX_WR || cap->max_send_sge > UODP_MAX_SGE ||
 	    cap->max_inline_data > UODP_MAX_INLINE)
@@ -201,6 +218,7 @@ static int qp_create(struct ibv_qp_init_attr_ex *a, struct uodp_qp **out)
 	pthread_mutex_lock(&proc->pin_lock);
 	proc->live[qp->index] = qp;
 	pthread_mutex_unlock(&proc->pin_lock);
+	uodp_context_hold(&ctx->vctx.context);
 	*out = qp;
 	return 0;
 
@@ -272,13 +290,11 @@ static void withdraw(struct uodp_qp *qp)
 	uodp_spin_unlock(&qp->sq_lock);
 }
 
-int uodp_destroy_qp(struct ibv_qp *ibqp)
+static void qp_end(struct uodp_qp *qp)
 {
-	struct uodp_qp *qp = to_uodp_qp(ibqp);
+	struct ibv_qp *ibqp = &qp->vqp.qp;
 	struct uodp_proc *proc = qp->proc;
 
-	if (uodp_inherited(ibqp->context))
-		return EIO;
 	withdraw(qp);
 	uodp_cq_clean(qp->send_cq, ibqp->qp_num);
 	if (qp->recv_cq != qp->send_cq)
@@ -290,18 +306,43 @@ int uodp_destroy_qp(struct ibv_qp *ibqp)
 	uodp_rq_fini(proc, &qp->rq);
 	odp_priv_free(qp->sq, qp->sq_size);
 	uodp_table_release(proc, proc->qps, qp->index);
+}
+
+int uodp_destroy_qp(struct ibv_qp *ibqp)
+{
+	struct uodp_qp *qp = to_uodp_qp(ibqp);
+	struct ibv_context *ctx = ibqp->context;
+	int ret = uodp_destroy_check(ctx, qp->proc, ibqp->handle, qp->index);
+
+	if (ret < 0)
+		return uodp_fail(ret);
+	if (!ret)
+		qp_end(qp);
 	odp_priv_free(qp, sizeof(*qp));
+	uodp_context_drop(ctx);
 	return 0;
+}
+
+void uodp_qp_drop(struct uodp_qp *qp)
+{
+	qp->vqp.qp.events_completed =
+		atomic_load_explicit(&qp->async_reported, memory_order_relaxed);
+	if (qp->vqp.comp_mask & VERBS_QP_EX)
+		uodp_wr_ops_end(&qp->vqp.qp_ex);
+	qp_end(qp);
 }
 
 int uodp_query_qp(struct ibv_qp *ibqp, struct ibv_qp_attr *attr, int mask,
 		  struct ibv_qp_init_attr *init)
 {
 	struct uodp_qp *qp = to_uodp_qp(ibqp);
+	int ret = uodp_object_check(ibqp->context, qp->proc, ibqp->handle, qp->index);
 
 	(void)mask;
-	if (uodp_context_check(ibqp->context))
-		return EIO;
+	if (!ret)
+		ret = uodp_context_check(ibqp->context);
+	if (ret)
+		return uodp_fail(ret);
 	uodp_spin_lock(&qp->sq_lock);
 	*attr = qp->attr;
 	attr->qp_state = atomic_load_explicit(&qp->shm->state, memory_order_acquire);

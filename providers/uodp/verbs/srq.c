@@ -12,7 +12,7 @@ struct ibv_srq *uodp_create_srq(struct ibv_pd *ibpd, struct ibv_srq_init_attr *i
 	struct ibv_srq_attr *attr = &init->attr;
 	struct uodp_proc *proc = ctx->proc;
 	struct uodp_srq *srq;
-	int ret = uodp_context_check(ibpd->context);
+	int ret = uodp_pd_check(ibpd);
 
 	if (ret)
 		goto err;
@@ -45,6 +45,7 @@ struct ibv_srq *uodp_create_srq(struct ibv_pd *ibpd, struct ibv_srq_init_attr *i
 	atomic_fetch_add_explicit(&pd->users, 1, memory_order_relaxed);
 	srq->vsrq.srq.handle = srq->index;
 	srq->vsrq.srq_type = IBV_SRQT_BASIC;
+	uodp_context_hold(ibpd->context);
 	return &srq->vsrq.srq;
 
 err_slot:
@@ -103,21 +104,30 @@ static int resize(struct uodp_srq *srq, uint32_t max_wr, const uint32_t *limit)
 	return ret;
 }
 
+static int srq_check(const struct ibv_srq *ibsrq)
+{
+	const struct uodp_srq *srq = to_uodp_srq((struct ibv_srq *)ibsrq);
+	int ret = uodp_object_check(ibsrq->context, srq->proc, ibsrq->handle, srq->index);
+
+	return ret ? ret : uodp_context_check(ibsrq->context);
+}
+
 int uodp_modify_srq(struct ibv_srq *ibsrq, struct ibv_srq_attr *attr, int mask)
 {
 	const uint32_t *limit = mask & IBV_SRQ_LIMIT ? &attr->srq_limit : NULL;
 	struct uodp_srq *srq = to_uodp_srq(ibsrq);
 	struct uodp_rq_shm *shm = &srq->shm->rq;
+	int ret = srq_check(ibsrq);
 
-	if (uodp_context_check(ibsrq->context))
-		return EIO;
-	if (mask & ~(IBV_SRQ_MAX_WR | IBV_SRQ_LIMIT))
-		return EINVAL;
+	if (!ret && mask & ~(IBV_SRQ_MAX_WR | IBV_SRQ_LIMIT))
+		ret = -EINVAL;
+	if (ret)
+		return uodp_fail(ret);
 	if (mask & IBV_SRQ_MAX_WR) /* all of it, or nothing */
-		return -resize(srq, attr->max_wr, limit);
+		return uodp_fail(resize(srq, attr->max_wr, limit));
 	if (mask & IBV_SRQ_LIMIT) {
 		if (attr->srq_limit > shm->max_wr)
-			return EINVAL;
+			return uodp_fail(-EINVAL);
 		odp_lock(srq->proc->odp, &shm->lock);
 		shm->limit = attr->srq_limit;
 		odp_unlock(&shm->lock);
@@ -128,24 +138,21 @@ int uodp_modify_srq(struct ibv_srq *ibsrq, struct ibv_srq_attr *attr, int mask)
 int uodp_query_srq(struct ibv_srq *ibsrq, struct ibv_srq_attr *attr)
 {
 	struct uodp_rq_shm *shm = &to_uodp_srq(ibsrq)->shm->rq;
+	int ret = srq_check(ibsrq);
 
-	if (uodp_context_check(ibsrq->context))
-		return EIO;
+	if (ret)
+		return uodp_fail(ret);
 	attr->max_wr = shm->max_wr;
 	attr->max_sge = shm->max_sge;
 	attr->srq_limit = shm->limit;
 	return 0;
 }
 
-int uodp_destroy_srq(struct ibv_srq *ibsrq)
+static void srq_end(struct uodp_srq *srq)
 {
-	struct uodp_srq *srq = to_uodp_srq(ibsrq);
+	struct ibv_srq *ibsrq = &srq->vsrq.srq;
 	struct uodp_proc *proc = srq->proc;
 
-	if (uodp_inherited(ibsrq->context))
-		return EIO;
-	if (atomic_load_explicit(&srq->users, memory_order_acquire))
-		return EBUSY;
 	odp_lock(proc->odp, &srq->shm->rq.lock);
 	atomic_fetch_add_explicit(&srq->shm->gen, 1, memory_order_relaxed);
 	odp_unlock(&srq->shm->rq.lock);
@@ -154,9 +161,33 @@ int uodp_destroy_srq(struct ibv_srq *ibsrq)
 	uodp_wait_acks(&ibsrq->mutex, &ibsrq->cond, &ibsrq->events_completed,
 		       atomic_load_explicit(&srq->async_reported, memory_order_acquire));
 	uodp_rq_fini(proc, &srq->rq);
+	/* release: pairs with the acquire in uodp_dealloc_pd() */
 	atomic_fetch_sub_explicit(&srq->pd->users, 1, memory_order_release);
+}
+
+int uodp_destroy_srq(struct ibv_srq *ibsrq)
+{
+	struct uodp_srq *srq = to_uodp_srq(ibsrq);
+	struct ibv_context *ctx = ibsrq->context;
+	int ret = uodp_destroy_check(ctx, srq->proc, ibsrq->handle, srq->index);
+
+	/* acquire: pairs with the last QP's decrement */
+	if (!ret && atomic_load_explicit(&srq->users, memory_order_acquire))
+		ret = -EBUSY;
+	if (ret < 0)
+		return uodp_fail(ret);
+	if (!ret)
+		srq_end(srq);
 	odp_priv_free(srq, sizeof(*srq));
+	uodp_context_drop(ctx);
 	return 0;
+}
+
+void uodp_srq_drop(struct uodp_srq *srq)
+{
+	srq->vsrq.srq.events_completed =
+		atomic_load_explicit(&srq->async_reported, memory_order_relaxed);
+	srq_end(srq);
 }
 
 int uodp_post_srq_recv(struct ibv_srq *ibsrq, struct ibv_recv_wr *wr, struct ibv_recv_wr **bad)
