@@ -7,7 +7,9 @@ usage() {
 usage: ./build.sh           build into build/
        ./build.sh demo      build, then show pinned and on-demand regions at work
        ./build.sh test      build, also with sanitizers, and run every test
-       ./build.sh rxe       build, then compare uodp0 with rdma_rxe in a virtual machine
+       ./build.sh rxe [--record] [--report FILE.html]
+                            build, then compare uodp0 with rdma_rxe in a virtual machine;
+                            --record: keep what it answers, under its kernel's version
        ./build.sh --help
 
 What is missing is installed with apt-get when root runs this; otherwise the
@@ -15,8 +17,9 @@ command that installs it is printed.
 
 CC         the C compiler, when build/ does not exist yet (default: cc)
 UODP_WERROR=1  compiler warnings are errors
-UODP_TEST_RXE=1  ./build.sh test compares with rdma_rxe, as ./build.sh rxe does,
-           and fails if it cannot; without it, only if a kernel is in the cache
+UODP_TEST_RXE  whether ./build.sh test compares with a live rdma_rxe, as ./build.sh rxe
+           does: 1: yes, and says so if it cannot (no mirror, say); require: it must;
+           0: no; default: if a kernel is in the cache
 UODP_TEST_STORM=0  ./build.sh test leaves the storm out, a minute of memory events
 EOF
 }
@@ -192,9 +195,10 @@ run_tests() {
 
 judge() {
 	quiet build build
-	UODP_TEST_RXE=1
+	UODP_TEST_RXE=require
 	export UODP_TEST_RXE
-	tests/isolate.sh tests/rxe/judge.sh build/bin/odpcmp build/bin/uodprun
+	tests/isolate.sh tests/rxe/judge.sh "$@" build/bin/odpcmp build/bin/uodprun \
+		build/tests/dv/dv_dmabuf
 }
 
 cd "$(dirname "$0")"
@@ -215,12 +219,13 @@ rxe)
 	need_build
 	need_rxe
 	provide
-	judge
+	shift
+	judge "$@"
 	;;
 test)
 	need_build
 	need_tests
-	[ "${UODP_TEST_RXE:-0}" != 1 ] || need_rxe
+	case ${UODP_TEST_RXE:-0} in 1 | require) need_rxe ;; esac
 	provide
 	run_tests
 	;;

@@ -5,7 +5,8 @@
 set -u
 odpcmp=$1
 here=$(cd "$(dirname "$0")" && pwd)
-answers=$here/rxe/answers.json
+answers=$here/rxe/answers/7.3.4.json
+older=$here/rxe/answers/7.2.12.json
 differences=$here/rxe/differences.json
 dir=$(mktemp -d "${TMPDIR:-/tmp}/odpcmp-test.XXXXXX")
 trap 'rm -rf "$dir"' EXIT
@@ -60,6 +61,41 @@ expect 1 '^differs: memfd truncate odp read: REM_ACCESS_ERR here, old on rxe0$' 
 expect 1 '^3302 cells .*: 1 differ$' --from "$answers" --compare "$dir/other.json"
 expect 0 ': 0 differ$' --from "$answers" --op write --compare "$dir/other.json"
 expect 1 'no cell in common' --from "$answers" --kind anon --event punch --compare "$answers"
+
+# Several kernels: one that agrees will do, and what agrees with an older one is said.
+expect 1 '^differs: uffd dontneed-zero odp read: zeros here, REM_ACCESS_ERR on rxe0$' \
+	--from "$answers" --compare "$older"
+expect 0 ': 0 differ$' --from "$answers" --compare "$answers" --compare "$older"
+expect 0 ': 0 differ, 5 agree with a later file alone$' --from "$older" --compare "$answers" \
+	--compare "$older"
+expect 0 '^agrees with a later file: uffd dontneed-zero odp read: REM_ACCESS_ERR here, zeros on' \
+	--from "$older" --compare "$answers" --compare "$older"
+expect 1 '^differs: memfd truncate odp read: old here, REM_ACCESS_ERR on rxe0 \(kernel 7.3.4' \
+	--from "$dir/other.json" --compare "$answers" --compare "$older"
+expect 1 'in common' --from "$answers" --kind anon --event punch --compare "$answers" \
+	--compare "$older"
+expect 1 'no answers of format|No such file' --from "$answers" --compare "$answers" \
+	--compare "$dir/none.json"
+
+# Beside each other.
+expect 2 '--side-by-side needs --compare' --from "$answers" --side-by-side
+expect 1 '^\* uffd +dontneed-zero +odp +read +zeros +REM_ACCESS_ERR$' --from "$answers" \
+	--compare "$older" --side-by-side
+expect 0 '^  uffd +none +odp +read +new +new +new$' --from "$answers" --compare "$older" \
+	--compare "$answers" --kind uffd --event none --side-by-side --op read
+expect 1 '^  memory +event +region +op +rxe0, 7.3.4[^ ]* +rxe0, 7.2.12' --from "$answers" \
+	--compare "$older" --side-by-side
+expect 1 '^5 of 3302 cells differ between these runs' --from "$answers" --compare "$older" \
+	--side-by-side
+"$odpcmp" --from "$answers" --compare "$older" --side-by-side --json >"$dir/beside.json" 2>/dev/null
+python3 - "$dir/beside.json" <<'EOF' || failed=1
+import json, sys
+page = json.load(open(sys.argv[1]))
+assert [run["kernel"][:5] for run in page["runs"]] == ["7.3.4", "7.2.1"], page["runs"]
+differ = [cell["answers"] for cell in page["cells"] if cell["differs"]]
+assert len(page["cells"]) == 3302 and len(differ) == 5, len(differ)
+assert ["zeros", "REM_ACCESS_ERR"] in differ, differ
+EOF
 
 # What may differ.
 cat >"$dir/accept.json" <<'EOF'

@@ -251,6 +251,25 @@ static_assert(sizeof(struct odp_file_shm) == 2 * ODP_CACHELINE, "two lines a fil
 
 #define ODP_MAX_FILES (1u << 16) /* a process */
 
+/*
+ * Pages for which a userfaultfd of the owner's program is to be asked, by threads of
+ * the owner's: at most one a page, so that a handler may answer in any order.
+ */
+#define ODP_FOREIGN_PAGES 64u
+struct odp_foreign_shm {
+	_Atomic uint32_t bell; /* pages asked for so far; also a futex of the owner's */
+	uint32_t pad;
+	/* 0: free; else an address, and enum odp_foreign_state in the bits below it */
+	_Atomic uint64_t pages[ODP_FOREIGN_PAGES];
+	_Atomic uint64_t failed_at[ODP_FOREIGN_PAGES]; /* FAILED since, odp_now() */
+};
+
+enum odp_foreign_state {
+	ODP_FOREIGN_ASKED = 1, /* by whoever runs a transfer */
+	ODP_FOREIGN_TAKEN,     /* by the owner: a thread waits for the handler */
+	ODP_FOREIGN_FAILED,    /* by the owner: the page is not to be had */
+};
+
 #define ODP_SEG_MAGIC 0x676573706464706full
 
 /* Where things are in the pin ring's mapping (one for both queues): what only
@@ -289,7 +308,8 @@ struct odp_seg {
 	_Atomic uint64_t faultq;      /* offset of the fault queues (faultq.h), 0: none */
 	_Atomic uint32_t faultq_rung; /* bit q: queue q has got a fault */
 	uint32_t pad1;
-	uint8_t pad[4096 - 176];
+	_Atomic uint64_t foreign; /* offset of struct odp_foreign_shm, 0: none */
+	uint8_t pad[4096 - 184];
 	struct odp_mr_shm mrs[ODP_MAX_REGIONS];
 	struct odp_file_shm files[ODP_MAX_FILES];
 	_Atomic uint32_t files_ring[ODP_MAX_FILES]; /* indexes of files that changed */

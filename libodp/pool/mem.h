@@ -182,6 +182,8 @@ struct odp_mem {
 	_Atomic uint32_t num_follows; /* in follows */
 	_Atomic uint64_t locked;      /* bytes pinned */
 
+	_Atomic uint32_t ask_threads, ask_idle; /* foreign.c */
+
 	/* pinned buffers */
 	pthread_mutex_t pin_slots;
 	uint64_t *pin_used; /* bit map, pin_slots */
@@ -445,9 +447,14 @@ void odp_inject_end(const struct odp_pending *pending);
 /* Do faults of SPAN suffer anything? */
 bool odp_inject_active(const struct odp_span *span);
 
-/* ---- foreign.c: outside the pool side ---- */
-/* Does the program's own userfaultfd have to be asked for a page of PEER's memory? */
-bool odp_foreign_missing(const struct odp_peer *peer, uint64_t addr, size_t n);
+/* ---- foreign.c ---- */
+/* Have threads that ask the program's own userfaultfd (conv_lock). Complains itself if
+ * that cannot be: nobody is asked then, and what is missing stays so. */
+void odp_foreign_start(struct odp_mem *m);
+/* Are the N bytes at ADDR there, or to be had without asking? 0; -EINPROGRESS: the
+ * program's handler is being asked, come back at *WHEN; -EFAULT: it was, in vain.
+ * Waits for nobody; outside the pool side. */
+int odp_foreign_ready(struct odp_peer *peer, uint64_t addr, size_t n, uint64_t *when);
 
 /* ---- backing_va.c, backing_pin.c, backing_pipe.c: outside the pool side ---- */
 /* Copy N bytes between BUF and the owner's address ADDR: bytes done, or -errno;

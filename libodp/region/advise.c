@@ -41,8 +41,8 @@ static void va_mark(struct odp_region *r, uint64_t page)
 	atomic_fetch_add_explicit(&r->mr->pages_valid, 1, memory_order_relaxed);
 }
 
-/* N pages in the owner's address space: the kernel faults them in, and tells if
- * one is not to be had, valid before or not. */
+/* N pages in the owner's address space: the kernel faults them in, asking a userfaultfd
+ * of the program's, and tells if one is not to be had, valid before or not. */
 static int advise_va(struct odp_region *r, uint64_t page, uint64_t n, enum odp_advice advice)
 {
 	uint64_t addr = r->it.start + (page << ODP_PAGE_SHIFT);
@@ -50,9 +50,6 @@ static int advise_va(struct odp_region *r, uint64_t page, uint64_t n, enum odp_a
 
 	if (advice == ODP_PREFETCH_NO_FAULT)
 		return 0;
-	if (odp_mr_flags(r->mr) & ODP_MR_FOREIGN &&
-	    odp_foreign_missing(r->mem->proc->self, addr, n << ODP_PAGE_SHIFT))
-		return -EFAULT;
 	ret = odp_sys_madvise(addr, n << ODP_PAGE_SHIFT,
 			      advice == ODP_PREFETCH_WRITE ? MADV_POPULATE_WRITE
 							   : MADV_POPULATE_READ);

@@ -256,8 +256,10 @@ static int part_convert(struct odp_mem *m, const struct odp_vma *vma, uint64_t s
 		ret = odp_convert(m, start, end, vma->prot);
 	if (ret)
 		s->fixed = s->other = true;
-	if (ret == -EBUSY)
+	if (ret == -EBUSY) {
 		atomic_fetch_or_explicit(&s->r->mr->flags, ODP_MR_FOREIGN, memory_order_relaxed);
+		odp_foreign_start(m);
+	}
 	return 0;
 }
 

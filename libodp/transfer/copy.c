@@ -302,27 +302,32 @@ static bool run_gone(struct odp_span *span, const struct run *run, size_t n)
 	return odp_va_gone(span, run->addr, n) && !run->missing;
 }
 
-/* In the system-call side. */
+/* Copied or failed, and not to be tried again. */
+static bool run_ended(ssize_t ret)
+{
+	return ret != -EAGAIN && ret != -ERESTART && ret != -EINPROGRESS;
+}
+
+/* In the system-call side. -EINPROGRESS: as run_find(). */
 static ssize_t run_copy(struct odp_span *span, const struct run *run, void *buf, size_t n,
 			bool write)
 {
-	ssize_t ret;
+	ssize_t ret = 0;
 
 	if (run->where == ODP_E_PIN && (run->entry & ODP_E_FRAME))
 		return run_copy_fd(span, run, buf, n, write);
 	if (run->where == ODP_E_PIN)
 		return odp_pin_io(span->peer, span->mr, run->addr, buf, n, write);
-	if (odp_unlikely(odp_mr_flags(span->mr) & ODP_MR_FOREIGN) &&
-	    odp_foreign_missing(span->peer, run->addr, n))
-		ret = -EFAULT;
-	else
+	if (odp_unlikely(odp_mr_flags(span->mr) & ODP_MR_FOREIGN))
+		ret = odp_foreign_ready(span->peer, run->addr, n, &span->when);
+	if (!ret)
 		ret = odp_va_io(span->peer, run->addr, buf, n, write, run->gate);
 	/* A page that was not there may have gone while RUN became untrue (seq_cst: as
 	 * run_enter()): look again. */
 	if (ret == -EFAULT &&
 	    atomic_load_explicit(&span->peer->slot->gate, memory_order_seq_cst) != run->gate)
 		return -ERESTART;
-	if (ret != -EAGAIN && ret != -ERESTART)
+	if (run_ended(ret))
 		va_count(span, run, ret > 0 ? (uint64_t)ret : n, ret > 0);
 	return ret;
 }
@@ -373,7 +378,7 @@ static ssize_t span_io(struct odp_span *span, void *buf, size_t n, bool write)
 	if (run.where == ODP_E_POOL)
 		return (ssize_t)n;
 	ret = run_io(span, &run, buf, n, write);
-	if (ret != -EAGAIN && ret != -ERESTART)
+	if (run_ended(ret))
 		odp_inject_end(&pending);
 	return ret;
 }
@@ -416,7 +421,7 @@ static int span_update(struct odp_span *span, odp_update_fn fn, const void *arg,
 		ret = run_copy(span, &run, &new, sizeof(new), true);
 	}
 	odp_lane_va_leave(lane);
-	if (ret != -EAGAIN && ret != -ERESTART)
+	if (run_ended(ret))
 		odp_inject_end(&pending);
 	return ret == sizeof(new) ? 0 : ret < 0 ? (int)ret : -EFAULT;
 }

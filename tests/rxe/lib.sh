@@ -43,3 +43,13 @@ rxe_modules() {
 	modprobe --show-depends -d "$RXE_TREE" -S "$v" -a "$@" 2>/dev/null |
 		awk '$1 == "insmod" && !seen[$2]++ { print $2 }'
 }
+
+# 7.3.4 of 7.3.4+deb13-amd64: what a record is named by.
+rxe_plain_version() {
+	printf '%s\n' "$1" | sed 's/[^0-9.].*//'
+}
+
+# The files of recorded answers below DIRECTORY, the newest kernel's first.
+rxe_records() {
+	printf '%s\n' "$1"/answers/*.json | sort -rV
+}

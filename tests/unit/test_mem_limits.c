@@ -3,11 +3,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
-#include <linux/userfaultfd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -290,61 +288,6 @@ static void test_many(void)
 	munmap(mem, LEN);
 }
 
-/* The program's own userfaultfd, which nobody answers: a device does not wait. */
-static void test_foreign(void)
-{
-	struct uffdio_api api = {.api = UFFD_API};
-	struct uffdio_register reg = {.mode = UFFDIO_REGISTER_MODE_MISSING};
-	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
-	char *mem = kit_private(LEN, "there"), *shared = mem + LEN - 4 * PAGE, two[2 * PAGE];
-	struct odp_region_stats before, after;
-	struct odp_region *r, *whole;
-
-	if (fd < 0 || !kit_events()) {
-		printf("(no userfaultfd) ");
-		return;
-	}
-	CU_ASSERT_EQUAL(madvise(mem + 2 * PAGE, 2 * PAGE, MADV_DONTNEED), 0);
-	reg.range = (struct uffdio_range){(uintptr_t)mem, LEN - 4 * PAGE};
-	CU_ASSERT_PTR_EQUAL(mmap(shared, PAGE, PROT_READ | PROT_WRITE,
-				 MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
-			    shared);
-	strcpy(shared, "shared");
-	CU_ASSERT_EQUAL_FATAL(ioctl(fd, UFFDIO_API, &api), 0);
-	CU_ASSERT_EQUAL_FATAL(ioctl(fd, UFFDIO_REGISTER, &reg), 0);
-	r = kit_reg(mem, LEN, ODP_ON_DEMAND, ODP_BACKING_AUTO);
-	CU_ASSERT_PTR_NOT_NULL_FATAL(r);
-	whole = kit_reg(mem, LEN - 4 * PAGE, ODP_ON_DEMAND, ODP_BACKING_AUTO);
-	CU_ASSERT_EQUAL(odp_region_backing(whole), ODP_BACKING_VA);
-	odp_region_destroy(whole);
-	CU_ASSERT_STRING_EQUAL(kit_see(r, mem + PAGE), "there1");
-	CU_ASSERT_EQUAL(kit_write(r, mem + PAGE, "put", 4), 0);
-	CU_ASSERT_STRING_EQUAL(mem + PAGE, "put");
-	odp_region_stats(r, &before);
-	CU_ASSERT_STRING_EQUAL(kit_see(r, mem + 2 * PAGE), "?14");
-	CU_ASSERT_STRING_EQUAL(kit_see(r, mem + 2 * PAGE - 4), "?14");
-	CU_ASSERT_EQUAL(kit_write(r, mem + 3 * PAGE, "lost", 5), -EFAULT);
-	CU_ASSERT_EQUAL(odp_region_advise(r, ODP_PREFETCH_WRITE, (uintptr_t)mem + 2 * PAGE, PAGE),
-			-EFAULT);
-	odp_region_stats(r, &after);
-	CU_ASSERT(after.page_faults > before.page_faults);
-	CU_ASSERT_EQUAL(after.page_faults_handled, before.page_faults_handled);
-	/* Beside it, a page is faulted in as ever, in one go with one that is there. */
-	CU_ASSERT_STRING_EQUAL(kit_see(r, shared), "shared");
-	CU_ASSERT_EQUAL(madvise(shared, PAGE, MADV_DONTNEED), 0);
-	CU_ASSERT_EQUAL(kit_read(r, shared - PAGE, two, sizeof(two)), 0);
-	CU_ASSERT_STRING_EQUAL(two + PAGE, "shared");
-	CU_ASSERT_EQUAL(madvise(mem + LEN - PAGE, PAGE, MADV_DONTNEED), 0);
-	CU_ASSERT_STRING_EQUAL(kit_see(r, mem + LEN - PAGE), "");
-	/* With the userfaultfd gone, the kernel has nobody to ask. */
-	close(fd);
-	CU_ASSERT_STRING_EQUAL(kit_see(r, mem + 2 * PAGE), "");
-	CU_ASSERT_EQUAL(kit_write(r, mem + 3 * PAGE, "found", 6), 0);
-	CU_ASSERT_STRING_EQUAL(mem + 3 * PAGE, "found");
-	odp_region_destroy(r);
-	munmap(mem, LEN);
-}
-
 /* Registration reads all of smaps from the program's first MADV_DONTDUMP on, not from
  * libodp's own. */
 static void test_dump(void)
@@ -388,7 +331,6 @@ int main(void)
 		{"statistics and advice", test_stats},
 		{"nothing is left behind", test_no_leak},
 		{"many regions on few pages", test_many},
-		{"a userfaultfd of the program's own", test_foreign},
 		{"core dumps", test_dump},
 		{"capabilities", test_caps},
 		CU_TEST_INFO_NULL,

@@ -21,7 +21,7 @@ static void add_string(struct json_object *object, const char *key, const char *
 	json_object_object_add(object, key, json_object_new_string(value));
 }
 
-static struct json_object *environment_json(const struct environment *env)
+struct json_object *environment_json(const struct environment *env)
 {
 	struct json_object *object = json_object_new_object();
 

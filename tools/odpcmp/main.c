@@ -74,14 +74,15 @@ static bool matrix_get(struct matrix *matrix, struct options *opt)
 /* What a run works with; NULL: not asked for. */
 struct results {
 	struct matrix *matrix;
-	struct matrix *theirs;
+	struct matrix *theirs[MAX_COMPARED];
+	size_t num_theirs;
 	struct accepted *accepted;
 	struct traffic *traffic;
 };
 
 static bool compare(const struct results *r, FILE *out)
 {
-	int ret = compare_print(out, r->matrix, r->theirs, r->accepted);
+	int ret = compare_print(out, r->matrix, r->theirs, r->num_theirs, r->accepted);
 
 	if (ret < 0)
 		fputs(PROGRAM ": the two have no cell in common\n", stderr);
@@ -96,6 +97,23 @@ static bool traffic(const struct results *r, const struct options *opt, FILE *ou
 	return good;
 }
 
+static void print_matrix(const struct results *r, const struct options *opt)
+{
+	const struct matrix *runs[1 + MAX_COMPARED] = {r->matrix};
+	size_t i;
+
+	for (i = 0; i < r->num_theirs; i++)
+		runs[1 + i] = r->theirs[i];
+	if (opt->beside && opt->json)
+		beside_json(stdout, runs, 1 + r->num_theirs);
+	else if (opt->beside)
+		beside_print(stdout, runs, 1 + r->num_theirs);
+	else if (opt->json)
+		json_print(stdout, r->matrix);
+	else
+		table_print(stdout, r->matrix, opt);
+}
+
 static bool run(const struct results *r, struct options *opt)
 {
 	/* Standard output is for JSON alone. */
@@ -104,34 +122,47 @@ static bool run(const struct results *r, struct options *opt)
 
 	if (!matrix_get(r->matrix, opt))
 		return false;
-	if (opt->json)
-		json_print(stdout, r->matrix);
-	else
-		table_print(stdout, r->matrix, opt);
+	print_matrix(r, opt);
 	good = !matrix_failed(r->matrix);
-	if (r->theirs)
+	if (r->num_theirs)
 		good &= compare(r, out);
 	if (r->traffic)
 		good &= traffic(r, opt, out);
 	if (opt->report)
-		good &= report_write(opt->report, r->matrix, r->theirs, r->accepted, r->traffic);
+		good &= report_write(opt->report, r->matrix, r->theirs[0], r->accepted, r->traffic);
 	return good;
+}
+
+/* What was not selected stays out of what is shown beside each other. */
+static bool load_theirs(struct results *r, const struct options *opt)
+{
+	struct matrix *theirs = matrix_create();
+
+	if (!theirs) {
+		fputs(PROGRAM ": out of memory\n", stderr);
+		return false;
+	}
+	r->theirs[r->num_theirs] = theirs;
+	if (json_load(theirs, opt->compare[r->num_theirs++]))
+		return false;
+	matrix_select(theirs, opt);
+	return true;
 }
 
 /* The files first: the device takes longer. */
 static bool load(struct results *r, const struct options *opt)
 {
 	r->matrix = matrix_create();
-	r->theirs = opt->compare ? matrix_create() : NULL;
 	r->traffic = opt->traffic ? calloc(1, sizeof(*r->traffic)) : NULL;
-	if (!r->matrix || (opt->compare && !r->theirs) || (opt->traffic && !r->traffic)) {
+	if (!r->matrix || (opt->traffic && !r->traffic)) {
 		fputs(PROGRAM ": out of memory\n", stderr);
 		return false;
 	}
 	if (opt->traffic)
 		r->traffic->event = opt->traffic;
-	if (opt->compare && json_load(r->theirs, opt->compare))
-		return false;
+	while (r->num_theirs < opt->compared)
+		if (!load_theirs(r, opt))
+			return false;
 	r->accepted = opt->accept ? accept_load(opt->accept) : NULL;
 	return !opt->accept || r->accepted;
 }
@@ -140,7 +171,8 @@ static void unload(struct results *r)
 {
 	free(r->traffic);
 	accept_free(r->accepted);
-	matrix_destroy(r->theirs);
+	while (r->num_theirs)
+		matrix_destroy(r->theirs[--r->num_theirs]);
 	matrix_destroy(r->matrix);
 }
 

@@ -24,7 +24,8 @@ enum {
 	MAX_EVENTS = 48,
 	MAX_OPS = 8,
 	MAX_JOBS = 64,
-	NUM_POLICIES = 8, /* the first is: none was asked for */
+	MAX_COMPARED = 16, /* files of --compare */
+	NUM_POLICIES = 8,  /* the first is: none was asked for */
 };
 
 /* ---- answers (answer.c) ---- */
@@ -394,7 +395,9 @@ struct options {
 	bool all;
 	const struct traffic_event *traffic; /* an event under traffic, else NULL */
 	unsigned int traffic_ms;             /* how long it lasts */
-	const char *compare;                 /* file to compare with */
+	const char *compare[MAX_COMPARED];   /* files to compare with; the first leads */
+	size_t compared;                     /* how many */
+	bool beside;                         /* show all answers beside each other */
 	const char *accept;                  /* file of cells that may differ */
 	const char *from;                    /* file to take the answers from */
 	const char *report;                  /* file to write a page to */
@@ -652,14 +655,20 @@ void table_print_policies(FILE *out, const struct matrix *matrix);
 struct aftermath aftermath_join(const struct matrix *matrix, struct cell_at at);
 void json_print(FILE *out, const struct matrix *matrix);
 int json_load(struct matrix *matrix, const char *path);
+struct json_object *environment_json(const struct environment *env);
 enum comparison { COMPARE_NOTHING, COMPARE_MISSING, COMPARE_SAME, COMPARE_DIFFERS };
 
 enum comparison compare_cell(const struct answer *ours, const struct answer *theirs);
 /*
- * The number of cells that differ and are not accepted; -errno if nothing could
- * be compared.
+ * With NUM other runs, the one to be followed first. A cell that answers as any of them
+ * does not differ. The number of cells that do and are not accepted; -errno if nothing
+ * could be compared.
  */
-int compare_print(FILE *out, const struct matrix *matrix, const struct matrix *theirs,
+int compare_print(FILE *out, const struct matrix *matrix, struct matrix *const *theirs, size_t num,
 		  struct accepted *accepted);
+
+/* Runs beside each other, a line a cell that one of them has (beside.c). */
+void beside_print(FILE *out, const struct matrix *const *runs, size_t num);
+void beside_json(FILE *out, const struct matrix *const *runs, size_t num);
 
 #endif

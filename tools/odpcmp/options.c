@@ -22,6 +22,7 @@ enum {
 	OPT_JSON,
 	OPT_COMPARE,
 	OPT_ACCEPT,
+	OPT_SIDE_BY_SIDE,
 	OPT_ALL,
 	OPT_FROM,
 	OPT_REPORT,
@@ -47,6 +48,7 @@ static const struct option long_options[] = {
 	{"json", no_argument, NULL, OPT_JSON},
 	{"compare", required_argument, NULL, OPT_COMPARE},
 	{"accept", required_argument, NULL, OPT_ACCEPT},
+	{"side-by-side", no_argument, NULL, OPT_SIDE_BY_SIDE},
 	{"all", no_argument, NULL, OPT_ALL},
 	{"jobs", required_argument, NULL, 'j'},
 	{"from", required_argument, NULL, OPT_FROM},
@@ -83,7 +85,9 @@ static void print_help(void)
 	     "  -j, --jobs=N          processes that work at once (default: 1; with --fs: 4)\n"
 	     "      --json            print JSON instead of a table\n"
 	     "      --compare=FILE    compare with the JSON of another run; differences are\n"
-	     "                        listed and give exit status 1\n"
+	     "                        listed and give exit status 1; of several files, one\n"
+	     "                        that agrees will do\n"
+	     "      --side-by-side    print the answers of all these runs in one table\n"
 	     "      --accept=FILE     cells that may differ, with their reasons\n"
 	     "      --from=FILE       take the answers from the JSON of a run, ask no device\n"
 	     "      --report=FILE     write a page of HTML with the matrix and, of a device, an\n"
@@ -238,6 +242,16 @@ static bool parse_traffic(struct options *opt, const char *name)
 	return opt->traffic;
 }
 
+static bool parse_compare(struct options *opt, const char *path)
+{
+	if (opt->compared < MAX_COMPARED) {
+		opt->compare[opt->compared++] = path;
+		return true;
+	}
+	fprintf(stderr, PROGRAM ": --compare: at most %d files\n", MAX_COMPARED);
+	return false;
+}
+
 static bool parse_option(struct options *opt, int c, const char *arg)
 {
 	int number;
@@ -286,7 +300,9 @@ static bool parse_option(struct options *opt, int c, const char *arg)
 		opt->json = true;
 		return true;
 	case OPT_COMPARE:
-		opt->compare = arg;
+		return parse_compare(opt, arg);
+	case OPT_SIDE_BY_SIDE:
+		opt->beside = true;
 		return true;
 	case OPT_ACCEPT:
 		opt->accept = arg;
@@ -371,8 +387,9 @@ enum options_result options_parse(struct options *opt, int argc, char **argv)
 		fprintf(stderr, PROGRAM ": '%s' is no option\n", argv[optind]);
 		return OPTIONS_BAD;
 	}
-	if (opt->accept && !opt->compare) {
-		fputs(PROGRAM ": --accept needs --compare\n", stderr);
+	if ((opt->accept || opt->beside) && !opt->compared) {
+		fprintf(stderr, PROGRAM ": --%s needs --compare\n",
+			opt->accept ? "accept" : "side-by-side");
 		return OPTIONS_BAD;
 	}
 	if (opt->fs && (opt->from || opt->traffic)) {
