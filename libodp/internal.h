@@ -249,10 +249,6 @@ bool odp_watch_alive(struct odp_proc *proc, unsigned index);
 /* By the service thread: pass notices of recalls on (recall.c). */
 void odp_notices_pass(struct odp_proc *proc);
 
-/* ---- lock.c ---- */
-/* As odp_trylock(), but waits a moment, and takes the lock from a dead holder. */
-bool odp_lock_try(struct odp_proc *proc, struct odp_lock *lock);
-
 /* ---- peer.c ---- */
 /* A peer record for slot NR with no descriptors yet. */
 struct odp_peer *odp_peer_new(struct odp_proc *proc, unsigned nr);

@@ -172,6 +172,9 @@ struct odp_lock {
 };
 void odp_lock(struct odp_proc *proc, struct odp_lock *lock);
 bool odp_trylock(struct odp_proc *proc, struct odp_lock *lock);
+/* As odp_trylock(), but waits a moment, and takes the lock from a dead holder: for
+ * locks that are held for longer, by one of the holder's threads for another. */
+bool odp_lock_try(struct odp_proc *proc, struct odp_lock *lock);
 void odp_unlock(struct odp_lock *lock);
 
 /* ---- Regions (region.c) ---- */

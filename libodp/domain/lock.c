@@ -80,7 +80,7 @@ ODP_EXPORT bool odp_trylock(struct odp_proc *proc, struct odp_lock *lock)
 	return lock_swap(lock, 0, proc->lock_owner);
 }
 
-bool odp_lock_try(struct odp_proc *proc, struct odp_lock *lock)
+ODP_EXPORT bool odp_lock_try(struct odp_proc *proc, struct odp_lock *lock)
 {
 	unsigned i;
 

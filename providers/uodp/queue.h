@@ -88,10 +88,10 @@ struct uodp_swqe {
 	uint64_t compare_add;
 	uint64_t swap;
 	uint32_t rkey;
-	uint32_t imm;    /* network order; the rkey of a send with invalidate */
-	uint32_t length; /* bytes of payload */
-	uint32_t flags;  /* enum ibv_send_flags */
-	uint32_t num_sge;
+	uint32_t imm;        /* network order; the rkey of a send with invalidate */
+	uint32_t length;     /* bytes of payload */
+	uint32_t flags;      /* enum ibv_send_flags */
+	uint32_t num_sge;    /* 1 of inline data, which is in one piece */
 	uint32_t remote_qpn; /* UD */
 	uint32_t remote_qkey;
 	uint8_t opcode;     /* enum ibv_wr_opcode */
@@ -129,15 +129,16 @@ struct uodp_iter {
 
 enum uodp_phase {
 	UODP_PHASE_NEW,    /* not begun */
-	UODP_PHASE_RECV,   /* needs a receive at the responder */
+	UODP_PHASE_GATHER, /* UD: copying its own bytes into the packet */
+	UODP_PHASE_RECV,   /* UD: needs a receive at the responder */
 	UODP_PHASE_MOVE,   /* copying */
-	UODP_PHASE_FINISH, /* data is there; completions are due */
 };
 
 /* The work request at the head of the send queue. */
 struct uodp_exec {
 	enum uodp_phase phase;
 	struct uodp_dest dest;
+	struct odp_span own; /* the one piece of what is sent, if it is one (check.c) */
 	struct uodp_iter src, dst;
 	uint64_t left;      /* bytes still to move */
 	uint64_t deadline;  /* ns, when to look again while it waits */
@@ -152,8 +153,7 @@ struct uodp_exec {
 	struct uodp_sge recv_sge[UODP_MAX_SGE]; /* of the receive taken */
 	uint64_t recv_wr_id;
 	uint32_t recv_length;
-	uint32_t grh_left; /* bytes of GRH still to move */
-	char grh[40];      /* a datagram's GRH; an atomic's old value */
+	uint64_t old; /* an atomic's result */
 };
 
 struct uodp_qp {
@@ -177,6 +177,7 @@ struct uodp_qp {
 	bool begun;      /* the head's timers are set up */
 	bool waiting;    /* our bit in proc->pending is set */
 	char *sq;
+	char *packet; /* UD: GRH and payload of the datagram at the head */
 	size_t sq_size;
 	uint32_t sq_stride, sq_mask;
 	uint32_t sq_head, sq_tail; /* posted, executed */
@@ -215,6 +216,11 @@ static inline struct uodp_swqe *uodp_sq_at(struct uodp_qp *qp, uint32_t i)
 {
 	return (struct uodp_swqe *)(qp->sq + (size_t)(i & qp->sq_mask) * qp->sq_stride);
 }
+
+/* Opcodes that send the bytes of their SGEs; the others write to them. */
+#define UODP_GATHER_OPS                                                                            \
+	(1u << IBV_WR_SEND | 1u << IBV_WR_SEND_WITH_IMM | 1u << IBV_WR_SEND_WITH_INV |             \
+	 1u << IBV_WR_RDMA_WRITE | 1u << IBV_WR_RDMA_WRITE_WITH_IMM)
 
 static inline uint32_t uodp_pow2(uint32_t n)
 {
@@ -306,25 +312,15 @@ struct uodp_srq_shm *uodp_srq_shm(struct odp_peer *peer, uint32_t index);
 /* The index of QP in the table of PEER. */
 uint32_t uodp_qp_index(struct odp_peer *peer, const struct uodp_qp_shm *qp);
 
-/* ---- deliver.c: the responder's side, run by the requester ---- */
-/* Take a receive for the message in X. 0; -EAGAIN: none posted (RNR);
- * -ENOTCONN: the QP cannot receive; -EMSGSIZE: the message does not fit;
- * -EINVAL: the receive is malformed. */
-int uodp_deliver_begin(struct uodp_qp *qp, struct uodp_exec *x, uint32_t length);
-/* Complete it with CQE (whose wr_id is filled in here). -ENOTCONN: the QP left
- * its state meanwhile, the message is lost. */
-int uodp_deliver_end(struct uodp_qp *qp, struct uodp_exec *x, struct uodp_cqe *cqe, bool solicited);
-/* The responder found an error: its QP goes to ERR, with EVENT. */
-void uodp_deliver_error(struct uodp_qp *qp, const struct uodp_dest *dest,
-			enum ibv_event_type event);
+/* ---- local/deliver.c ---- */
 /* Flush the receives of a QP in ERR (lock held). */
 void uodp_resp_flush(struct uodp_proc *proc, struct odp_peer *peer, struct uodp_qp_shm *qp);
-/* The 40 bytes before a datagram's payload; returns its GRH flag. */
-void uodp_grh_fill(const struct uodp_qp *qp, const struct uodp_swqe *w, char grh[40]);
 
 /* ---- exec.c ---- */
 /* Run the send queue until it is empty or its head has to wait (sq_lock held). */
 void uodp_sq_run(struct uodp_qp *qp);
+/* The request at the head goes no further (sq_lock held, no shm->lock). */
+void uodp_sq_cancel(struct uodp_qp *qp);
 
 /* ---- progress.c ---- */
 /* Note that QP's head waits until x.deadline (sq_lock held). */
@@ -361,6 +357,9 @@ void uodp_wait_acks(pthread_mutex_t *mutex, pthread_cond_t *cond, const uint32_t
 /* ---- modify.c ---- */
 /* Move QP to ERR and flush it, as a failing work request does (sq_lock held). */
 void uodp_qp_error(struct uodp_qp *qp);
+/* A request of QP has failed: RC goes to ERR; of UC and UD the send queue alone stops,
+ * in SQE, which modify_qp can take back to RTS (IBTA 10.3.1) (sq_lock held). */
+void uodp_qp_sq_error(struct uodp_qp *qp);
 /* As a move to RESET, for ever: no transfer is under way when it returns
  * (sq_lock held). */
 void uodp_qp_withdraw(struct uodp_qp *qp);

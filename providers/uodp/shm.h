@@ -13,7 +13,7 @@
 
 #include <odp/odp.h>
 
-#define UODP_SHM_VERSION 3u
+#define UODP_SHM_VERSION 4u
 
 #define UODP_MAX_QP 32768u
 #define UODP_MAX_CQ 32768u
@@ -37,9 +37,14 @@ struct uodp_cqe {
 	uint32_t wc_flags;
 	uint32_t vendor_err;
 	uint64_t timestamp; /* CLOCK_MONOTONIC ns */
-	uint8_t pad[16];
+	uint8_t sl;         /* UD receives: enum uodp_sl */
+	uint8_t pad[15];
 };
 static_assert(sizeof(struct uodp_cqe) == 64, "one line a completion");
+
+/* The kind of header that a datagram came with, in wc.sl: RoCE has no service level
+ * there, and programs (UCX) expect what mlx5 and hns say. */
+enum uodp_sl { UODP_SL_IPV6 = 1, UODP_SL_IPV4 = 2 };
 
 enum uodp_arm { UODP_ARM_NONE, UODP_ARM_SOLICITED, UODP_ARM_NEXT };
 
@@ -58,7 +63,8 @@ struct uodp_cq_shm {
 	_Atomic uint32_t overflow; /* no completion is stored any more */
 	uint32_t channel_id;       /* tells reuse of the descriptor number */
 	uint64_t user_handle;      /* struct ibv_cq * in the owner */
-	uint64_t pad0[2];
+	uint32_t solicited;        /* PROD after the last one that a solicited arming is for */
+	uint32_t pad0[3];
 	/* line 2 */
 	_Atomic uint32_t prod;
 	uint32_t pad1[15];
@@ -133,12 +139,13 @@ struct uodp_qp_shm {
 	uint32_t srq;                   /* index + 1, 0: own receive queue */
 	uint32_t path_mtu;              /* bytes */
 	_Atomic uint32_t max_dest_rd_atomic;
-	/* line 2 */
+	/* line 2: with an SRQ, one entry: the receive that was taken from it */
 	struct uodp_rq_shm rq;
-	/* line 3: the receive that a message is using */
-	_Atomic uint32_t recv_busy; /* an SRQ receive was taken and not completed */
+	/* line 3 */
+	struct odp_lock turn; /* UD: of the process whose datagram uses the receive */
 	uint32_t last_wqe_reached;
-	uint64_t recv_wr_id;
+	uint32_t recv_pd; /* of the receives: the SRQ's, if there is one */
+	uint32_t pad0;
 	uint64_t user_handle;   /* struct ibv_qp * in the owner */
 	uint32_t device;        /* index of the device in the owner's list */
 	_Atomic uint32_t epoch; /* grows when it enters RTR: a new connection */

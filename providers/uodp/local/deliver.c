@@ -3,24 +3,29 @@
  * The responder's side of a message, run by the requester's thread: take a
  * receive, complete it, or move the responder's QP to the error state.
  *
- * A QP's own receive queue keeps its entry until the message is complete; one
- * of an SRQ leaves the queue at once and is noted in the QP (recv_busy), so that
- * a flush completes it should the requester die half-way.
+ * Accounting of receives. A message uses the receive at the head of the
+ * responder's own queue, and the entry leaves that queue only with its completion:
+ * whatever ends the message before that (the requester's error or death, a flush of
+ * its queue), the receive is there for the next message, or for the flush. The queue
+ * of a QP with an SRQ has one entry, which is filled from the SRQ when it is empty;
+ * so a receive that was taken from the SRQ is the QP's until it is completed.
+ *
+ * A connected QP hears from one requester, which sends one message at a time. A UD QP
+ * hears from many: its TURN is held from taking a receive to completing it, by the
+ * requester's process, and taken over when that has died.
  */
 #include <errno.h>
 #include <string.h>
 
-#include "queue.h"
+#include "local_step.h"
 
-static bool can_receive(const struct uodp_dest *dest)
+static bool same_life(const struct uodp_dest *dest)
 {
-	uint32_t state = atomic_load_explicit(&dest->qp->state, memory_order_relaxed);
-
 	return atomic_load_explicit(&dest->qp->gen, memory_order_relaxed) == dest->gen &&
-	       atomic_load_explicit(&dest->qp->epoch, memory_order_relaxed) == dest->epoch &&
-	       (state == IBV_QPS_RTR || state == IBV_QPS_RTS || state == IBV_QPS_SQD ||
-		state == IBV_QPS_SQE);
+	       atomic_load_explicit(&dest->qp->epoch, memory_order_relaxed) == dest->epoch;
 }
+
+/* ---- taking a receive (the QP's lock held) ---- */
 
 /* The entry is another process's word: copy it once, then check the copy. */
 static int take(struct uodp_exec *x, const struct uodp_rwqe *wqe, uint32_t max_sge)
@@ -35,64 +40,115 @@ static int take(struct uodp_exec *x, const struct uodp_rwqe *wqe, uint32_t max_s
 	x->dst = (struct uodp_iter){.peer = x->dest.peer,
 				    .sge = x->recv_sge,
 				    .num_sge = n,
-				    .pd = x->dest.qp->pd,
+				    .pd = x->dest.qp->recv_pd,
 				    .access = ODP_ACCESS_LOCAL_WRITE,
 				    .to = &x->dest};
 	return 0;
 }
 
-static int take_srq(struct uodp_qp *qp, struct uodp_exec *x)
+/* Move the entry at the head of SRQ to the QP's queue, which is empty. */
+static int refill_locked(struct odp_peer *peer, struct uodp_rq_shm *rq, struct uodp_rq_shm *srq)
 {
-	struct uodp_qp_shm *rqp = x->dest.qp;
-	struct uodp_srq_shm *srq = uodp_srq_shm(x->dest.peer, rqp->srq - 1);
-	const struct uodp_rwqe *wqe;
+	const struct uodp_rwqe *from = uodp_rq_peek(peer, srq);
+	struct uodp_rwqe *to;
+	uint32_t stride = rq->stride;
+
+	if (!from)
+		return -EAGAIN;
+	if (stride < sizeof(*to) || stride > srq->stride)
+		return -ENOTCONN; /* the peer's tables are bad */
+	to = odp_peer_ptr(peer, rq->ring, stride);
+	if (!to)
+		return -ENOTCONN;
+	memcpy(to, from, stride);
+	uodp_rq_pop(srq);
+	/* release: pairs with the acquire in uodp_rq_empty() */
+	atomic_fetch_add_explicit(&rq->prod, 1, memory_order_release);
+	return 0;
+}
+
+/* Are there fewer left than the program wants to be told of? Once for each arming. */
+static bool limit_reached(struct uodp_rq_shm *srq)
+{
+	uint32_t left = atomic_load_explicit(&srq->prod, memory_order_relaxed) -
+			atomic_load_explicit(&srq->cons, memory_order_relaxed);
+
+	if (!srq->limit || left >= srq->limit)
+		return false;
+	srq->limit = 0;
+	return true;
+}
+
+static int refill(struct uodp_proc *proc, struct odp_peer *peer, struct uodp_qp_shm *rqp)
+{
+	struct uodp_srq_shm *srq = uodp_srq_shm(peer, rqp->srq - 1);
 	bool limit = false;
-	uint32_t left;
 	int ret;
 
 	if (!srq)
-		return -EINVAL;
-	odp_lock(qp->proc->odp, &srq->rq.lock);
-	wqe = uodp_rq_peek(x->dest.peer, &srq->rq);
-	if (!wqe) {
-		odp_unlock(&srq->rq.lock);
-		return -EAGAIN;
-	}
-	ret = take(x, wqe, srq->rq.max_sge);
-	rqp->recv_wr_id = x->recv_wr_id;
-	atomic_store_explicit(&rqp->recv_busy, 1, memory_order_relaxed);
-	uodp_rq_pop(&srq->rq);
-	left = atomic_load_explicit(&srq->rq.prod, memory_order_relaxed) -
-	       atomic_load_explicit(&srq->rq.cons, memory_order_relaxed);
-	if (srq->rq.limit && left < srq->rq.limit) {
-		srq->rq.limit = 0; /* one event for each time it is armed */
-		limit = true;
-	}
+		return -ENOTCONN;
+	odp_lock(proc->odp, &srq->rq.lock);
+	ret = refill_locked(peer, &rqp->rq, &srq->rq);
+	if (!ret)
+		limit = limit_reached(&srq->rq);
 	odp_unlock(&srq->rq.lock);
 	if (limit)
-		uodp_event_raise(qp->proc, x->dest.peer, IBV_EVENT_SRQ_LIMIT_REACHED, rqp->srq - 1);
+		uodp_event_raise(proc, peer, IBV_EVENT_SRQ_LIMIT_REACHED, rqp->srq - 1);
+	return ret;
+}
+
+static int begin_locked(struct uodp_proc *proc, struct uodp_exec *x)
+{
+	struct uodp_qp_shm *rqp = x->dest.qp;
+	const struct uodp_rwqe *wqe;
+	int ret = 0;
+
+	if (rqp->srq && uodp_rq_empty(&rqp->rq))
+		ret = refill(proc, x->dest.peer, rqp);
+	if (ret)
+		return ret;
+	wqe = uodp_rq_peek(x->dest.peer, &rqp->rq);
+	return wqe ? take(x, wqe, rqp->rq.max_sge) : -EAGAIN;
+}
+
+static int begin_in_turn(struct uodp_proc *proc, struct uodp_exec *x)
+{
+	struct odp_lock *turn = &x->dest.qp->turn;
+	int ret;
+
+	if (!odp_lock_try(proc->odp, turn))
+		return -EBUSY;
+	ret = begin_locked(proc, x);
+	if (ret && ret != -EINVAL)
+		odp_unlock(turn); /* there is nothing to complete */
 	return ret;
 }
 
 int uodp_deliver_begin(struct uodp_qp *qp, struct uodp_exec *x, uint32_t length)
 {
 	struct uodp_qp_shm *rqp = x->dest.qp;
-	const struct uodp_rwqe *wqe;
 	int ret;
 
 	odp_lock(qp->proc->odp, &rqp->lock);
-	if (!can_receive(&x->dest)) {
+	if (!uodp_dest_receives_locked(&x->dest))
 		ret = -ENOTCONN;
-	} else if (rqp->srq) {
-		ret = take_srq(qp, x);
-	} else {
-		wqe = uodp_rq_peek(x->dest.peer, &rqp->rq);
-		ret = wqe ? take(x, wqe, rqp->rq.max_sge) : -EAGAIN;
-	}
+	else
+		ret = uodp_takes_turns(qp) ? begin_in_turn(qp->proc, x) : begin_locked(qp->proc, x);
 	odp_unlock(&rqp->lock);
 	if (!ret && length > x->recv_length)
 		ret = -EMSGSIZE;
 	return ret;
+}
+
+/* ---- what becomes of it ---- */
+
+static int complete_head(struct uodp_proc *proc, const struct uodp_dest *dest, uint64_t wr_id,
+			 struct uodp_cqe *cqe, bool solicited)
+{
+	cqe->wr_id = wr_id;
+	cqe->qp_num = dest->qp->qpn;
+	uodp_rq_pop(&dest->qp->rq);
+	return uodp_cq_push(proc, dest->peer, dest->qp->recv_cq, cqe, solicited);
 }
 
 int uodp_deliver_end(struct uodp_qp *qp, struct uodp_exec *x, struct uodp_cqe *cqe, bool solicited)
@@ -101,18 +157,41 @@ int uodp_deliver_end(struct uodp_qp *qp, struct uodp_exec *x, struct uodp_cqe *c
 	int ret = -ENOTCONN;
 
 	odp_lock(qp->proc->odp, &rqp->lock);
-	if (can_receive(&x->dest)) {
-		cqe->wr_id = x->recv_wr_id;
-		cqe->qp_num = rqp->qpn;
-		if (!rqp->srq)
-			uodp_rq_pop(&rqp->rq);
-		atomic_store_explicit(&rqp->recv_busy, 0, memory_order_relaxed);
-		ret = uodp_cq_push(qp->proc, x->dest.peer, rqp->recv_cq, cqe, solicited);
+	if (uodp_dest_receives_locked(&x->dest)) {
+		ret = complete_head(qp->proc, &x->dest, x->recv_wr_id, cqe, solicited);
 		uodp_count(&rqp->rx_msgs, 1);
 		uodp_count(&rqp->rx_bytes, cqe->byte_len);
+		if (uodp_takes_turns(qp))
+			odp_unlock(&rqp->turn);
 	}
 	odp_unlock(&rqp->lock);
 	return ret;
+}
+
+void uodp_deliver_cancel(struct uodp_qp *qp, struct uodp_exec *x)
+{
+	struct uodp_qp_shm *rqp = x->dest.qp;
+
+	if (!uodp_takes_turns(qp))
+		return;
+	odp_lock(qp->proc->odp, &rqp->lock);
+	/* Else it was taken from us, by who ended that life. */
+	if (same_life(&x->dest))
+		odp_unlock(&rqp->turn);
+	odp_unlock(&rqp->lock);
+}
+
+void uodp_deliver_fail_head(struct uodp_qp *qp, const struct uodp_dest *dest, struct uodp_cqe *cqe)
+{
+	const struct uodp_rwqe *wqe;
+
+	odp_lock(qp->proc->odp, &dest->qp->lock);
+	if (uodp_dest_receives_locked(dest)) {
+		wqe = uodp_rq_peek(dest->peer, &dest->qp->rq);
+		if (wqe)
+			complete_head(qp->proc, dest, wqe->wr_id, cqe, true);
+	}
+	odp_unlock(&dest->qp->lock);
 }
 
 static void flush_one(struct uodp_proc *proc, struct odp_peer *peer, struct uodp_qp_shm *qp,
@@ -130,14 +209,11 @@ void uodp_resp_flush(struct uodp_proc *proc, struct odp_peer *peer, struct uodp_
 {
 	const struct uodp_rwqe *wqe;
 
-	if (atomic_exchange_explicit(&qp->recv_busy, 0, memory_order_relaxed))
-		flush_one(proc, peer, qp, qp->recv_wr_id);
-	if (!qp->srq) {
-		while ((wqe = uodp_rq_peek(peer, &qp->rq))) {
-			flush_one(proc, peer, qp, wqe->wr_id);
-			uodp_rq_pop(&qp->rq);
-		}
-	} else if (!qp->last_wqe_reached) {
+	while ((wqe = uodp_rq_peek(peer, &qp->rq))) {
+		flush_one(proc, peer, qp, wqe->wr_id);
+		uodp_rq_pop(&qp->rq);
+	}
+	if (qp->srq && !qp->last_wqe_reached) {
 		qp->last_wqe_reached = 1;
 		uodp_event_raise(proc, peer, IBV_EVENT_QP_LAST_WQE_REACHED,
 				 uodp_qp_index(peer, qp));
@@ -150,8 +226,13 @@ void uodp_deliver_error(struct uodp_qp *qp, const struct uodp_dest *dest, enum i
 	bool moved = false;
 
 	odp_lock(qp->proc->odp, &rqp->lock);
-	if (can_receive(dest)) {
+	if (uodp_dest_receives_locked(dest)) {
+		/* seq_cst: no other requester's datagram goes on into a buffer that is
+		 * flushed here; pairs with odp_copy(). */
+		atomic_fetch_add_explicit(&rqp->epoch, 1, memory_order_seq_cst);
 		atomic_store_explicit(&rqp->state, IBV_QPS_ERR, memory_order_release);
+		if (uodp_takes_turns(qp))
+			odp_unlock(&rqp->turn);
 		uodp_resp_flush(qp->proc, dest->peer, rqp);
 		moved = true;
 	}
@@ -159,54 +240,4 @@ void uodp_deliver_error(struct uodp_qp *qp, const struct uodp_dest *dest, enum i
 	/* The bell that comes with the event makes the owner flush its sends. */
 	if (moved)
 		uodp_event_raise(qp->proc, dest->peer, event, uodp_qp_index(dest->peer, rqp));
-}
-
-/*
- * RoCE v2 (Annex 17, A17.4.5.1): 40 bytes before the payload; for IPv4 the last
- * 20 of them are the IPv4 header, whose checksum tells receivers which it is.
- */
-void uodp_grh_fill(const struct uodp_qp *qp, const struct uodp_swqe *w, char grh[40])
-{
-	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
-	const struct uodp_device *dev = to_uodp_device(qp->vqp.qp.context->device);
-	uint8_t *p = (uint8_t *)grh;
-	uint32_t sum = 0, vtf;
-	union ibv_gid sgid;
-
-	memset(p, 0, 40);
-	if (uodp_device_gid(dev, w->sgid_index, &sgid))
-		return;
-	if (!memcmp(w->dgid, mapped, 12)) {
-		uint8_t *ip = p + 20;
-		uint32_t len = 20 + 8 + 12 + 8 + w->length + 4;
-
-		ip[0] = 0x45;
-		ip[1] = w->traffic_class;
-		ip[2] = (uint8_t)(len >> 8);
-		ip[3] = (uint8_t)len;
-		ip[6] = 0x40; /* don't fragment */
-		ip[8] = w->hop_limit ? w->hop_limit : 64;
-		ip[9] = 17;
-		memcpy(ip + 12, sgid.raw + 12, 4);
-		memcpy(ip + 16, w->dgid + 12, 4);
-		for (int i = 0; i < 20; i += 2)
-			sum += (uint32_t)ip[i] << 8 | ip[i + 1];
-		sum = (sum & 0xffff) + (sum >> 16);
-		sum = (sum & 0xffff) + (sum >> 16);
-		sum = ~sum;
-		ip[10] = (uint8_t)(sum >> 8);
-		ip[11] = (uint8_t)sum;
-		return;
-	}
-	vtf = 6u << 28 | (uint32_t)w->traffic_class << 20 | (w->flow_label & 0xfffff);
-	p[0] = (uint8_t)(vtf >> 24);
-	p[1] = (uint8_t)(vtf >> 16);
-	p[2] = (uint8_t)(vtf >> 8);
-	p[3] = (uint8_t)vtf;
-	p[4] = (uint8_t)((w->length + 32) >> 8);
-	p[5] = (uint8_t)(w->length + 32);
-	p[6] = 17;
-	p[7] = w->hop_limit ? w->hop_limit : 64;
-	memcpy(p + 8, sgid.raw, 16);
-	memcpy(p + 24, w->dgid, 16);
 }

@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "exec.h"
+#include "local_step.h"
 
 static struct uodp_root *peer_root(struct odp_peer *peer)
 {
@@ -97,10 +97,25 @@ bool uodp_dest_receives(const struct uodp_dest *dest)
 	       atomic_load_explicit(&dest->qp->epoch, memory_order_relaxed) == dest->epoch;
 }
 
-/* Packets reach a device by its address. */
+bool uodp_dest_receives_locked(const struct uodp_dest *dest)
+{
+	return state_receives(atomic_load_explicit(&dest->qp->state, memory_order_relaxed)) &&
+	       atomic_load_explicit(&dest->qp->gen, memory_order_relaxed) == dest->gen &&
+	       atomic_load_explicit(&dest->qp->epoch, memory_order_relaxed) == dest->epoch;
+}
+
 bool uodp_dest_addressed(const struct uodp_dest *dest, const uint8_t dgid[16])
 {
 	return !memcmp(dgid, dest->qp->gids[0], 16) || !memcmp(dgid, dest->qp->gids[1], 16);
+}
+
+/*
+ * RC takes no packet with another PSN than it waits for. UC goes on from any that
+ * begins a message (IBTA 9.8.2.2), and every message begins here.
+ */
+static bool psn_expected(const struct uodp_qp *qp, const struct uodp_dest *dest)
+{
+	return uodp_attr(&dest->qp->rq_psn) == uodp_attr(&qp->shm->sq_psn);
 }
 
 /* Find the QP that this one is connected to, once it is there and means us. */
@@ -110,9 +125,8 @@ static bool conn_make(struct uodp_qp *qp)
 
 	if (uodp_dest_find(qp->proc, qp->attr.dest_qp_num, &dest) || !uodp_dest_receives(&dest))
 		return false;
-	/* Packets with another PSN than the responder waits for are not taken. */
 	if (dest.qp->type != qp->shm->type || uodp_attr(&dest.qp->dest_qpn) != qp->shm->qpn ||
-	    uodp_attr(&dest.qp->rq_psn) != uodp_attr(&qp->shm->sq_psn) ||
+	    (uodp_reliable(qp) && !psn_expected(qp, &dest)) ||
 	    !uodp_dest_addressed(&dest, qp->attr.ah_attr.grh.dgid.raw))
 		return false;
 	qp->conn = dest;

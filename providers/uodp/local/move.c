@@ -2,7 +2,7 @@
 /* Moving bytes between lists of SGEs, as far as that goes now. */
 #include <errno.h>
 
-#include "exec.h"
+#include "local_step.h"
 
 /* An invalidation, or another thread's fault, is over in a microsecond or two:
  * shorter than it takes to hand the work over. */
@@ -109,4 +109,12 @@ void uodp_iter_remote(struct uodp_exec *x, struct uodp_swqe *w, struct uodp_iter
 	it->pd = x->dest.qp->pd;
 	it->access = access;
 	it->to = &x->dest;
+}
+
+int uodp_remote_check(const struct uodp_exec *x, const struct uodp_swqe *w, uint32_t access)
+{
+	struct odp_span span;
+
+	return odp_span_region(&span, x->dest.peer, w->rkey, x->dest.qp->pd, w->raddr, w->length,
+			       access);
 }

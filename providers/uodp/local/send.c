@@ -2,18 +2,22 @@
 /* Messages that use up a receive: SENDs, datagrams, WRITEs with immediate. */
 #include <errno.h>
 
-#include "exec.h"
+#include "local_step.h"
 
+/*
+ * UC and UD: the message is dropped, and the receive stays for the next one; an SRQ's,
+ * which is not to block the QP, ends.
+ */
 static int recv_too_small(struct uodp_qp *qp, struct uodp_exec *x)
 {
-	/* UC and UD: dropped; only an SRQ's receive, already taken, ends. */
-	if (!uodp_reliable(qp)) {
-		if (x->dest.qp->srq)
-			uodp_recv_fail(qp, x, IBV_WC_LOC_LEN_ERR);
+	if (uodp_reliable(qp) || x->dest.qp->srq)
+		uodp_recv_fail(qp, x, IBV_WC_LOC_LEN_ERR);
+	else
+		uodp_deliver_cancel(qp, x);
+	if (!uodp_reliable(qp))
 		return uodp_exec_done(x, IBV_WC_SUCCESS);
-	}
-	uodp_recv_fail(qp, x, IBV_WC_LOC_LEN_ERR);
-	return uodp_refuse(qp, x, IBV_WC_REM_INV_REQ_ERR);
+	uodp_deliver_error(qp, &x->dest, IBV_EVENT_QP_REQ_ERR);
+	return uodp_exec_done(x, IBV_WC_REM_INV_REQ_ERR);
 }
 
 /* Take a receive: 0 (go on), or what step() is to return. */
@@ -28,10 +32,12 @@ int uodp_need_recv(struct uodp_qp *qp, struct uodp_exec *x, uint32_t length, boo
 		return 0;
 	case -EAGAIN:
 		return uodp_reliable(qp) ? uodp_wait_rnr(qp, x) : uodp_exec_done(x, IBV_WC_SUCCESS);
+	case -EBUSY:
+		return uodp_wait_turn(x);
 	case -EMSGSIZE:
 		return recv_too_small(qp, x);
 	case -EINVAL:
-		return uodp_recv_broken(qp, x);
+		return uodp_recv_broken(qp, x, IBV_WC_LOC_QP_OP_ERR);
 	default:
 		return uodp_reliable(qp) ? uodp_wait_peer(qp, x)
 					 : uodp_exec_done(x, IBV_WC_SUCCESS);
@@ -43,20 +49,28 @@ static bool has_imm(const struct uodp_swqe *w)
 	return w->opcode == IBV_WR_SEND_WITH_IMM || w->opcode == IBV_WR_RDMA_WRITE_WITH_IMM;
 }
 
+static void ud_fields(const struct uodp_swqe *w, struct uodp_cqe *cqe)
+{
+	cqe->byte_len += UODP_GRH;
+	cqe->wc_flags |= IBV_WC_GRH;
+	cqe->sl = uodp_sends_ipv4(w) ? UODP_SL_IPV4 : UODP_SL_IPV6;
+}
+
 int uodp_send_finish(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x)
 {
-	bool ud = qp->vqp.qp.qp_type == IBV_QPT_UD;
 	struct uodp_cqe cqe = {
 		.status = IBV_WC_SUCCESS,
 		.opcode = w->opcode == IBV_WR_RDMA_WRITE_WITH_IMM ? IBV_WC_RECV_RDMA_WITH_IMM
 								  : IBV_WC_RECV,
-		.byte_len = w->length + (ud ? 40 : 0),
+		.byte_len = w->length,
 		.imm = w->imm,
 		.src_qp = qp->shm->qpn,
-		.wc_flags = (ud ? IBV_WC_GRH : 0) | (has_imm(w) ? IBV_WC_WITH_IMM : 0),
+		.wc_flags = has_imm(w) ? IBV_WC_WITH_IMM : 0,
 	};
 	int ret;
 
+	if (qp->vqp.qp.qp_type == IBV_QPT_UD)
+		ud_fields(w, &cqe);
 	if (w->opcode == IBV_WR_SEND_WITH_INV) {
 		cqe.wc_flags |= IBV_WC_WITH_INV;
 		if (odp_key_invalidate(x->dest.peer, w->imm, x->dest.qp->pd)) {
@@ -76,6 +90,35 @@ int uodp_send_finish(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *
 	return uodp_exec_done(x, IBV_WC_SUCCESS);
 }
 
+/* The usual case: one piece here, one there, one copy. False: in the general way. */
+static bool send_at_once(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x, int *end)
+{
+	const struct uodp_iter *to = &x->dst;
+	struct odp_span there;
+	size_t n = w->length;
+	int ret;
+
+	if (n - 1 >= UODP_AT_ONCE || w->num_sge != 1 || to->num_sge != 1 ||
+	    odp_span_region(&there, to->peer, to->sge[0].lkey, to->pd, to->sge[0].addr,
+			    to->sge[0].length, to->access))
+		return false;
+	uodp_span_guard(&there, &x->dest);
+	ret = odp_copy(&there, &x->own, &n);
+	/* Not to be asked again: a fault may have been made to fail this once. */
+	if (uodp_unlikely(ret == -EFAULT))
+		*end = x->own.err ? uodp_exec_done(x, IBV_WC_LOC_PROT_ERR)
+				  : uodp_recv_broken(qp, x, IBV_WC_LOC_PROT_ERR);
+	else if (ret || n != w->length)
+		return false;
+	else
+		*end = uodp_send_finish(qp, w, x);
+	return true;
+}
+
+/*
+ * A message that ends in the middle, by the requester's own fault, has written to a
+ * receive that it leaves to the next one.
+ */
 int uodp_send_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x, uint64_t *budget)
 {
 	enum uodp_side failed;
@@ -84,7 +127,7 @@ int uodp_send_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x,
 
 	if (x->phase == UODP_PHASE_NEW) {
 		ret = uodp_need_recv(qp, x, w->length, &go_on);
-		if (!go_on)
+		if (!go_on || send_at_once(qp, w, x, &ret))
 			return ret;
 		uodp_iter_local(qp, w, &x->src, 0);
 		x->left = w->length;
@@ -95,7 +138,7 @@ int uodp_send_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x,
 		return uodp_wait_move(qp, x, *budget, failed == UODP_DST);
 	if (ret)
 		return failed == UODP_SRC ? uodp_exec_done(x, IBV_WC_LOC_PROT_ERR)
-					  : uodp_recv_broken(qp, x);
+					  : uodp_recv_broken(qp, x, IBV_WC_LOC_PROT_ERR);
 	return uodp_send_finish(qp, w, x);
 }
 
@@ -118,50 +161,73 @@ static bool ud_dest(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x
 	       uodp_dest_addressed(dest, w->dgid);
 }
 
-static int ud_move_grh(struct uodp_exec *x, uint64_t *budget, enum uodp_side *failed)
+/*
+ * The datagram is gathered first: what can fail here has failed before the receiver's
+ * turn is taken, and our own faults keep nobody waiting. 0, or what step() is to return
+ * (*GO_ON false).
+ */
+static int ud_gather(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x, uint64_t *budget,
+		     bool *go_on)
 {
-	uint64_t left = x->left;
-	struct uodp_iter src = x->src;
+	enum uodp_side failed;
 	int ret;
 
-	x->src = (struct uodp_iter){.data = x->grh, .off = (uint32_t)sizeof(x->grh) - x->grh_left};
-	x->left = x->grh_left;
-	ret = uodp_move(x, budget, failed);
-	x->grh_left = (uint32_t)x->left;
-	x->left = left;
-	x->src = src;
-	return ret;
+	if (x->phase == UODP_PHASE_NEW) {
+		uodp_iter_local(qp, w, &x->src, 0);
+		x->dst = (struct uodp_iter){.data = qp->packet + UODP_GRH};
+		x->left = w->length;
+		x->phase = UODP_PHASE_GATHER;
+	}
+	ret = uodp_move(x, budget, &failed);
+	*go_on = !ret;
+	if (ret == -EAGAIN)
+		return uodp_wait_move(qp, x, *budget, false);
+	if (ret)
+		return uodp_exec_done(x, IBV_WC_LOC_PROT_ERR);
+	uodp_grh_fill(qp, w, qp->packet);
+	x->phase = UODP_PHASE_RECV;
+	return 0;
+}
+
+static int ud_recv(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x, bool *go_on)
+{
+	int ret;
+
+	*go_on = false;
+	if (!ud_dest(qp, w, x))
+		return uodp_exec_done(x, IBV_WC_SUCCESS);
+	ret = uodp_need_recv(qp, x, w->length + UODP_GRH, go_on);
+	if (!*go_on)
+		return ret;
+	x->src = (struct uodp_iter){.data = qp->packet};
+	x->left = w->length + UODP_GRH;
+	x->phase = UODP_PHASE_MOVE;
+	return 0;
 }
 
 int uodp_ud_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x, uint64_t *budget)
 {
-	enum uodp_side failed = UODP_DST;
-	bool go_on;
+	enum uodp_side failed;
+	bool go_on = true;
 	int ret = 0;
 
-	if (x->phase == UODP_PHASE_NEW) {
-		/* IBTA C10-93.1.1: too long for the MTU is dropped without error. */
-		if (w->length > UODP_MTU || !ud_dest(qp, w, x))
-			return uodp_exec_done(x, IBV_WC_SUCCESS);
-		ret = uodp_need_recv(qp, x, w->length + 40, &go_on);
-		if (!go_on)
-			return ret;
-		uodp_grh_fill(qp, w, x->grh);
-		x->grh_left = sizeof(x->grh);
-		uodp_iter_local(qp, w, &x->src, 0);
-		x->left = w->length;
-		x->phase = UODP_PHASE_MOVE;
-	}
-	if (!uodp_dest_receives(&x->dest))
+	/* IBTA C10-93.1.1: too long for the MTU is dropped without error. */
+	if (w->length > UODP_MTU)
 		return uodp_exec_done(x, IBV_WC_SUCCESS);
-	if (x->grh_left)
-		ret = ud_move_grh(x, budget, &failed);
-	if (!ret)
-		ret = uodp_move(x, budget, &failed);
+	if (x->phase == UODP_PHASE_NEW || x->phase == UODP_PHASE_GATHER)
+		ret = ud_gather(qp, w, x, budget, &go_on);
+	if (go_on && x->phase == UODP_PHASE_RECV)
+		ret = ud_recv(qp, w, x, &go_on);
+	if (!go_on)
+		return ret;
+	if (!uodp_dest_receives(&x->dest)) {
+		uodp_deliver_cancel(qp, x);
+		return uodp_exec_done(x, IBV_WC_SUCCESS);
+	}
+	ret = uodp_move(x, budget, &failed);
 	if (ret == -EAGAIN)
-		return uodp_wait_move(qp, x, *budget, failed == UODP_DST);
+		return uodp_wait_move(qp, x, *budget, true);
 	if (ret)
-		return failed == UODP_SRC ? uodp_exec_done(x, IBV_WC_LOC_PROT_ERR)
-					  : uodp_recv_broken(qp, x);
+		return uodp_recv_broken(qp, x, IBV_WC_LOC_PROT_ERR);
 	return uodp_send_finish(qp, w, x);
 }

@@ -15,10 +15,10 @@ struct uodp_cq_shm *uodp_cq_shm(struct odp_peer *peer, uint32_t index)
 			    sizeof(struct uodp_cq_shm));
 }
 
-static bool wants_event(uint32_t armed, const struct uodp_cqe *cqe, bool solicited)
+/* What a solicited arming is for; errors always are (IBTA 11.4.2.2). */
+static bool is_solicited(const struct uodp_cqe *cqe, bool solicited)
 {
-	return armed == UODP_ARM_NEXT ||
-	       (armed == UODP_ARM_SOLICITED && (solicited || cqe->status != IBV_WC_SUCCESS));
+	return solicited || cqe->status != IBV_WC_SUCCESS;
 }
 
 /* Lock held. The lock also orders arming: a completion is stored either before
@@ -43,11 +43,14 @@ static int push_locked(struct uodp_proc *proc, struct odp_peer *peer, struct uod
 	if (uodp_unlikely(!slot))
 		return -ENOENT;
 	*slot = *cqe;
+	solicited = is_solicited(cqe, solicited);
+	if (uodp_unlikely(solicited))
+		cq->solicited = prod + 1;
 	/* release: pairs with the acquire in uodp_poll_cq() */
 	atomic_store_explicit(&cq->prod, prod + 1, memory_order_release);
 
 	armed = atomic_load_explicit(&cq->armed, memory_order_relaxed);
-	if (uodp_unlikely(wants_event(armed, cqe, solicited))) {
+	if (uodp_unlikely(armed) && (armed == UODP_ARM_NEXT || solicited)) {
 		atomic_store_explicit(&cq->armed, UODP_ARM_NONE, memory_order_relaxed);
 		uodp_channel_notify(proc, peer, cq->channel_fd, cq->channel_id, cq->user_handle);
 	}
@@ -95,7 +98,7 @@ static void to_wc(const struct uodp_cqe *cqe, struct ibv_wc *wc)
 	wc->wc_flags = cqe->wc_flags;
 	wc->pkey_index = 0;
 	wc->slid = 0;
-	wc->sl = 0;
+	wc->sl = cqe->sl;
 	wc->dlid_path_bits = 0;
 }
 
@@ -138,6 +141,23 @@ int uodp_poll_cq(struct ibv_cq *ibcq, int n, struct ibv_wc *wc)
 	return got;
 }
 
+/* Does CQ hold completions, unpolled, that an arming of kind WANT is for? (lock held) */
+static bool holds_wanted(const struct uodp_cq_shm *cq, uint32_t want)
+{
+	uint32_t cons = atomic_load_explicit(&cq->cons, memory_order_relaxed);
+	uint32_t last = want == UODP_ARM_SOLICITED
+				? cq->solicited
+				: atomic_load_explicit(&cq->prod, memory_order_relaxed);
+
+	return (int32_t)(last - cons) > 0;
+}
+
+/*
+ * IBTA raises the event for a completion that is added after the arming. mlx5 raises it
+ * at once when there are any that were not polled, and programs that get an event, arm,
+ * and poll one live on it: here they would wait for ever, the more since work completes
+ * inside the post. To others it is one event too many, which they must bear anyway.
+ */
 int uodp_req_notify_cq(struct ibv_cq *ibcq, int solicited_only)
 {
 	struct uodp_cq *cq = to_uodp_cq(ibcq);
@@ -148,6 +168,11 @@ int uodp_req_notify_cq(struct ibv_cq *ibcq, int solicited_only)
 	/* Asking for less does not undo having asked for more (IBTA 11.4.2.2). */
 	if (atomic_load_explicit(&shm->armed, memory_order_relaxed) < want)
 		atomic_store_explicit(&shm->armed, want, memory_order_relaxed);
+	if (holds_wanted(shm, want)) {
+		atomic_store_explicit(&shm->armed, UODP_ARM_NONE, memory_order_relaxed);
+		uodp_channel_notify(cq->proc, cq->proc->self, shm->channel_fd, shm->channel_id,
+				    shm->user_handle);
+	}
 	odp_unlock(&shm->lock);
 	/* Unplugged? Either we see it here, or uodp_cqs_wake() sees that it is armed. */
 	return -uodp_context_recheck(ibcq->context);
@@ -198,6 +223,9 @@ void uodp_cq_clean(struct uodp_cq *cq, uint32_t qpn)
 			cq->ring[to & cq->mask] = *cqe;
 	}
 	atomic_store_explicit(&shm->cons, to, memory_order_release);
+	/* Any of those left may be the solicited one: they have moved. */
+	if ((int32_t)(shm->solicited - cons) > 0)
+		shm->solicited = atomic_load_explicit(&shm->prod, memory_order_relaxed);
 	odp_unlock(&shm->lock);
 	uodp_spin_unlock(&cq->lock);
 }
@@ -254,6 +282,7 @@ struct ibv_cq *uodp_create_cq(struct ibv_context *ctx, int cqe, struct ibv_comp_
 	shm->channel_fd = channel ? uodp_channel_get(channel)->wr : -1;
 	shm->channel_id = channel ? uodp_channel_get(channel)->id : 0;
 	shm->user_handle = (uintptr_t)&cq->vcq.cq;
+	shm->solicited = 0;
 	atomic_store_explicit(&shm->armed, UODP_ARM_NONE, memory_order_relaxed);
 	atomic_store_explicit(&shm->overflow, 0, memory_order_relaxed);
 	atomic_store_explicit(&shm->prod, 0, memory_order_relaxed);

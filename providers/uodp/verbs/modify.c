@@ -186,16 +186,11 @@ static void reset(struct uodp_qp *qp)
 	uodp_pending_clear(qp);
 	memset(&qp->attr, 0, sizeof(qp->attr));
 	memset(&qp->conn, 0, sizeof(qp->conn));
-	qp->x.phase = UODP_PHASE_NEW;
-	qp->begun = false;
 	qp->sqd_notify = false;
 	qp->sq_tail = qp->sq_head;
 	qp->shm->last_wqe_reached = 0;
-	atomic_store_explicit(&qp->shm->recv_busy, 0, memory_order_relaxed);
-	if (!qp->srq)
-		atomic_store_explicit(&rq->cons,
-				      atomic_load_explicit(&rq->prod, memory_order_relaxed),
-				      memory_order_relaxed);
+	atomic_store_explicit(&rq->cons, atomic_load_explicit(&rq->prod, memory_order_relaxed),
+			      memory_order_relaxed);
 	publish(qp);
 }
 
@@ -208,6 +203,7 @@ static void leave(struct uodp_qp *qp, enum ibv_qp_state next, bool quiesce)
 {
 	struct uodp_qp_shm *shm = qp->shm;
 
+	uodp_sq_cancel(qp);
 	odp_lock(qp->proc->odp, &shm->lock);
 	/* seq_cst: before the fence's loads of the lanes; pairs with odp_copy(). */
 	atomic_fetch_add_explicit(&shm->epoch, 1, memory_order_seq_cst);
@@ -217,6 +213,7 @@ static void leave(struct uodp_qp *qp, enum ibv_qp_state next, bool quiesce)
 	if (quiesce)
 		odp_quiesce(qp->proc->odp);
 	odp_lock(qp->proc->odp, &shm->lock);
+	odp_unlock(&shm->turn); /* whose it was sees the epoch */
 	if (next == IBV_QPS_RESET)
 		reset(qp);
 	else
@@ -243,6 +240,23 @@ void uodp_qp_error(struct uodp_qp *qp)
 {
 	if (atomic_load_explicit(&qp->shm->state, memory_order_relaxed) != IBV_QPS_ERR)
 		leave(qp, IBV_QPS_ERR, false);
+}
+
+void uodp_qp_sq_error(struct uodp_qp *qp)
+{
+	struct uodp_qp_shm *shm = qp->shm;
+	uint32_t state;
+
+	if (type_of(qp) == TYPE_RC) {
+		uodp_qp_error(qp);
+		return;
+	}
+	odp_lock(qp->proc->odp, &shm->lock);
+	state = atomic_load_explicit(&shm->state, memory_order_relaxed);
+	if (state == IBV_QPS_RTS || state == IBV_QPS_SQD)
+		atomic_store_explicit(&shm->state, IBV_QPS_SQE, memory_order_relaxed);
+	odp_unlock(&shm->lock);
+	qp->sqd_notify = false; /* it will never be drained */
 }
 
 void uodp_qp_withdraw(struct uodp_qp *qp)

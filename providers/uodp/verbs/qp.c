@@ -72,7 +72,10 @@ static int check_init(const struct ibv_context *ctx, const struct ibv_qp_init_at
 
 	if (a->qp_type != IBV_QPT_RC && a->qp_type != IBV_QPT_UC && a->qp_type != IBV_QPT_UD)
 		return -EOPNOTSUPP;
-	if (a->comp_mask & ~(uint32_t)(IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_SEND_OPS_FLAGS))
+	if (a->comp_mask & ~(uint32_t)(IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_SEND_OPS_FLAGS |
+				       IBV_QP_INIT_ATTR_CREATE_FLAGS))
+		return -EOPNOTSUPP;
+	if (a->comp_mask & IBV_QP_INIT_ATTR_CREATE_FLAGS && a->create_flags)
 		return -EOPNOTSUPP;
 	if (!(a->comp_mask & IBV_QP_INIT_ATTR_PD) || !a->pd || !a->send_cq || !a->recv_cq)
 		return -EINVAL;
@@ -91,8 +94,10 @@ static int check_init(const struct ibv_context *ctx, const struct ibv_qp_init_at
 	return 0;
 }
 
-static int sq_init(struct uodp_qp *qp, struct ibv_qp_cap *cap)
+static int sq_init(struct uodp_qp *qp, struct ibv_qp_init_attr_ex *a)
 {
+	uint32_t packet = a->qp_type == IBV_QPT_UD ? 40 + UODP_MTU : 0;
+	struct ibv_qp_cap *cap = &a->cap;
 	uint32_t entries, payload;
 
 	cap->max_send_wr = cap->max_send_wr ? cap->max_send_wr : 1;
@@ -102,10 +107,13 @@ static int sq_init(struct uodp_qp *qp, struct ibv_qp_cap *cap)
 		payload = cap->max_inline_data;
 	entries = uodp_pow2(cap->max_send_wr);
 	qp->sq_stride = ((uint32_t)offsetof(struct uodp_swqe, sge) + payload + 63) & ~63u;
-	qp->sq_size = (size_t)entries * qp->sq_stride;
+	qp->sq_size = (size_t)entries * qp->sq_stride + packet;
 	qp->sq_mask = entries - 1;
 	qp->sq = odp_priv_alloc(qp->sq_size);
-	return qp->sq ? 0 : -ENOMEM;
+	if (!qp->sq)
+		return -ENOMEM;
+	qp->packet = qp->sq + (size_t)entries * qp->sq_stride;
+	return 0;
 }
 
 /* What the init attributes say of receiving. */
@@ -114,8 +122,7 @@ static int rq_init(struct uodp_qp *qp, struct ibv_qp_cap *cap)
 	if (qp->srq) {
 		cap->max_recv_wr = 0;
 		cap->max_recv_sge = 0;
-		memset(&qp->shm->rq, 0, sizeof(qp->shm->rq));
-		return 0;
+		return uodp_rq_init(qp->proc, &qp->rq, &qp->shm->rq, 1, qp->srq->shm->rq.max_sge);
 	}
 	cap->max_recv_sge = cap->max_recv_sge ? cap->max_recv_sge : 1;
 	return uodp_rq_init(qp->proc, &qp->rq, &qp->shm->rq, cap->max_recv_wr, cap->max_recv_sge);
@@ -140,7 +147,8 @@ static void shm_init(struct uodp_qp *qp)
 	shm->device = dev->index;
 	for (int i = 0; i < UODP_NUM_GIDS; i++)
 		memcpy(shm->gids[i], dev->gids[i].raw, sizeof(shm->gids[i]));
-	atomic_store_explicit(&shm->recv_busy, 0, memory_order_relaxed);
+	shm->recv_pd = qp->srq ? qp->srq->shm->pd : qp->pd->num;
+	odp_unlock(&shm->turn);
 	atomic_store_explicit(&shm->tx_msgs, 0, memory_order_relaxed);
 	atomic_store_explicit(&shm->tx_bytes, 0, memory_order_relaxed);
 	atomic_store_explicit(&shm->rx_msgs, 0, memory_order_relaxed);
@@ -200,7 +208,7 @@ static int qp_create(struct ibv_qp_init_attr_ex *a, struct uodp_qp **out)
 	if (ret)
 		goto err_free;
 	qp->shm = &proc->qps_shm[qp->index];
-	ret = sq_init(qp, &a->cap);
+	ret = sq_init(qp, a);
 	if (ret)
 		goto err_index;
 	ret = rq_init(qp, &a->cap);

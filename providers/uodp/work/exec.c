@@ -5,8 +5,8 @@
  * step() takes the work request at the head as far as it goes: it returns 0 when
  * the request has ended (x->status says how), or -EAGAIN when it has to wait
  * (x->deadline says until when at the latest), to be called again and go on from
- * where it was. What goes wrong at the responder follows IBTA table 61 and
- * drivers/infiniband/sw/rxe/rxe_resp.c.
+ * where it was. First all that can be told without the other end (check.c), then the
+ * transport's step.
  */
 #include <errno.h>
 
@@ -24,34 +24,6 @@ static const uint8_t wc_opcode[] = {
 	[IBV_WR_ATOMIC_FETCH_AND_ADD] = IBV_WC_FETCH_ADD,
 	[IBV_WR_SEND_WITH_INV] = IBV_WC_SEND,
 };
-
-static int rc_uc_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x,
-		      uint64_t *budget)
-{
-	if (uodp_unlikely(!uodp_conn_ready(qp)))
-		return uodp_reliable(qp) ? uodp_wait_peer(qp, x)
-					 : uodp_exec_done(x, IBV_WC_SUCCESS);
-	x->give_up = 0;
-	if (uodp_unlikely(x->rnr_fault)) {
-		if (odp_now() < x->rnr_until)
-			return uodp_exec_wait(x, x->rnr_until);
-		x->rnr_fault = false;
-	}
-	if (x->phase == UODP_PHASE_NEW)
-		x->dest = qp->conn;
-	switch (w->opcode) {
-	case IBV_WR_RDMA_WRITE:
-	case IBV_WR_RDMA_WRITE_WITH_IMM:
-		return uodp_write_step(qp, w, x, budget);
-	case IBV_WR_RDMA_READ:
-		return uodp_read_step(qp, w, x, budget);
-	case IBV_WR_ATOMIC_CMP_AND_SWP:
-	case IBV_WR_ATOMIC_FETCH_AND_ADD:
-		return uodp_atomic_step(qp, w, x, budget);
-	default:
-		return uodp_send_step(qp, w, x, budget);
-	}
-}
 
 static void begin(struct uodp_qp *qp, struct uodp_exec *x)
 {
@@ -90,9 +62,34 @@ static void drained(struct uodp_qp *qp)
 
 static int step(struct uodp_qp *qp, struct uodp_swqe *w, uint64_t *budget)
 {
-	if (qp->vqp.qp.qp_type == IBV_QPT_UD)
-		return uodp_ud_step(qp, w, &qp->x, budget);
-	return rc_uc_step(qp, w, &qp->x, budget);
+	enum ibv_wc_status status;
+
+	if (qp->x.phase == UODP_PHASE_NEW) {
+		status = uodp_own_check(qp, w, &qp->x);
+		if (uodp_unlikely(status))
+			return uodp_exec_done(&qp->x, status);
+	}
+	return uodp_local_step(qp, w, &qp->x, budget);
+}
+
+void uodp_sq_cancel(struct uodp_qp *qp)
+{
+	if (qp->x.phase != UODP_PHASE_NEW)
+		uodp_local_cancel(qp, &qp->x);
+	qp->x.phase = UODP_PHASE_NEW;
+	qp->begun = false;
+}
+
+/* The request at the head has ended. */
+static void end(struct uodp_qp *qp, struct uodp_swqe *w, enum ibv_wc_status status)
+{
+	qp->x.phase = UODP_PHASE_NEW;
+	qp->begun = false;
+	qp->sq_tail++;
+	if (uodp_unlikely(complete(qp, w, status) == -EOVERFLOW))
+		uodp_qp_error(qp);
+	else if (uodp_unlikely(status) && status != IBV_WC_WR_FLUSH_ERR)
+		uodp_qp_sq_error(qp);
 }
 
 void uodp_sq_run(struct uodp_qp *qp)
@@ -118,16 +115,12 @@ void uodp_sq_run(struct uodp_qp *qp)
 			}
 			status = qp->x.status;
 		} else if (state == IBV_QPS_ERR || state == IBV_QPS_SQE) {
+			uodp_sq_cancel(qp);
 			status = IBV_WC_WR_FLUSH_ERR;
 		} else {
 			break;
 		}
-		qp->x.phase = UODP_PHASE_NEW;
-		qp->begun = false;
-		qp->sq_tail++;
-		if (uodp_unlikely(complete(qp, w, status) == -EOVERFLOW) ||
-		    (uodp_unlikely(status) && status != IBV_WC_WR_FLUSH_ERR))
-			uodp_qp_error(qp);
+		end(qp, w, status);
 	}
 	uodp_pending_clear(qp);
 	if (uodp_unlikely(qp->sqd_notify) &&

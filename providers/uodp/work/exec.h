@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
 /*
- * Running the work request at the head of a send queue: what the steps share. A
- * step returns 0 when the request has ended (x->status says how), or -EAGAIN when
+ * Running the work request at the head of a send queue: what can be checked here is
+ * checked, then the transport takes steps; what these share stands here. A step returns 0 when the request has ended (x->status says how), or -EAGAIN when
  * it has to wait (x->deadline says until when at the latest).
  */
 #ifndef UODP_EXEC_H
@@ -12,8 +12,6 @@
 #include "queue.h"
 
 #define UODP_POLL_BUSY_NS 20000u /* how often a page in transition is looked at */
-
-enum uodp_side { UODP_SRC, UODP_DST };
 
 static inline int uodp_exec_done(struct uodp_exec *x, enum ibv_wc_status status)
 {
@@ -33,42 +31,46 @@ static inline bool uodp_reliable(const struct uodp_qp *qp)
 	return qp->vqp.qp.qp_type == IBV_QPT_RC;
 }
 
-/* ---- dest.c ---- */
-/* Can DEST take a message now? */
-bool uodp_dest_receives(const struct uodp_dest *dest);
-/* Packets reach a device by its address. */
-bool uodp_dest_addressed(const struct uodp_dest *dest, const uint8_t dgid[16]);
-/* Is the QP that this one is connected to there, and connected to this one? */
-bool uodp_conn_ready(struct uodp_qp *qp);
+/* ---- check.c: what needs nothing of the other end ---- */
+/* May W use all of its own SGEs in the way that ACCESS says? */
+bool uodp_own_sges_ok(const struct uodp_qp *qp, const struct uodp_swqe *w, uint32_t access);
+/* uodp_own_check() of what is not the usual case. */
+enum ibv_wc_status uodp_own_check_rest(const struct uodp_qp *qp, const struct uodp_swqe *w);
 
-/* ---- move.c ---- */
-/* Move x->left bytes from x->src to x->dst, at most *BUDGET of them: 0 when all
- * are there; -EAGAIN; or an error of *FAILED side. */
-int uodp_move(struct uodp_exec *x, uint64_t *budget, enum uodp_side *failed);
-void uodp_iter_local(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_iter *it,
-		     uint32_t access);
-void uodp_iter_remote(struct uodp_exec *x, struct uodp_swqe *w, struct uodp_iter *it,
-		      uint32_t access);
+/*
+ * Before W is begun, and each time it is tried again: the form of the request, and for
+ * what sends bytes its SGEs (key, PD, bounds, state of the MR). When all is well, and
+ * they are in one piece, x->own is that piece. A request that fails here has touched
+ * nothing of the peer's.
+ */
+static inline enum ibv_wc_status uodp_own_check(struct uodp_qp *qp, struct uodp_swqe *w,
+						struct uodp_exec *x)
+{
+	if (w->opcode == IBV_WR_RDMA_READ)
+		return IBV_WC_SUCCESS;
+	if (w->flags & IBV_SEND_INLINE) {
+		odp_span_private(&x->own, w->data);
+		return IBV_WC_SUCCESS;
+	}
+	if (uodp_unlikely(w->num_sge != 1 || !(1u << w->opcode & UODP_GATHER_OPS)))
+		return uodp_own_check_rest(qp, w);
+	return uodp_unlikely(odp_span_region(&x->own, qp->proc->self, w->sge[0].lkey, qp->pd->num,
+					     w->sge[0].addr, w->length, 0))
+		       ? IBV_WC_LOC_PROT_ERR
+		       : IBV_WC_SUCCESS;
+}
+
+/* ---- local/local_step.c: the transport ---- */
+/* Take W, which was checked, as far as it goes. */
+int uodp_local_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x, uint64_t *budget);
+/* The request in X, which was begun, goes no further: give back what it holds of the
+ * peer's. Takes a responder's lock. */
+void uodp_local_cancel(struct uodp_qp *qp, struct uodp_exec *x);
 
 /* ---- wait.c ---- */
 int uodp_wait_peer(struct uodp_qp *qp, struct uodp_exec *x);
 int uodp_wait_rnr(struct uodp_qp *qp, struct uodp_exec *x);
 int uodp_wait_fault(struct uodp_qp *qp, struct uodp_exec *x);
 int uodp_wait_move(struct uodp_qp *qp, struct uodp_exec *x, uint64_t budget, bool theirs);
-void uodp_recv_fail(struct uodp_qp *qp, struct uodp_exec *x, enum ibv_wc_status status);
-int uodp_refuse(struct uodp_qp *qp, struct uodp_exec *x, enum ibv_wc_status status);
-int uodp_recv_broken(struct uodp_qp *qp, struct uodp_exec *x);
-
-/* ---- rdma.c, send.c: the operations ---- */
-int uodp_write_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x, uint64_t *budget);
-int uodp_read_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x, uint64_t *budget);
-int uodp_atomic_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x,
-		     uint64_t *budget);
-int uodp_send_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x, uint64_t *budget);
-int uodp_ud_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x, uint64_t *budget);
-/* Take a receive: *GO_ON, or what the step is to return. */
-int uodp_need_recv(struct uodp_qp *qp, struct uodp_exec *x, uint32_t length, bool *go_on);
-/* Complete the receive, and with it the request. */
-int uodp_send_finish(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x);
 
 #endif

@@ -11,7 +11,6 @@
 #define RC_OPS                                                                                     \
 	(UC_OPS | BIT(IBV_WR_RDMA_READ) | BIT(IBV_WR_ATOMIC_CMP_AND_SWP) |                         \
 	 BIT(IBV_WR_ATOMIC_FETCH_AND_ADD) | BIT(IBV_WR_SEND_WITH_INV))
-#define INLINE_OPS (UC_OPS | BIT(IBV_WR_SEND_WITH_INV))
 
 static bool op_allowed(const struct uodp_qp *qp, unsigned op)
 {
@@ -40,7 +39,7 @@ static int put_inline(struct uodp_qp *qp, struct uodp_swqe *w, const struct ibv_
 {
 	uint64_t length = 0;
 
-	if (!(INLINE_OPS & BIT(wr->opcode)))
+	if (!(UODP_GATHER_OPS & BIT(wr->opcode)))
 		return -EINVAL;
 	for (int i = 0; i < wr->num_sge; i++) {
 		if (length + wr->sg_list[i].length > qp->cap.max_inline_data)
@@ -49,6 +48,7 @@ static int put_inline(struct uodp_qp *qp, struct uodp_swqe *w, const struct ibv_
 		       wr->sg_list[i].length);
 		length += wr->sg_list[i].length;
 	}
+	w->num_sge = 1;
 	w->length = (uint32_t)length;
 	return 0;
 }
@@ -100,9 +100,6 @@ static int build(struct uodp_qp *qp, struct uodp_swqe *w, const struct ibv_send_
 	switch (wr->opcode) {
 	case IBV_WR_ATOMIC_CMP_AND_SWP:
 	case IBV_WR_ATOMIC_FETCH_AND_ADD:
-		if (w->length < sizeof(uint64_t) || wr->wr.atomic.remote_addr & 7)
-			return -EINVAL;
-		w->length = sizeof(uint64_t);
 		w->raddr = wr->wr.atomic.remote_addr;
 		w->rkey = wr->wr.atomic.rkey;
 		w->compare_add = wr->wr.atomic.compare_add;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
-/* Why a work request waits, and for how long; and what ends it at the responder. */
+/* Why a work request waits, and for how long. */
 #include <errno.h>
 
 #include "exec.h"
@@ -62,48 +62,4 @@ int uodp_wait_move(struct uodp_qp *qp, struct uodp_exec *x, uint64_t budget, boo
 	/* Our own fault stalls the queue; UC and UD have no NAKs. */
 	return theirs && uodp_reliable(qp) ? uodp_wait_fault(qp, x)
 					   : uodp_exec_wait(x, x->fault_until);
-}
-
-/* ---- errors that the responder finds ---- */
-
-/* The receive that the message used ends with STATUS too, if it used one. */
-void uodp_recv_fail(struct uodp_qp *qp, struct uodp_exec *x, enum ibv_wc_status status)
-{
-	struct uodp_cqe cqe = {.status = status, .opcode = IBV_WC_RECV};
-
-	uodp_deliver_end(qp, x, &cqe, true);
-}
-
-/* What fails at a process that has just ended, or at a QP that has left since, is
- * no answer of theirs. */
-static bool responder_left(const struct uodp_exec *x)
-{
-	/* acquire: what failed was read before; pairs with the releases of enter(). */
-	atomic_thread_fence(memory_order_acquire);
-	return !odp_peer_check(x->dest.peer) || !uodp_dest_receives(&x->dest);
-}
-
-/* Class C: an RC responder sends a NAK and goes to ERR; others drop the
- * message in silence. */
-int uodp_refuse(struct uodp_qp *qp, struct uodp_exec *x, enum ibv_wc_status status)
-{
-	if (!uodp_reliable(qp))
-		return uodp_exec_done(x, IBV_WC_SUCCESS);
-	if (responder_left(x))
-		return uodp_wait_peer(qp, x);
-	uodp_deliver_error(qp, &x->dest,
-			   status == IBV_WC_REM_ACCESS_ERR ? IBV_EVENT_QP_ACCESS_ERR
-							   : IBV_EVENT_QP_REQ_ERR);
-	return uodp_exec_done(x, status);
-}
-
-/* Bytes could not be written into the receive's buffer (class A). */
-int uodp_recv_broken(struct uodp_qp *qp, struct uodp_exec *x)
-{
-	if (responder_left(x))
-		return uodp_reliable(qp) ? uodp_wait_peer(qp, x)
-					 : uodp_exec_done(x, IBV_WC_SUCCESS);
-	uodp_recv_fail(qp, x, IBV_WC_LOC_QP_OP_ERR);
-	uodp_deliver_error(qp, &x->dest, IBV_EVENT_QP_FATAL);
-	return uodp_exec_done(x, uodp_reliable(qp) ? IBV_WC_REM_OP_ERR : IBV_WC_SUCCESS);
 }

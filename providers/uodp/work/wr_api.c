@@ -192,6 +192,10 @@ static void wr_set_inline_data_list(struct ibv_qp_ex *qpx, size_t n,
 
 	if (uodp_unlikely(!w))
 		return;
+	if (!(UODP_GATHER_OPS & 1u << w->opcode)) {
+		fail(qp, EINVAL);
+		return;
+	}
 	for (size_t i = 0; i < n; i++) {
 		if (bufs[i].length > qp->cap.max_inline_data - length) {
 			fail(qp, EINVAL);
@@ -201,6 +205,7 @@ static void wr_set_inline_data_list(struct ibv_qp_ex *qpx, size_t n,
 		length += bufs[i].length;
 	}
 	w->flags |= IBV_SEND_INLINE;
+	w->num_sge = 1;
 	w->length = (uint32_t)length;
 }
 
@@ -211,11 +216,6 @@ static void wr_set_inline_data(struct ibv_qp_ex *qpx, void *addr, size_t length)
 	wr_set_inline_data_list(qpx, 1, &buf);
 }
 
-static bool is_atomic(const struct uodp_swqe *w)
-{
-	return w->opcode == IBV_WR_ATOMIC_CMP_AND_SWP || w->opcode == IBV_WR_ATOMIC_FETCH_AND_ADD;
-}
-
 static int batch_check(struct uodp_qp *qp)
 {
 	uint32_t state = atomic_load_explicit(&qp->shm->state, memory_order_relaxed);
@@ -224,15 +224,6 @@ static int batch_check(struct uodp_qp *qp)
 		return qp->wr.err;
 	if (state == IBV_QPS_RESET || state == IBV_QPS_INIT || state == IBV_QPS_RTR)
 		return EINVAL;
-	for (uint32_t i = qp->sq_head; i != qp->wr.head; i++) {
-		struct uodp_swqe *w = uodp_sq_at(qp, i);
-
-		if (is_atomic(w)) {
-			if (w->length < sizeof(uint64_t))
-				return EINVAL;
-			w->length = sizeof(uint64_t);
-		}
-	}
 	return 0;
 }
 

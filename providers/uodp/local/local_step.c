@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/* The transport's entry: one step of the work request at the head of a send queue. */
+#include "local_step.h"
+
+static int connected_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x,
+			  uint64_t *budget)
+{
+	if (uodp_unlikely(!uodp_conn_ready(qp)))
+		return uodp_reliable(qp) ? uodp_wait_peer(qp, x)
+					 : uodp_exec_done(x, IBV_WC_SUCCESS);
+	x->give_up = 0;
+	if (uodp_unlikely(x->rnr_fault)) {
+		if (odp_now() < x->rnr_until)
+			return uodp_exec_wait(x, x->rnr_until);
+		x->rnr_fault = false;
+	}
+	if (x->phase == UODP_PHASE_NEW)
+		x->dest = qp->conn;
+	switch (w->opcode) {
+	case IBV_WR_RDMA_WRITE:
+	case IBV_WR_RDMA_WRITE_WITH_IMM:
+		return uodp_write_step(qp, w, x, budget);
+	case IBV_WR_RDMA_READ:
+		return uodp_read_step(qp, w, x, budget);
+	case IBV_WR_ATOMIC_CMP_AND_SWP:
+	case IBV_WR_ATOMIC_FETCH_AND_ADD:
+		return uodp_atomic_step(qp, w, x, budget);
+	default:
+		return uodp_send_step(qp, w, x, budget);
+	}
+}
+
+int uodp_local_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x, uint64_t *budget)
+{
+	if (qp->vqp.qp.qp_type == IBV_QPT_UD)
+		return uodp_ud_step(qp, w, x, budget);
+	return connected_step(qp, w, x, budget);
+}
+
+void uodp_local_cancel(struct uodp_qp *qp, struct uodp_exec *x)
+{
+	/* Before that no receive was taken. */
+	if (x->phase == UODP_PHASE_MOVE)
+		uodp_deliver_cancel(qp, x);
+}

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/*
+ * The transport between processes of one host: the requester's thread does the
+ * responder's part too, in the responder's shared memory.
+ *
+ * work/ has checked what can be checked without the other end; from here on, in this
+ * order: is the peer there, has it a receive, do its keys allow it.
+ */
+#ifndef UODP_LOCAL_STEP_H
+#define UODP_LOCAL_STEP_H
+
+#include "work/exec.h"
+
+#define UODP_GRH 40u
+#define UODP_AT_ONCE 4096u /* bytes that are copied without ceremony */
+
+/* UD: many send to one QP. */
+static inline bool uodp_takes_turns(const struct uodp_qp *qp)
+{
+	return qp->vqp.qp.qp_type == IBV_QPT_UD;
+}
+
+/* ---- dest.c ---- */
+/* Can DEST take a message now? */
+bool uodp_dest_receives(const struct uodp_dest *dest);
+/* The same of a QP whose lock is held, whether its process lives or not. */
+bool uodp_dest_receives_locked(const struct uodp_dest *dest);
+/* Packets reach a device by its address. */
+bool uodp_dest_addressed(const struct uodp_dest *dest, const uint8_t dgid[16]);
+/* Is the QP that this one is connected to there, and connected to this one? */
+bool uodp_conn_ready(struct uodp_qp *qp);
+
+/* ---- move.c ---- */
+enum uodp_side { UODP_SRC, UODP_DST };
+/* Move x->left bytes from x->src to x->dst, at most *BUDGET of them: 0 when all
+ * are there; -EAGAIN; or an error of *FAILED side. */
+int uodp_move(struct uodp_exec *x, uint64_t *budget, enum uodp_side *failed);
+void uodp_iter_local(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_iter *it,
+		     uint32_t access);
+void uodp_iter_remote(struct uodp_exec *x, struct uodp_swqe *w, struct uodp_iter *it,
+		      uint32_t access);
+/* May W do with the responder's memory what takes ACCESS? 0 or -errno. */
+int uodp_remote_check(const struct uodp_exec *x, const struct uodp_swqe *w, uint32_t access);
+
+/* ---- deliver.c ---- */
+/* Take a receive for the message in X. 0; -EAGAIN: none posted (RNR);
+ * -ENOTCONN: the QP cannot receive; -EBUSY: UD, not our turn; -EMSGSIZE: the message
+ * does not fit; -EINVAL: the receive is malformed. After 0 and the last two there is a
+ * receive to be completed, or given back by uodp_deliver_cancel(). */
+int uodp_deliver_begin(struct uodp_qp *qp, struct uodp_exec *x, uint32_t length);
+/* Complete it with CQE (whose wr_id is filled in here). -ENOTCONN: the QP left
+ * its state meanwhile, the message is lost. */
+int uodp_deliver_end(struct uodp_qp *qp, struct uodp_exec *x, struct uodp_cqe *cqe, bool solicited);
+/* The message goes no further: its receive is for the next one. */
+void uodp_deliver_cancel(struct uodp_qp *qp, struct uodp_exec *x);
+/* Complete the next receive of DEST's own queue, if it has one, with CQE. */
+void uodp_deliver_fail_head(struct uodp_qp *qp, const struct uodp_dest *dest, struct uodp_cqe *cqe);
+/* The responder found an error: its QP goes to ERR, with EVENT. */
+void uodp_deliver_error(struct uodp_qp *qp, const struct uodp_dest *dest,
+			enum ibv_event_type event);
+
+/* ---- grh.c ---- */
+/* Is W sent with an IPv4 header? */
+bool uodp_sends_ipv4(const struct uodp_swqe *w);
+/* The 40 bytes before a datagram's payload. */
+void uodp_grh_fill(const struct uodp_qp *qp, const struct uodp_swqe *w, char grh[UODP_GRH]);
+
+/* ---- refuse.c: errors that the responder finds ---- */
+/* Somebody else's datagram is using the receive. */
+int uodp_wait_turn(struct uodp_exec *x);
+/* The receive that the message used ends with STATUS. */
+void uodp_recv_fail(struct uodp_qp *qp, struct uodp_exec *x, enum ibv_wc_status status);
+/* Class C: the request is refused with STATUS. */
+int uodp_refuse(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x,
+		enum ibv_wc_status status);
+/* Class A: the receive ends with STATUS, and the responder's QP goes to ERR. */
+int uodp_recv_broken(struct uodp_qp *qp, struct uodp_exec *x, enum ibv_wc_status status);
+
+/* ---- rdma.c, send.c: the operations ---- */
+int uodp_write_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x, uint64_t *budget);
+int uodp_read_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x, uint64_t *budget);
+int uodp_atomic_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x,
+		     uint64_t *budget);
+int uodp_send_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x, uint64_t *budget);
+int uodp_ud_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x, uint64_t *budget);
+/* Take a receive: *GO_ON, or what the step is to return. */
+int uodp_need_recv(struct uodp_qp *qp, struct uodp_exec *x, uint32_t length, bool *go_on);
+/* Complete the receive, and with it the request. */
+int uodp_send_finish(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x);
+
+#endif
