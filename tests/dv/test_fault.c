@@ -364,7 +364,7 @@ static void c_fail_receive(struct pair *p)
 	CHECK_ERRNO(ep_send(&p->a, &s), 0);
 	CHECK_STATUS(wait_status(p), IBV_WC_REM_OP_ERR);
 	CHECK_INT(side_poll(&p->b, RECV_CQ, &wc, 1, LONG_MS), 1);
-	CHECK_STATUS(wc.status, IBV_WC_LOC_QP_OP_ERR);
+	CHECK_STATUS(wc.status, IBV_WC_LOC_PROT_ERR);
 	target_close(&t);
 	pair_down(p);
 }

@@ -260,7 +260,7 @@ static void recv_buffer(struct pair *p, uint32_t code, int sender, int receiver)
 static void c_recv(struct pair *p)
 {
 	recv_buffer(p, UODPDV_FAULT_SUCCESS, IBV_WC_SUCCESS, IBV_WC_SUCCESS);
-	recv_buffer(p, UODPDV_FAULT_INVALID, IBV_WC_REM_OP_ERR, IBV_WC_LOC_QP_OP_ERR);
+	recv_buffer(p, UODPDV_FAULT_INVALID, IBV_WC_REM_OP_ERR, IBV_WC_LOC_PROT_ERR);
 }
 
 /* ---- pagers that do not answer ---- */

@@ -13,8 +13,9 @@ struct expect {
  * which no other device does and IBTA (9.7.4.1.7) does not allow. */
 static const struct expect too_long = {IBV_WC_REM_INV_REQ_ERR, IBV_WC_LOC_LEN_ERR,
 				       IBV_WC_REM_OP_ERR, IBV_WC_LOC_QP_OP_ERR};
-/* A receive buffer that may not be written. */
-static const struct expect bad_buffer = {IBV_WC_REM_OP_ERR, IBV_WC_LOC_QP_OP_ERR, IBV_WC_REM_OP_ERR,
+/* A receive buffer that may not be written: to the responder a protection error of its
+ * own memory (IBTA 11.6.2, hardware); rxe takes it for malformed. */
+static const struct expect bad_buffer = {IBV_WC_REM_OP_ERR, IBV_WC_LOC_PROT_ERR, IBV_WC_REM_OP_ERR,
 					 IBV_WC_LOC_QP_OP_ERR};
 static const struct expect good = {IBV_WC_SUCCESS, IBV_WC_SUCCESS, IBV_WC_SUCCESS, IBV_WC_SUCCESS};
 

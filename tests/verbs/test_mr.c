@@ -38,9 +38,25 @@ static void c_refused(struct pair *p)
 		reg_refused(a, NULL, SIZE_MAX, IBV_ACCESS_ON_DEMAND, EINVAL);
 	if (!tdev()->rxe) {
 		reg_refused(a, a->buf, 0, IBV_ACCESS_LOCAL_WRITE, EINVAL);
-		reg_refused(a, a->buf, LEN, IBV_ACCESS_MW_BIND, EOPNOTSUPP);
 		reg_refused(a, a->buf, LEN, IBV_ACCESS_ZERO_BASED, EOPNOTSUPP);
 	}
+	pair_down(p);
+}
+
+/* Windows or not, an MR may be meant for them: the kernel's common check lets it pass. */
+static void c_mw_bind(struct pair *p)
+{
+	struct twr w = {.op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED, .len = 64};
+	struct ep_conf c = RC_CONF;
+	struct ibv_wc wc;
+
+	c.mr_access |= IBV_ACCESS_MW_BIND;
+	REQUIRE(pair_up(p, &c, &c));
+	w.raddr = p->bi.addr;
+	w.rkey = p->bi.rkey;
+	CHECK_ERRNO(ep_send(&p->a, &w), 0);
+	CHECK_INT(ep_poll(p->a.scq, &wc, 1, LONG_MS), 1);
+	CHECK_STATUS(wc.status, IBV_WC_SUCCESS);
 	pair_down(p);
 }
 
@@ -330,11 +346,12 @@ static void c_close(struct pair *p)
 int main(int argc, char **argv)
 {
 	static const struct tcase cases[] = {
-		{"refused", c_refused, HERE},           {"unmapped", c_unmapped, HERE},
-		{"optional", c_optional, HERE},         {"iova", c_iova, HERE},
-		{"rereg-access", c_rereg_access, HERE}, {"rereg-pd", c_rereg_pd, HERE},
-		{"rereg-move", c_rereg_move, HERE},     {"advise", c_advise, HERE},
-		{"mprotect", c_mprotect, HERE},         {"close", c_close, HERE},
+		{"refused", c_refused, HERE},   {"meant for memory windows", c_mw_bind, BOTH},
+		{"unmapped", c_unmapped, HERE}, {"optional", c_optional, HERE},
+		{"iova", c_iova, HERE},         {"rereg-access", c_rereg_access, HERE},
+		{"rereg-pd", c_rereg_pd, HERE}, {"rereg-move", c_rereg_move, HERE},
+		{"advise", c_advise, HERE},     {"mprotect", c_mprotect, HERE},
+		{"close", c_close, HERE},
 	};
 
 	return t_main(argc, argv, 0, cases, ARRAY_SIZE(cases));
