@@ -151,6 +151,7 @@ static void cq_arms(void)
 	CU_ASSERT_PTR_NOT_NULL_FATAL(cq);
 	push(cq, 0, 1, true);
 	CU_ASSERT_FALSE(event_waits(ch));
+	expect(cq, 0, 1, 1);
 	CU_ASSERT_EQUAL(ibv_req_notify_cq(cq, 1), 0);
 	push(cq, 1, 1, false);
 	CU_ASSERT_FALSE(event_waits(ch));
@@ -158,10 +159,27 @@ static void cq_arms(void)
 	event_take(ch, cq);
 	push(cq, 3, 1, true); /* one event for each arming */
 	CU_ASSERT_FALSE(event_waits(ch));
+	/* What is there, and was not polled, counts. */
+	ibv_req_notify_cq(cq, 1);
+	event_take(ch, cq);
+	expect(cq, 1, 1, 3);
+	push(cq, 4, 1, false);
+	ibv_req_notify_cq(cq, 1);
+	CU_ASSERT_FALSE(event_waits(ch));
+	ibv_req_notify_cq(cq, 0);
+	event_take(ch, cq);
+	expect(cq, 4, 1, 1);
 	/* Asking for solicited ones does not undo asking for all. */
 	ibv_req_notify_cq(cq, 0);
 	ibv_req_notify_cq(cq, 1);
-	push(cq, 4, 1, false);
+	CU_ASSERT_FALSE(event_waits(ch));
+	push(cq, 5, 1, false);
+	event_take(ch, cq);
+	/* Cleaning moves the others: the solicited one is still there. */
+	push(cq, 6, 1, true);
+	push(cq, 7, 2, false);
+	uodp_cq_clean(to_uodp_cq(cq), 2);
+	ibv_req_notify_cq(cq, 1);
 	event_take(ch, cq);
 	CU_ASSERT_EQUAL(ibv_destroy_cq(cq), 0);
 	CU_ASSERT_EQUAL(ibv_destroy_comp_channel(ch), 0);

@@ -145,11 +145,11 @@ int uodp_poll_cq(struct ibv_cq *ibcq, int n, struct ibv_wc *wc)
 static bool holds_wanted(const struct uodp_cq_shm *cq, uint32_t want)
 {
 	uint32_t cons = atomic_load_explicit(&cq->cons, memory_order_relaxed);
-	uint32_t last = want == UODP_ARM_SOLICITED
-				? cq->solicited
-				: atomic_load_explicit(&cq->prod, memory_order_relaxed);
+	uint32_t prod = atomic_load_explicit(&cq->prod, memory_order_relaxed);
+	uint32_t last = want == UODP_ARM_SOLICITED ? cq->solicited : prod;
 
-	return (int32_t)(last - cons) > 0;
+	/* Is LAST behind CONS? An old one may seem to be before it, the indices wrap. */
+	return last - cons - 1 < prod - cons;
 }
 
 /*
