@@ -44,7 +44,6 @@ struct odp_peer {
 	int pool_fd;
 	int bell_fd;         /* write end, O_NONBLOCK */
 	int uffd;            /* -1: could not be had */
-	int ring_fd;         /* -1: not attached yet */
 	_Atomic int pagemap; /* its /proc/PID/pagemap, + 1; 0: not open (gone.c) */
 	_Atomic bool dead;
 	bool self;
@@ -272,7 +271,7 @@ void odp_service_watch(struct odp_proc *proc, struct odp_peer *peer);
 /* ---- mem.c: the memory side's hooks ---- */
 /* Called once by odp_proc_get, before the service thread loops, with PROC
  * complete but for odp_self: creates pool memfd, userfaultfd, pin ring, fills
- * slot->pool_fd, uffd_fd, ring_fd. Undoes its own work when it fails. */
+ * slot->pool_fd, uffd_fd. Undoes its own work when it fails. */
 int odp_mem_open(struct odp_proc *proc);
 /* The uffd that the service thread polls, or -1. */
 int odp_mem_uffd(struct odp_proc *proc);

@@ -77,34 +77,69 @@ static int pipe_open(struct odp_mem *m)
 	return 0;
 }
 
-int odp_pin_open(struct odp_mem *m)
+/* The rings of a process are mapped alike by who goes by what is told of the first. */
+static bool ring_same(const struct odp_pin_ring *a, const struct odp_pin_ring *b)
 {
-	struct odp_peer *self = m->proc->self;
+	return atomic_load_explicit(&a->entries, memory_order_relaxed) ==
+		       atomic_load_explicit(&b->entries, memory_order_relaxed) &&
+	       !memcmp((const char *)a + sizeof(a->entries), (const char *)b + sizeof(b->entries),
+		       sizeof(*a) - sizeof(a->entries));
+}
+
+/* One ring more, with its buffers all free (pin_slots). */
+static int ring_add(struct odp_mem *m)
+{
+	struct odp_seg *seg = m->proc->self->seg;
+	struct odp_pin_ring pin = {0};
 	struct io_uring_params p;
 	int fd, ret;
 
-	self->ring_fd = -1;
-	self->slot->ring_fd = -1;
-	m->pins = odp_mem_map(ODP_MAX_PROCS * sizeof(*m->pins));
-	m->pin_used = odp_priv_alloc(ODP_PIN_SLOTS / 8);
-	if (!m->pins || !m->pin_used)
+	if (m->pin_rings == ODP_PIN_RINGS)
 		return -ENOMEM;
-	ret = pipe_open(m);
-	if (ret)
-		return ret;
 	fd = ring_setup(&p);
 	if (fd < 0)
 		return fd;
 	ret = table_register(fd);
-	if (ret) {
-		odp_fd_close(fd);
-		return ret;
-	}
-	ring_publish(&self->seg->pin, &p);
-	self->ring_fd = fd;
-	self->slot->ring_fd = fd;
-	m->pin_ok = true;
+	if (ret)
+		goto err_close;
+	if (!m->pin_rings)
+		ring_publish(&seg->pin, &p);
+	ring_publish(&pin, &p);
+	ret = -EOPNOTSUPP;
+	if (!ring_same(&seg->pin, &pin))
+		goto err_close;
+	m->pin_fds[m->pin_rings] = fd;
+	/* release: pairs with view_open(). */
+	atomic_store_explicit(&seg->pin_fds[m->pin_rings], fd + 1, memory_order_release);
+	m->pin_rings++;
 	return 0;
+
+err_close:
+	odp_fd_close(fd);
+	return ret;
+}
+
+int odp_pin_open(struct odp_mem *m)
+{
+	int ret;
+
+	m->pins = odp_mem_map((size_t)ODP_MAX_PROCS * ODP_PIN_RINGS * sizeof(*m->pins));
+	m->pin_used = odp_mem_map(ODP_PIN_RINGS * ODP_PIN_SLOTS / 8);
+	if (!m->pins || !m->pin_used)
+		return -ENOMEM;
+	ret = pipe_open(m);
+	if (!ret)
+		ret = ring_add(m);
+	m->pin_ok = !ret;
+	return ret;
+}
+
+void odp_pin_child(struct odp_mem *m)
+{
+	/* They would hold the parent's pages when that has ended. */
+	for (uint32_t i = 0; i < m->pin_rings; i++)
+		odp_fd_close(m->pin_fds[i]);
+	m->pin_rings = 0;
 }
 
 bool odp_pin_usable(const struct odp_mem *m)
@@ -127,25 +162,49 @@ static void slots_mark(struct odp_mem *m, uint32_t first, uint32_t n, bool used)
 		else
 			m->pin_used[i / 64] &= ~bit;
 	}
+	if (used && first == m->pin_low)
+		m->pin_low = first + n;
+	else if (!used && first < m->pin_low)
+		m->pin_low = first;
+}
+
+/* N buffers in a row, or -ENOMEM: in none of the rings that are open. */
+static int slots_find(const struct odp_mem *m, uint32_t n)
+{
+	for (uint32_t i = m->pin_low, run = 0; i < m->pin_rings * ODP_PIN_SLOTS; i++) {
+		if (!(i % 64) && !~m->pin_used[i / 64]) {
+			i += 63;
+			run = 0;
+			continue;
+		}
+		run = slot_used(m, i) ? 0 : run + 1;
+		if (run == n)
+			return (int)(i + 1 - n);
+	}
+	return -ENOMEM;
 }
 
 static int slots_alloc(struct odp_mem *m, uint32_t n)
 {
-	for (uint32_t i = 0, run = 0; i < ODP_PIN_SLOTS; i++) {
-		run = slot_used(m, i) ? 0 : run + 1;
-		if (run == n) {
-			slots_mark(m, i + 1 - n, n, true);
-			return (int)(i + 1 - n);
-		}
+	int first, ret = 0;
+
+	while ((first = slots_find(m, n)) < 0 && !ret)
+		ret = ring_add(m);
+	if (first < 0) {
+		odp_log(ODP_LOG_WARN, "no more memory can be pinned: %s%s", strerrordesc_np(-ret),
+			ret == -EMFILE ? "; see RLIMIT_NOFILE" : "");
+		return -ENOMEM;
 	}
-	return -ENOMEM;
+	slots_mark(m, (uint32_t)first, n, true);
+	return first;
 }
 
 static int slot_update(struct odp_mem *m, uint32_t slot, uint64_t addr, uint64_t len)
 {
 	struct iovec iov = {(void *)(uintptr_t)addr, len};
-	struct io_uring_rsrc_update2 up = {.offset = slot, .data = (uintptr_t)&iov, .nr = 1};
-	long ret = odp_sys6(SYS_io_uring_register, m->proc->self->ring_fd,
+	struct io_uring_rsrc_update2 up = {
+		.offset = slot % ODP_PIN_SLOTS, .data = (uintptr_t)&iov, .nr = 1};
+	long ret = odp_sys6(SYS_io_uring_register, m->pin_fds[slot / ODP_PIN_SLOTS],
 			    IORING_REGISTER_BUFFERS_UPDATE, (long)&up, sizeof(up), 0, 0);
 
 	return ret == 1 ? 0 : ret < 0 ? (int)ret : -EFAULT;
@@ -202,8 +261,6 @@ void odp_pin_unregister(struct odp_region *r)
 
 /* ---- the executing side, under pin_pipe ---- */
 
-static struct odp_pin_ring rings[ODP_MAX_PROCS]; /* as checked when attached */
-
 /* What another process says of its ring: is each queue inside the mapping? */
 static bool ring_sane(const struct odp_pin_ring *r)
 {
@@ -233,20 +290,22 @@ static void view_close(struct odp_pin_view *v, struct odp_peer *peer)
 	memset(v, 0, sizeof(*v));
 }
 
-static int view_open(struct odp_pin_view *v, struct odp_peer *peer)
+static int view_open(struct odp_pin_view *v, struct odp_peer *peer, uint32_t ring)
 {
-	struct odp_pin_ring *pin = &rings[peer->nr];
+	struct odp_pin_ring *pin = &v->pin;
 	void *p;
 	int fd;
 
 	v->ring_fd = -1;
-	/* acquire: pairs with ring_publish(). */
-	if (!atomic_load_explicit(&peer->seg->pin.entries, memory_order_acquire))
+	/* acquire: pairs with ring_add(). */
+	fd = atomic_load_explicit(&peer->seg->pin_fds[ring], memory_order_acquire) - 1;
+	if (fd < 0)
 		return -EFAULT;
 	memcpy(pin, &peer->seg->pin, sizeof(*pin));
 	if (!ring_sane(pin))
 		return -EPROTO;
-	fd = peer->self ? peer->ring_fd : odp_peer_fd(peer, peer->slot->ring_fd, O_RDWR);
+	if (!peer->self)
+		fd = odp_peer_fd(peer, fd, O_RDWR);
 	if (fd < 0)
 		return fd;
 	v->ring_fd = fd;
@@ -267,9 +326,10 @@ static int view_open(struct odp_pin_view *v, struct odp_peer *peer)
 	return 0;
 }
 
-static int view_get(struct odp_mem *m, struct odp_peer *peer, struct odp_pin_view **view)
+static int view_get(struct odp_mem *m, struct odp_peer *peer, uint32_t ring,
+		    struct odp_pin_view **view)
 {
-	struct odp_pin_view *v = &m->pins[peer->nr];
+	struct odp_pin_view *v = &m->pins[peer->nr * ODP_PIN_RINGS + ring];
 	int ret;
 
 	*view = v;
@@ -277,7 +337,7 @@ static int view_get(struct odp_mem *m, struct odp_peer *peer, struct odp_pin_vie
 		return 0;
 	if (v->gen)
 		view_close(v, peer);
-	ret = view_open(v, peer);
+	ret = view_open(v, peer, ring);
 	if (ret) {
 		view_close(v, peer);
 		odp_log(ODP_LOG_DEBUG, "cannot reach the pinned memory of process %d: %s",
@@ -365,7 +425,7 @@ static int ring_run(struct odp_mem *m, struct odp_peer *peer, const struct odp_p
 		    struct io_uring_sqe *sqe)
 {
 	static uint32_t serial; /* pin_pipe */
-	const struct odp_pin_ring *pin = &rings[peer->nr];
+	const struct odp_pin_ring *pin = &v->pin;
 	int res = -EFAULT;
 
 	sqe->user_data = (uint64_t)m->proc->self->pid << 32 | ++serial;
@@ -452,17 +512,18 @@ ssize_t odp_pin_io(struct odp_peer *peer, const struct odp_mr_shm *mr, uint64_t 
 {
 	struct odp_mem *m = odp_self->mem;
 	uint64_t pos = addr - odp_page_down(mr->addr);
-	struct io_uring_sqe sqe = {0};
+	uint64_t slot = mr->pin_first + (pos >> ODP_PIN_SHIFT);
+	struct io_uring_sqe sqe = {.buf_index = (uint16_t)(slot % ODP_PIN_SLOTS)};
 	struct odp_pin_view *v;
 	ssize_t ret;
 
-	if (pos >> ODP_PIN_SHIFT >= mr->pin_count || m->pipe_rd < 0)
+	if (pos >> ODP_PIN_SHIFT >= mr->pin_count || slot / ODP_PIN_SLOTS >= ODP_PIN_RINGS ||
+	    m->pipe_rd < 0)
 		return -EFAULT;
-	sqe.buf_index = (uint16_t)(mr->pin_first + (pos >> ODP_PIN_SHIFT));
 	n = odp_min(n, slot_bytes() - (pos & (slot_bytes() - 1)));
 	n = odp_min(n, ODP_BOUNCE_SIZE);
 	pthread_mutex_lock(&m->pin_pipe);
-	ret = view_get(m, peer, &v);
+	ret = view_get(m, peer, (uint32_t)(slot / ODP_PIN_SLOTS), &v);
 	if (!ret)
 		ret = write ? pin_write(m, peer, v, &sqe, addr, buf, n)
 			    : pin_read(m, peer, v, &sqe, addr, buf, n);

@@ -81,7 +81,7 @@ struct odp_slot {
 	int32_t pool_fd;
 	int32_t bell_fd; /* write end of the service thread's pipe */
 	int32_t uffd_fd;
-	int32_t ring_fd;     /* io_uring with the pinned buffers */
+	int32_t pad0;
 	uint64_t start_time; /* field 22 of /proc/PID/stat */
 	char comm[16];
 	/* A ringer adds to RUNG, then writes to the bell if ASLEEP; the service thread
@@ -191,7 +191,7 @@ struct odp_mr_shm {
 	uint64_t npages; /* from addr rounded down; implicit (implicit.c) or revoked: 0 */
 	union {
 		struct {
-			uint32_t pin_first; /* first registered buffer in the owner's ring;
+			uint32_t pin_first; /* first registered buffer of the owner's;
 					     * FD: first page behind the descriptor */
 			uint32_t pin_count; /* of these, or of pipes */
 		};
@@ -272,6 +272,15 @@ enum odp_foreign_state {
 
 #define ODP_SEG_MAGIC 0x676573706464706full
 
+/*
+ * The kernel gives a ring this many registered buffers: a process opens one ring after
+ * the other as it needs them. A buffer's number counts through all of them. Enough for a
+ * buffer for each region, and as many for regions that take several.
+ */
+#define ODP_PIN_SLOTS 16384u
+#define ODP_PIN_RINGS 128u
+static_assert(ODP_PIN_RINGS * ODP_PIN_SLOTS >= 2 * ODP_MAX_REGIONS, "one for each region");
+
 /* Where things are in the pin ring's mapping (one for both queues): what only
  * the creator of an io_uring is told. entries 0: there is no ring. */
 struct odp_pin_ring {
@@ -298,7 +307,7 @@ struct odp_seg {
 	struct odp_lock ring;          /* serializes submissions to the pin ring */
 	_Atomic uint32_t regions_high; /* highest region index ever used + 1 */
 	uint32_t pad0;
-	struct odp_pin_ring pin;       /* written by the owner before ring_fd is set */
+	struct odp_pin_ring pin;       /* of all rings; written before the first of pin_fds */
 	_Atomic uint64_t inject;       /* what faults suffer (inject.c), 0: nothing */
 	_Atomic uint64_t inject_table; /* offset of the faults that take their time, 0: none */
 	_Atomic uint32_t inject_count;
@@ -309,7 +318,9 @@ struct odp_seg {
 	_Atomic uint32_t faultq_rung; /* bit q: queue q has got a fault */
 	uint32_t pad1;
 	_Atomic uint64_t foreign; /* offset of struct odp_foreign_shm, 0: none */
-	uint8_t pad[4096 - 184];
+	/* The descriptors of the rings, + 1; 0: none yet. Release store. */
+	_Atomic int32_t pin_fds[ODP_PIN_RINGS];
+	uint8_t pad[4096 - 184 - 4 * ODP_PIN_RINGS];
 	struct odp_mr_shm mrs[ODP_MAX_REGIONS];
 	struct odp_file_shm files[ODP_MAX_FILES];
 	_Atomic uint32_t files_ring[ODP_MAX_FILES]; /* indexes of files that changed */

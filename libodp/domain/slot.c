@@ -102,7 +102,7 @@ static void slot_reap(struct odp_domain *dom, unsigned nr)
 		atomic_store_explicit(&slot->gate, (gate | ODP_GATE_FROZEN) + 1,
 				      memory_order_relaxed);
 	slot->pid = 0;
-	slot->seg_fd = slot->pool_fd = slot->bell_fd = slot->uffd_fd = slot->ring_fd = -1;
+	slot->seg_fd = slot->pool_fd = slot->bell_fd = slot->uffd_fd = -1;
 	/* release: a slot that is seen free is clean. */
 	atomic_store_explicit(&slot->state, ODP_SLOT_FREE, memory_order_release);
 }
@@ -140,7 +140,7 @@ static void slot_fill(struct odp_proc *proc, unsigned nr)
 	gen = atomic_fetch_add_explicit(&slot->gen, 1, memory_order_acq_rel) + 1;
 	slot->pid = getpid();
 	slot->start_time = odp_pid_start_time(slot->pid);
-	slot->seg_fd = slot->pool_fd = slot->bell_fd = slot->uffd_fd = slot->ring_fd = -1;
+	slot->seg_fd = slot->pool_fd = slot->bell_fd = slot->uffd_fd = -1;
 	strncpy(slot->comm, program_invocation_short_name, sizeof(slot->comm) - 1);
 	slot->comm[sizeof(slot->comm) - 1] = 0;
 	atomic_store_explicit(&slot->bell_asleep, 0, memory_order_relaxed);

@@ -19,13 +19,13 @@ struct odp_peer *odp_peer_new(struct odp_proc *proc, unsigned nr)
 	peer->nr = nr;
 	peer->gen = atomic_load_explicit(&peer->slot->gen, memory_order_acquire);
 	peer->pid = peer->slot->pid;
-	peer->pidfd = peer->pool_fd = peer->bell_fd = peer->uffd = peer->ring_fd = -1;
+	peer->pidfd = peer->pool_fd = peer->bell_fd = peer->uffd = -1;
 	return peer;
 }
 
 void odp_peer_close_fds(struct odp_peer *peer)
 {
-	int *fds[] = {&peer->pidfd, &peer->pool_fd, &peer->bell_fd, &peer->uffd, &peer->ring_fd};
+	int *fds[] = {&peer->pidfd, &peer->pool_fd, &peer->bell_fd, &peer->uffd};
 	unsigned i;
 
 	for (i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {

@@ -28,8 +28,7 @@ static void peer_retire(struct odp_peer *peer)
 	const uint64_t keep = (reach > ODP_ARENA_OFF ? reach : ODP_ARENA_OFF) + ODP_PAGE_SIZE - 1;
 	const size_t len = (size_t)(keep & ~(ODP_PAGE_SIZE - 1));
 	const int pagemap = atomic_load_explicit(&peer->pagemap, memory_order_relaxed) - 1;
-	const int fds[] = {peer->pidfd, peer->pool_fd, peer->bell_fd,
-			   peer->uffd,  peer->ring_fd, pagemap};
+	const int fds[] = {peer->pidfd, peer->pool_fd, peer->bell_fd, peer->uffd, pagemap};
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	unsigned i;
 

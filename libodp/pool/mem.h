@@ -124,10 +124,9 @@ struct odp_region {
 /* In an entry of /proc/PID/pagemap: in memory, or in swap. */
 #define ODP_PAGEMAP_THERE ((uint64_t)3 << 62)
 
-#define ODP_PIN_SLOTS 16384u
 #define ODP_PIN_SHIFT 30 /* a registered buffer holds at most this much */
 
-/* The pin ring of a process, as mapped here. */
+/* A pin ring of a process, as mapped here. */
 struct odp_pin_view {
 	_Atomic uint32_t gen; /* of the peer it belongs to, + 1; 0: none */
 	int ring_fd;
@@ -135,6 +134,7 @@ struct odp_pin_view {
 	size_t ring_len;
 	void *sqes;
 	size_t sqes_len;
+	struct odp_pin_ring pin; /* as it was, and was checked, when this was mapped */
 };
 
 #define ODP_BOUNCE_SIZE ((size_t)64 << 10)
@@ -186,13 +186,16 @@ struct odp_mem {
 
 	/* pinned buffers */
 	pthread_mutex_t pin_slots;
-	uint64_t *pin_used; /* bit map, pin_slots */
+	uint64_t *pin_used; /* bit map; pin_slots, as the next three */
+	uint32_t pin_low;   /* no buffer below is free */
+	uint32_t pin_rings; /* that are open */
+	int pin_fds[ODP_PIN_RINGS];
 	pthread_mutex_t pin_pipe;
 	int pipe_rd, pipe_wr;
 	int null_fd; /* -1: not yet open */
 	bool pin_ok;
 	struct odp_hold *_Atomic holds; /* written under pin_slots */
-	struct odp_pin_view *pins;      /* [ODP_MAX_PROCS], pin_pipe */
+	struct odp_pin_view *pins;      /* [ODP_MAX_PROCS][ODP_PIN_RINGS], sparse; pin_pipe */
 
 	_Atomic uint32_t bounce_used;
 	char *bounces;
@@ -462,6 +465,8 @@ int odp_foreign_ready(struct odp_peer *peer, uint64_t addr, size_t n, uint64_t *
 ssize_t odp_va_io(struct odp_peer *peer, uint64_t addr, void *buf, size_t n, bool write,
 		  uint64_t gate);
 int odp_pin_open(struct odp_mem *m);
+/* In a child of fork: let go of what the parent's rings hold. */
+void odp_pin_child(struct odp_mem *m);
 bool odp_pin_usable(const struct odp_mem *m);
 int odp_pin_register(struct odp_region *r);
 void odp_pin_unregister(struct odp_region *r);

@@ -225,6 +225,7 @@ static void child_fds_close(struct odp_mem *m)
 		if (fds[i] >= 0)
 			odp_fd_close(fds[i]);
 	odp_pipe_child(m);
+	odp_pin_child(m);
 }
 
 static void fork_child(void)

@@ -92,7 +92,6 @@ static void proc_publish(struct odp_proc *proc)
 
 	self->pool_fd = self->slot->pool_fd;
 	self->uffd = self->slot->uffd_fd;
-	self->ring_fd = self->slot->ring_fd;
 	/* release: pairs with the acquire loads of those who attach. */
 	atomic_store_explicit(&self->slot->state, ODP_SLOT_LIVE, memory_order_release);
 	proc_set(proc);
