@@ -231,6 +231,16 @@ static void region_release(struct odp_region *r)
 	odp_priv_free(r, sizeof(*r));
 }
 
+/* mem_lock */
+static unsigned region_hears(const struct odp_region *r, enum odp_backing backing)
+{
+	if (r->kind == ODP_PINNED || backing == ODP_BACKING_FD)
+		return 0;
+	if (!r->followed)
+		return ODP_SEEN_KERNEL;
+	return ODP_SEEN_ACCESS | (odp_changes_are_told() ? ODP_SEEN_CALLS : 0u);
+}
+
 /* Enter R into the trees with its entries filled; from here on events find it. */
 static int region_insert(struct odp_region *r, enum odp_backing backing)
 {
@@ -252,18 +262,10 @@ static int region_insert(struct odp_region *r, enum odp_backing backing)
 			odp_follow(r);
 		}
 		r->in_tree = true;
+		r->mr->seen = (uint8_t)region_hears(r, backing) & 0xf;
 	}
 	odp_mem_unlock(m);
 	return ret;
-}
-
-static unsigned region_hears(const struct odp_region *r, enum odp_backing backing)
-{
-	if (r->kind == ODP_PINNED || backing == ODP_BACKING_FD)
-		return 0;
-	if (!r->followed)
-		return ODP_SEEN_KERNEL;
-	return ODP_SEEN_ACCESS | (odp_changes_are_told() ? ODP_SEEN_CALLS : 0u);
 }
 
 static int region_back(struct odp_region *r, const struct odp_region_attr *a)
@@ -282,7 +284,6 @@ static int region_back(struct odp_region *r, const struct odp_region_attr *a)
 	if (!ret) {
 		record_fill(r, a, backing);
 		ret = region_insert(r, backing);
-		r->mr->seen = (uint8_t)region_hears(r, backing) & 0xf;
 	}
 	if (!ret && (r->mr->flags & ODP_MR_HUGE) && r->kind == ODP_ON_DEMAND)
 		ret = odp_huge_check(r);

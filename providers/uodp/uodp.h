@@ -319,6 +319,8 @@ void uodp_event_raise(struct uodp_proc *proc, struct odp_peer *peer, enum ibv_ev
 		      uint32_t index);
 
 /* ---- change.c ---- */
+/* Find out whether the program's calls come by here, before it has a region. */
+void uodp_changes_init(void);
 /* On-demand regions over pages that a call, which has succeeded, has taken away from
  * under them: [ADDR, ADDR+LEN), or [START, END) of the file FD (INT64_MAX: to its end).
  * Both keep errno. */

@@ -185,8 +185,10 @@ int uodp_proc_get(struct uodp_proc **proc)
 
 	pthread_mutex_lock(&once_lock);
 	ret = odp_proc_get(&odp);
-	if (!ret && !uodp_self)
+	if (!ret && !uodp_self) {
+		uodp_changes_init();
 		ret = proc_create(odp);
+	}
 	if (!ret)
 		*proc = uodp_self;
 	pthread_mutex_unlock(&once_lock);

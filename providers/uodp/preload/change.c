@@ -21,6 +21,8 @@
 
 #include "uodp.h"
 
+#define EARLY __attribute__((no_sanitize("address", "thread")))
+
 static struct {
 	void *(*mmap)(void *addr, size_t len, int prot, int flags, int fd, off_t off);
 	int (*munmap)(void *addr, size_t len);
@@ -28,24 +30,31 @@ static struct {
 	int (*truncate)(const char *path, off_t length);
 } next;
 
-/* Is it this library's function that the program calls by NAME? */
-static bool name_ours(const char *name)
-{
-	void *f = dlsym(RTLD_DEFAULT, name);
-	Dl_info theirs, ours;
-
-	return f && dladdr(f, &theirs) && dladdr((void *)(uintptr_t)&next, &ours) &&
-	       theirs.dli_fbase == ours.dli_fbase;
-}
-
-/* Calls that come before this one go to the kernel, which is the same. */
+/* Calls that come before this one go to the kernel, which is the same, and touch nothing
+ * else: a sanitizer may not be ready. */
 __attribute__((constructor)) static void change_init(void)
 {
 	next.mmap = dlsym(RTLD_NEXT, "mmap");
 	next.munmap = dlsym(RTLD_NEXT, "munmap");
 	next.mremap = dlsym(RTLD_NEXT, "mremap");
 	next.truncate = dlsym(RTLD_NEXT, "truncate");
-	if (name_ours("munmap"))
+}
+
+/* An address that the program never unmaps; has it come by? */
+static char trial;
+static _Atomic bool trial_seen;
+
+void uodp_changes_init(void)
+{
+	int (*call)(void *, size_t) = (int (*)(void *, size_t))dlsym(RTLD_DEFAULT, "munmap");
+	int err = errno;
+
+	/* What the program calls by that name may be a sanitizer's, which calls ours. Of
+	 * no length: it fails. */
+	if (call)
+		call(&trial, 0);
+	errno = err;
+	if (atomic_load_explicit(&trial_seen, memory_order_relaxed))
 		odp_changes_told();
 }
 
@@ -71,26 +80,33 @@ void uodp_file_changed(int fd, off_t start, off_t end)
 	errno = err;
 }
 
-void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
+EARLY void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
 {
-	void *p = next.mmap ? next.mmap(addr, len, prot, flags, fd, off)
-			    : (void *)syscall(SYS_mmap, addr, len, prot, flags, fd, off);
+	void *p;
 
+	if (!next.mmap)
+		return (void *)syscall(SYS_mmap, addr, len, prot, flags, fd, off);
+	p = next.mmap(addr, len, prot, flags, fd, off);
 	if (p != MAP_FAILED && (flags & MAP_FIXED))
 		uodp_range_changed(p, len);
 	return p;
 }
 
-int munmap(void *addr, size_t len)
+EARLY int munmap(void *addr, size_t len)
 {
-	int ret = next.munmap ? next.munmap(addr, len) : (int)syscall(SYS_munmap, addr, len);
+	int ret;
 
+	if (!next.munmap)
+		return (int)syscall(SYS_munmap, addr, len);
+	if (addr == &trial)
+		atomic_store_explicit(&trial_seen, true, memory_order_relaxed);
+	ret = next.munmap(addr, len);
 	if (!ret)
 		uodp_range_changed(addr, len);
 	return ret;
 }
 
-void *mremap(void *old, size_t old_len, size_t new_len, int flags, ...)
+EARLY void *mremap(void *old, size_t old_len, size_t new_len, int flags, ...)
 {
 	void *to = NULL, *p;
 	va_list args;
@@ -100,8 +116,9 @@ void *mremap(void *old, size_t old_len, size_t new_len, int flags, ...)
 		to = va_arg(args, void *);
 		va_end(args);
 	}
-	p = next.mremap ? next.mremap(old, old_len, new_len, flags, to)
-			: (void *)syscall(SYS_mremap, old, old_len, new_len, flags, to);
+	if (!next.mremap)
+		return (void *)syscall(SYS_mremap, old, old_len, new_len, flags, to);
+	p = next.mremap(old, old_len, new_len, flags, to);
 	if (p == MAP_FAILED)
 		return p;
 	if (p != old)
