@@ -93,10 +93,8 @@ extern struct odp_proc *odp_self;
 
 /* ---- fd.c ---- */
 /* Move FD out of the way of programs that count on low numbers, or close all they
- * know nothing of; closes FD. What it returns ends with odp_fd_close(). */
+ * know nothing of; closes FD. What it returns ends with odp_fd_close() (odp.h). */
 int odp_fd_high(int fd);
-/* Close a descriptor of libodp's, kept or not. */
-void odp_fd_close(int fd);
 /* It is the caller's from here on, to be closed by close(). */
 void odp_fd_release(int fd);
 /* Raise the soft limit of open files to the hard one; false if that is no help. */

@@ -111,6 +111,15 @@ int odp_peer_fd(struct odp_peer *peer, int fd, int flags);
 int odp_fd_kept(int fd);
 
 /*
+ * FD becomes one of those that libodp keeps (odp_fd_kept()), under a number that programs
+ * do not use, if there is one: that number; what is negative comes back. It ends with
+ * odp_fd_close(), which is close() for any other descriptor. From any thread; not from a
+ * signal handler.
+ */
+int odp_fd_keep(int fd);
+void odp_fd_close(int fd);
+
+/*
  * True from the moment that libodp has found such a descriptor closed all the same:
  * what becomes of memory can no longer be told, and no more of it can be registered.
  * The service handler is called when it becomes true. A plain load.

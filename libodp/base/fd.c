@@ -51,7 +51,7 @@ void odp_fd_release(int fd)
 					  memory_order_relaxed);
 }
 
-void odp_fd_close(int fd)
+ODP_EXPORT void odp_fd_close(int fd)
 {
 	odp_fd_release(fd);
 	close(fd);
@@ -85,6 +85,11 @@ int odp_fd_high(int fd)
 		odp_fd_close(fd);
 	kept_add(high);
 	return high;
+}
+
+ODP_EXPORT int odp_fd_keep(int fd)
+{
+	return odp_fd_high(fd);
 }
 
 bool odp_fd_limit_raise(void)

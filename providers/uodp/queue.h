@@ -54,6 +54,7 @@ struct uodp_cq {
 	uint64_t ring_off;
 	const struct uodp_link *link;
 	int async_wr;
+	struct uodp_channel *channel;   /* held; NULL: none */
 	struct uodp_spin lock;          /* consumers; ring, mask */
 	_Atomic uint32_t users;         /* QPs: destroy gives EBUSY */
 	_Atomic uint32_t comp_reported; /* events that the program has read */
@@ -273,6 +274,8 @@ static inline void uodp_count(_Atomic uint64_t *counter, uint64_t n)
 /* End an object that a closed context leaves, all of it but its memory. Nobody is left
  * to acknowledge events. */
 void uodp_qp_drop(struct uodp_qp *qp);
+/* Say that an object's memory is left alone, since there may be an unread event of it. */
+void uodp_shell_stays(const char *what);
 void uodp_srq_drop(struct uodp_srq *srq);
 void uodp_cq_drop(struct uodp_cq *cq);
 
@@ -345,11 +348,14 @@ void uodp_events_drain(struct uodp_proc *proc);
 /* Write the completion event of a CQ of PEER to its channel. */
 void uodp_channel_notify(struct uodp_proc *proc, struct odp_peer *peer, int fd, uint32_t id,
 			 uint64_t handle);
-/* Remove the records that name HANDLE (at byte 0, 8 bytes) from the pipe whose
- * read end is FD. */
-void uodp_pipe_purge(int fd, size_t record, uint64_t handle);
-/* Remove the async events that name HANDLE from CTX's queue. */
-void uodp_events_purge(struct ibv_context *ctx, uint64_t handle);
+/*
+ * Remove the records that name HANDLE (at byte 0, 8 bytes) from PIPE. False: it cannot be
+ * done, and what they name must stay valid memory for who reads them.
+ */
+bool uodp_pipe_purge(struct uodp_proc *proc, const struct uodp_pipe *pipe, size_t record,
+		     uint64_t handle);
+/* The same for the async events of CTX's queue. */
+bool uodp_events_purge(struct ibv_context *ctx, uint64_t handle);
 /* Wait until the program has acknowledged what it read (verbs rule). */
 void uodp_wait_acks(pthread_mutex_t *mutex, pthread_cond_t *cond, const uint32_t *completed,
 		    uint32_t reported);

@@ -96,12 +96,19 @@ struct uodp_link {
 	struct uodp_link *next;
 };
 
+/* Our ends of a pipe from which the program reads events. */
+struct uodp_pipe {
+	int rd; /* the program's may be closed, and its number another file's */
+	int wr; /* peers open it too */
+};
+#define UODP_PIPE_NONE ((struct uodp_pipe){.rd = -1, .wr = -1})
+
 struct uodp_context {
 	struct verbs_context vctx;
 	struct uodp_proc *proc;
 	struct uodp_device *dev;
 	struct uodp_link *link;
-	int async_wr;                  /* write end of async_fd's pipe */
+	struct uodp_pipe async;        /* behind async_fd */
 	struct uodp_pd *pds;           /* under proc->lock */
 	struct uodp_channel *channels; /* as well */
 	struct uodp_context *next;
@@ -143,7 +150,9 @@ struct uodp_dm {
 	struct uodp_proc *proc;
 	struct uodp_dm_shm *shm;
 	uint32_t index;
-	int fd;
+	int fd; /* kept; used after a look whether it still is that file (uodp_dm_fd()) */
+	dev_t dev;
+	ino_t ino;
 	char *map;              /* as the device sees it */
 	size_t length, size;    /* asked for; in pages */
 	_Atomic uint32_t users; /* MRs: free gives EBUSY */
@@ -165,7 +174,9 @@ struct uodp_channel {
 	struct uodp_handle handle; /* first */
 	struct uodp_proc *proc;
 	struct ibv_context *ctx;
-	int wr;                          /* write end; peers open it too. -1: CTX is closed */
+	struct uodp_pipe pipe;
+	_Atomic uint32_t refs;           /* the program's descriptor, and CQs */
+	bool ended;                      /* CTX is closed */
 	uint32_t id;                     /* unique in the process: descriptor numbers are reused */
 	struct uodp_channel *next, **at; /* in the context's list, under proc->lock */
 };
@@ -287,16 +298,18 @@ void uodp_context_drop(struct ibv_context *ctx);
 /* The same for a channel: libibverbs closes its descriptor under a lock in CTX, so that
  * CTX's memory is freed when the next such comes. */
 void uodp_context_drop_late(struct ibv_context *ctx);
-/* A pipe whose write end is nonblocking and has a high number, so that a
- * program that uses low ones by their numbers does not meet it; 0 or -errno. */
-int uodp_pipe(int *rd, int *wr);
-/* FD with a high number, or FD itself. */
-int uodp_fd_raise(int fd);
+/* A pipe: *RD is the program's end. Ours are kept (odp_fd_keep()), and the write end is
+ * nonblocking. 0 or -errno. */
+int uodp_pipe(int *rd, struct uodp_pipe *p);
+void uodp_pipe_close(struct uodp_pipe *p);
 /* A new completion channel of CTX: its descriptor, or -errno. It lasts until that is
  * closed. */
 int uodp_channel_create(struct ibv_context *ctx);
 /* That of CH, NULL if its descriptor is none of ours (any more). */
 struct uodp_channel *uodp_channel_get(const struct ibv_comp_channel *ch);
+/* A CQ's hold on its pipe. */
+void uodp_channel_hold(struct uodp_channel *channel);
+void uodp_channel_drop(struct uodp_channel *channel);
 /* End what CTX's program has left, but for its memory. */
 void uodp_mr_drop_all(struct ibv_context *ctx);
 void uodp_pd_drop_all(struct ibv_context *ctx);
@@ -392,6 +405,8 @@ struct ibv_dm *uodp_alloc_dm(struct ibv_context *ctx, struct ibv_alloc_dm_attr *
 int uodp_free_dm(struct ibv_dm *dm);
 /* May it be used? 0, -EIO, -ENOENT. */
 int uodp_dm_check(const struct ibv_dm *dm);
+/* Its descriptor; -EBADF: the program has closed it, and the number may be any file's. */
+int uodp_dm_fd(const struct uodp_dm *dm);
 /* End all of it but its memory. */
 void uodp_dm_drop(struct uodp_dm *dm);
 struct ibv_mr *uodp_reg_dm_mr(struct ibv_pd *pd, struct ibv_dm *dm, uint64_t offset, size_t length,

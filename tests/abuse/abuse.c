@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/uio.h>
@@ -224,6 +225,99 @@ static void c_close_one(struct pair *p)
 	while (event.event_type == IBV_EVENT_QP_FATAL)
 		CHECK_INT(ibv_get_async_event(p->a.ctx, &event), 0);
 	CHECK_INT(event.event_type, IBV_EVENT_DEVICE_FATAL);
+}
+
+/* A file of the program's, LEN bytes long, in the place of descriptor FD. */
+static void file_put(int fd)
+{
+	int file = (int)syscall(SYS_memfd_create, "user", 0);
+
+	CHECK(file >= 0 && !ftruncate(file, LEN));
+	CHECK_INT(dup2(file, fd), fd);
+	syscall(SYS_close, file);
+}
+
+static void file_check(int fd)
+{
+	struct stat st;
+	char byte = 1;
+
+	CHECK(!fstat(fd, &st));
+	CHECK_INT(st.st_size, LEN);
+	CHECK_INT(pread(fd, &byte, 1, 0), 1);
+	CHECK_INT(byte, 0);
+}
+
+/* The descriptor whose name has WORD, -1. */
+static int fd_named(const char *word)
+{
+	char path[32], target[64];
+
+	for (int fd = 3; fd < 1024; fd++) {
+		ssize_t n;
+
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		n = readlink(path, target, sizeof(target) - 1);
+		target[n > 0 ? n : 0] = 0;
+		if (strstr(target, word))
+			return fd;
+	}
+	return -1;
+}
+
+/* Device memory whose descriptor was closed is not the file that has the number now. */
+static void c_close_dm(struct pair *p)
+{
+	struct ibv_alloc_dm_attr a = {.length = 4096};
+	struct ibv_dm *dm;
+	uint32_t word = 5;
+	int fd;
+
+	REQUIRE(up(p));
+	dm = ibv_alloc_dm(p->a.ctx, &a);
+	REQUIRE(dm);
+	closefrom(3);
+	fd = fd_named("uodp-dm");
+	REQUIRE(fd >= 0); /* kept */
+	syscall(SYS_close, fd);
+	file_put(fd);
+	CHECK_ERRNO(ibv_memcpy_to_dm(dm, 0, &word, sizeof(word)), 0);
+	CHECK_ERRNO(ibv_free_dm(dm), 0);
+	file_check(fd);
+}
+
+/* A channel that was closed with all the rest: CQs that are armed have their pipe, and
+ * write to nothing else. */
+static void c_close_channel(struct pair *p)
+{
+	struct ep_conf c = RC_CONF;
+	struct ibv_wc wc;
+	struct twr w = {.op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED, .len = 8};
+	struct stat st;
+
+	c.channel = true;
+	REQUIRE(pair_up(p, &c, &c));
+	w.raddr = p->bi.addr;
+	w.rkey = p->bi.rkey;
+	closefrom(3);
+	for (int fd = 3; fd < 1024; fd++)
+		if (fstat(fd, &st))
+			file_put(fd);
+	for (int i = 0; i < 3; i++) {
+		CHECK_ERRNO(ibv_req_notify_cq(p->a.scq, 0), 0);
+		CHECK_ERRNO(ep_send(&p->a, &w), 0);
+		CHECK_INT(ep_poll(p->a.scq, &wc, 1, LONG_MS), 1);
+		CHECK_STATUS(wc.status, IBV_WC_SUCCESS);
+	}
+	CHECK_ERRNO(ep_modify(&p->a, IBV_QPS_ERR), 0);
+	sleep_ms(20);
+	CHECK_ERRNO(ibv_destroy_qp(p->a.qp), 0);
+	CHECK_ERRNO(ibv_destroy_cq(p->a.scq), 0);
+	p->a.qp = NULL;
+	p->a.scq = NULL;
+	for (int fd = 3; fd < 1024; fd++)
+		if (!fstat(fd, &st) && st.st_size == LEN && S_ISREG(st.st_mode))
+			file_check(fd);
 }
 
 /* ---- mappings ---- */
@@ -750,6 +844,8 @@ static const struct tcase cases[] = {
 	{"close-all", c_close_all, HERE},
 	{"close-one", c_close_one, HERE},
 	{"close-shared", c_close_one, PEER},
+	{"close-dm", c_close_dm, HERE},
+	{"close-channel", c_close_channel, HERE},
 	{"unmap-private", c_unmap_private, HERE},
 	{"handler", c_handler, HERE},
 	{"limits", c_limits, HERE},

@@ -4,6 +4,8 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "harness.h"
 
@@ -362,22 +364,94 @@ static void c_destroy_waits(struct pair *p)
 	pair_down(p);
 }
 
-/* An event that was raised and not read does not keep the CQ alive. */
-static void c_destroy_unread(struct pair *p)
+/* ---- Destroying what an unread event names ---- */
+
+/* What the process lacks when it destroys: anything that can be had by asking may be
+ * gone by then. */
+enum lack { LACK_NOTHING, LACK_DESCRIPTORS, LACK_ROOT, N_LACK };
+static const char *const lack_name[] = {"nothing", "descriptors", "its root directory"};
+static struct rlimit files_before;
+static int root_before;
+
+/* False: not here. */
+static bool lack_begin(enum lack lack)
+{
+	struct rlimit none;
+
+	t_note("without %s", lack_name[lack]);
+	if (lack == LACK_DESCRIPTORS) {
+		if (!CHECK(!getrlimit(RLIMIT_NOFILE, &files_before)))
+			return false;
+		none = files_before;
+		none.rlim_cur = 0;
+		return CHECK(!setrlimit(RLIMIT_NOFILE, &none));
+	}
+	if (lack != LACK_ROOT)
+		return true;
+	root_before = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return CHECK(root_before >= 0) && !chroot("/dev/shm") && CHECK(!chdir("/"));
+}
+
+static void lack_end(enum lack lack)
+{
+	if (lack == LACK_DESCRIPTORS) {
+		CHECK(!setrlimit(RLIMIT_NOFILE, &files_before));
+	} else if (lack == LACK_ROOT) {
+		CHECK(!fchdir(root_before) && !chroot("."));
+		close(root_before);
+	}
+}
+
+static void destroy_unread(struct pair *p, enum lack lack)
 {
 	struct ibv_cq *cq = NULL;
 
 	if (!up(p))
 		return;
 	recvs(p, 2);
+	for (int i = 0; i < 2; i++) {
+		CHECK_ERRNO(ibv_req_notify_cq(p->a.scq, 0), 0);
+		send_ok(p, 0);
+	}
+	CHECK_ERRNO(ibv_destroy_qp(p->a.qp), 0);
+	p->a.qp = NULL;
+	if (lack_begin(lack)) {
+		CHECK_ERRNO(ibv_destroy_cq(p->a.scq), 0);
+		lack_end(lack);
+		p->a.scq = NULL;
+	}
+	/* and it is not delivered for a CQ that is gone */
+	CHECK(!ep_cq_event(&p->a, 5, &cq));
+	pair_down(p);
+}
+
+/* An event that was raised and not read does not keep the CQ alive. */
+static void c_destroy_unread(struct pair *p)
+{
+	for (int lack = 0; lack < N_LACK && !t_failures(); lack++)
+		if (!tdev()->rxe || !lack)
+			destroy_unread(p, (enum lack)lack);
+}
+
+/* Those of other CQs stay. */
+static void c_destroy_one(struct pair *p)
+{
+	struct ibv_cq *cq = NULL;
+
+	if (!up(p))
+		return;
+	recvs(p, 2);
+	CHECK_ERRNO(ep_recv(&p->a, &(struct twr){.id = 2, .len = 64}), 0);
 	CHECK_ERRNO(ibv_req_notify_cq(p->a.scq, 0), 0);
+	CHECK_ERRNO(ibv_req_notify_cq(p->a.rcq, 0), 0);
 	send_ok(p, 0);
+	CHECK_ERRNO(side_send(&p->b, &send64), 0);
 	CHECK_ERRNO(ibv_destroy_qp(p->a.qp), 0);
 	p->a.qp = NULL;
 	CHECK_ERRNO(ibv_destroy_cq(p->a.scq), 0);
 	p->a.scq = NULL;
-	/* and it is not delivered for a CQ that is gone */
-	CHECK(!ep_cq_event(&p->a, 5, &cq));
+	CHECK(ep_cq_event(&p->a, LONG_MS, &cq));
+	CHECK(cq == p->a.rcq);
 	pair_down(p);
 }
 
@@ -452,26 +526,34 @@ static void c_async_ack(struct pair *p)
 	}
 }
 
-/* An event that nobody read goes with its object: it must not name what is gone. */
-static void c_async_unread(struct pair *p)
+static void async_unread(struct pair *p, int of, enum lack lack)
 {
 	struct ep *b = &p->b.ep;
-	int of;
 
-	for (of = 0; of < N_OF && !t_failures(); of++) {
-		t_note("%s", of_name[of]);
-		if (!raise_event(p, of))
-			return;
-		sleep_ms(tdev()->rxe ? 100 : 20); /* it is there now */
+	t_note("%s", of_name[of]);
+	if (!raise_event(p, of))
+		return;
+	sleep_ms(tdev()->rxe ? 100 : 20); /* it is there now */
+	if (lack_begin(lack)) {
 		CHECK_ERRNO(ibv_destroy_qp(b->qp), 0);
 		b->qp = NULL;
 		CHECK_ERRNO(ibv_destroy_srq(b->srq), 0);
 		b->srq = NULL;
 		CHECK_ERRNO(ibv_destroy_cq(b->rcq), 0);
 		b->rcq = NULL;
+		lack_end(lack);
 		CHECK_INT(ep_event(b, 20, NULL), -1);
-		pair_down(p);
 	}
+	pair_down(p);
+}
+
+/* An event that nobody read goes with its object: it must not name what is gone. */
+static void c_async_unread(struct pair *p)
+{
+	for (int lack = 0; lack < N_LACK; lack++)
+		for (int of = 0; of < N_OF && !t_failures(); of++)
+			if (!tdev()->rxe || !lack)
+				async_unread(p, of, (enum lack)lack);
 }
 
 /* A thread sleeps in ibv_get_async_event until something happens. */
@@ -521,6 +603,7 @@ static const struct tcase cases[] = {
 	{"destroy with an unread async event", c_async_unread, HERE},
 	{"a thread sleeps in ibv_get_async_event", c_async_sleeper, BOTH},
 	{"destroy with an unread event", c_destroy_unread, HERE},
+	{"destroy one of two with unread events", c_destroy_one, HERE},
 };
 
 int main(int argc, char **argv)

@@ -101,7 +101,7 @@ static struct uodp_context *context_create(struct ibv_device *ibdev, int cmd_fd)
 	if (!ctx)
 		return NULL;
 	ctx->dev = to_uodp_device(ibdev);
-	ctx->async_wr = -1;
+	ctx->async = UODP_PIPE_NONE;
 	atomic_store_explicit(&ctx->refs, 1, memory_order_relaxed);
 	ctx->vctx.context.num_comp_vectors = COMP_VECTORS;
 	verbs_set_ops(&ctx->vctx, &context_ops);
@@ -111,9 +111,10 @@ static struct uodp_context *context_create(struct ibv_device *ibdev, int cmd_fd)
 /* Its descriptors; what libibverbs would close later is not open any more. */
 static void context_close(struct uodp_context *ctx)
 {
-	int *fds[] = {&ctx->async_wr, &ctx->vctx.context.async_fd, &ctx->vctx.context.cmd_fd};
+	int *fds[] = {&ctx->vctx.context.async_fd, &ctx->vctx.context.cmd_fd};
 
 	uodp_cdev_bind(ctx->vctx.context.cmd_fd, NULL);
+	uodp_pipe_close(&ctx->async);
 	for (unsigned i = 0; i < sizeof(fds) / sizeof(*fds); i++) {
 		if (*fds[i] >= 0)
 			close(*fds[i]);
@@ -187,7 +188,7 @@ struct verbs_context *uodp_alloc_context(struct ibv_device *ibdev, int cmd_fd, v
 	if (!ctx)
 		return NULL;
 	ctx->proc = proc;
-	ret = uodp_pipe(&ctx->vctx.context.async_fd, &ctx->async_wr);
+	ret = uodp_pipe(&ctx->vctx.context.async_fd, &ctx->async);
 	if (ret) {
 		context_destroy(ctx);
 		errno = -ret;
@@ -220,11 +221,11 @@ __attribute__((constructor)) static void adopt_init(void)
 }
 
 /* A pipe of the child's own under the number that the program knows. */
-static int adopt_async(struct uodp_context *ctx, int *wr)
+static int adopt_async(struct uodp_context *ctx, struct uodp_pipe *p)
 {
 	int rd, flags = fcntl(ctx->vctx.context.async_fd, F_GETFL), ret;
 
-	ret = uodp_pipe(&rd, wr);
+	ret = uodp_pipe(&rd, p);
 	if (ret)
 		return ret;
 	if (flags >= 0)
@@ -232,7 +233,7 @@ static int adopt_async(struct uodp_context *ctx, int *wr)
 	ret = dup3(rd, ctx->vctx.context.async_fd, O_CLOEXEC) < 0 ? -errno : 0;
 	close(rd);
 	if (ret)
-		close(*wr);
+		uodp_pipe_close(p);
 	return ret;
 }
 
@@ -240,17 +241,17 @@ static int adopt_async(struct uodp_context *ctx, int *wr)
 static int context_adopt(struct uodp_context *ctx)
 {
 	struct uodp_proc *proc;
-	int wr, ret = uodp_proc_get(&proc);
+	struct uodp_pipe async;
+	int ret = uodp_proc_get(&proc);
 
 	if (!ret)
 		ret = uodp_sysfs_write(ctx->dev, odp_proc_dir(proc->odp));
 	if (!ret)
-		ret = adopt_async(ctx, &wr);
+		ret = adopt_async(ctx, &async);
 	if (ret)
 		return ret;
-	if (ctx->async_wr >= 0)
-		close(ctx->async_wr);
-	ctx->async_wr = wr;
+	uodp_pipe_close(&ctx->async);
+	ctx->async = async;
 	ctx->pds = NULL;
 	ctx->channels = NULL;
 	ctx->proc = proc;

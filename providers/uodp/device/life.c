@@ -63,6 +63,14 @@ int uodp_mr_check(const struct ibv_mr *ibmr)
 	return uodp_object_check(ibmr->context, mr->proc, ibmr->handle, mr->handle);
 }
 
+void uodp_shell_stays(const char *what)
+{
+	odp_log(ODP_LOG_WARN,
+		"an unread event of a destroyed %s cannot be removed: its memory stays until the "
+		"program ends",
+		what);
+}
+
 /* ---- the data path ---- */
 
 static bool dead(const struct ibv_context *ctx, const struct uodp_proc *proc)

@@ -55,7 +55,7 @@ int uodp_link_open(struct uodp_context *ctx)
 	if (!link)
 		return -ENOMEM;
 	link->device = dev->index;
-	link->async_wr = ctx->async_wr;
+	link->async_wr = ctx->async.wr;
 	link->cmd_fd = ctx->vctx.context.cmd_fd;
 	/* seq_cst: before the look for the mark, which who unplugs makes first. */
 	link->plug = atomic_load_explicit(&proc->root->plug[dev->index], memory_order_seq_cst);

@@ -11,35 +11,33 @@
 
 #include "uodp.h"
 
-#define HIGH_FD 512
-
-/* FD again with a number that programs do not use, or FD itself. */
-int uodp_fd_raise(int fd)
+int uodp_pipe(int *rd, struct uodp_pipe *p)
 {
-	int high = fcntl(fd, F_DUPFD_CLOEXEC, HIGH_FD);
-
-	if (high < 0)
-		return fd; /* RLIMIT_NOFILE is that low */
-	close(fd);
-	return high;
-}
-
-int uodp_pipe(int *rd, int *wr)
-{
-	int fds[2], ret;
+	int fds[2], own, ret;
 
 	if (pipe2(fds, O_CLOEXEC))
 		return -errno;
-	fds[1] = uodp_fd_raise(fds[1]);
-	if (fcntl(fds[1], F_SETFL, O_NONBLOCK)) {
+	own = odp_fd_keep(fcntl(fds[0], F_DUPFD_CLOEXEC, 0));
+	if (own < 0 || fcntl(fds[1], F_SETFL, O_NONBLOCK)) {
 		ret = -errno;
+		if (own >= 0)
+			odp_fd_close(own);
 		close(fds[0]);
 		close(fds[1]);
 		return ret;
 	}
 	*rd = fds[0];
-	*wr = fds[1];
+	*p = (struct uodp_pipe){.rd = own, .wr = odp_fd_keep(fds[1])};
 	return 0;
+}
+
+void uodp_pipe_close(struct uodp_pipe *p)
+{
+	if (p->wr >= 0)
+		odp_fd_close(p->wr);
+	if (p->rd >= 0)
+		odp_fd_close(p->rd);
+	*p = UODP_PIPE_NONE;
 }
 
 static void channel_link(struct uodp_channel *channel)
@@ -55,7 +53,7 @@ static void channel_link(struct uodp_channel *channel)
 	pthread_mutex_unlock(&channel->proc->lock);
 }
 
-/* Its write end is closed, too: who reads comes to the end. */
+/* Nothing is written any more: who reads comes to the end. */
 static void channel_end(struct uodp_channel *channel)
 {
 	pthread_mutex_lock(&channel->proc->lock);
@@ -63,23 +61,37 @@ static void channel_end(struct uodp_channel *channel)
 	if (channel->next)
 		channel->next->at = channel->at;
 	pthread_mutex_unlock(&channel->proc->lock);
-	close(channel->wr);
-	channel->wr = -1;
+	channel->ended = true;
+	uodp_pipe_close(&channel->pipe);
 }
 
-static void channel_release(struct uodp_handle *h)
+void uodp_channel_hold(struct uodp_channel *channel)
 {
-	struct uodp_channel *channel = uodp_container_of(h, struct uodp_channel, handle);
+	atomic_fetch_add_explicit(&channel->refs, 1, memory_order_relaxed);
+}
 
+void uodp_channel_drop(struct uodp_channel *channel)
+{
+	/* acq_rel: whoever frees it comes after all that others did with it. */
+	if (atomic_fetch_sub_explicit(&channel->refs, 1, memory_order_acq_rel) != 1)
+		return;
 	if (channel->proc != uodp_self) {
 		/* In a child of fork: list and context are the parent's. */
-		close(channel->wr);
+		uodp_pipe_close(&channel->pipe);
 	} else {
-		if (channel->wr >= 0)
+		if (!channel->ended)
 			channel_end(channel);
 		uodp_context_drop_late(channel->ctx);
 	}
 	free(channel);
+}
+
+/* The program's descriptor is closed. By a program that closes what it does not know,
+ * it may be while CQs are armed: their pipe stays, or they would write to what has its
+ * number then. */
+static void channel_release(struct uodp_handle *h)
+{
+	uodp_channel_drop(uodp_container_of(h, struct uodp_channel, handle));
 }
 
 static const struct uodp_handle_ops channel_ops = {.release = channel_release};
@@ -92,12 +104,13 @@ int uodp_channel_create(struct ibv_context *ctx)
 
 	if (!channel)
 		return -ENOMEM;
-	ret = uodp_pipe(&fd, &channel->wr);
+	ret = uodp_pipe(&fd, &channel->pipe);
 	if (ret) {
 		free(channel);
 		return ret;
 	}
 	channel->handle.ops = &channel_ops;
+	atomic_store_explicit(&channel->refs, 1, memory_order_relaxed);
 	channel->ctx = ctx;
 	channel->proc = to_uodp_context(ctx)->proc;
 	channel->id = atomic_fetch_add_explicit(&last_id, 1, memory_order_relaxed) + 1;

@@ -262,8 +262,9 @@ struct ibv_cq *uodp_create_cq(struct ibv_context *ctx, int cqe, struct ibv_comp_
 	if (!cq)
 		goto err;
 	cq->proc = proc;
-	cq->async_wr = to_uodp_context(ctx)->async_wr;
+	cq->async_wr = to_uodp_context(ctx)->async.wr;
 	cq->link = to_uodp_context(ctx)->link;
+	cq->channel = channel ? uodp_channel_get(channel) : NULL;
 	entries = uodp_pow2((uint32_t)cqe + 1);
 	cq->mask = entries - 1;
 	cq->ring = ring_alloc(proc, entries, &cq->ring_off);
@@ -279,8 +280,8 @@ struct ibv_cq *uodp_create_cq(struct ibv_context *ctx, int cqe, struct ibv_comp_
 	shm->ring = cq->ring_off;
 	shm->mask = cq->mask;
 	shm->cqe = (uint32_t)cqe;
-	shm->channel_fd = channel ? uodp_channel_get(channel)->wr : -1;
-	shm->channel_id = channel ? uodp_channel_get(channel)->id : 0;
+	shm->channel_fd = cq->channel ? cq->channel->pipe.wr : -1;
+	shm->channel_id = cq->channel ? cq->channel->id : 0;
 	shm->user_handle = (uintptr_t)&cq->vcq.cq;
 	shm->solicited = 0;
 	atomic_store_explicit(&shm->armed, UODP_ARM_NONE, memory_order_relaxed);
@@ -291,6 +292,8 @@ struct ibv_cq *uodp_create_cq(struct ibv_context *ctx, int cqe, struct ibv_comp_
 	odp_unlock(&shm->lock);
 	cq->vcq.cq.cqe = cqe;
 	cq->vcq.cq.handle = cq->index;
+	if (cq->channel)
+		uodp_channel_hold(cq->channel);
 	uodp_context_hold(ctx);
 	return &cq->vcq.cq;
 
@@ -347,11 +350,13 @@ int uodp_resize_cq(struct ibv_cq *ibcq, int cqe)
 	return 0;
 }
 
-static void cq_end(struct uodp_cq *cq)
+/* False: its memory must stay. */
+static bool cq_end(struct uodp_cq *cq)
 {
 	struct ibv_cq *ibcq = &cq->vcq.cq;
 	struct uodp_proc *proc = cq->proc;
 	struct uodp_cq_shm *shm = cq->shm;
+	bool purged = true;
 
 	/* Under the lock, so that no producer is inside; an even generation
 	 * turns late ones away. */
@@ -360,14 +365,18 @@ static void cq_end(struct uodp_cq *cq)
 	odp_unlock(&shm->lock);
 	uodp_table_release(proc, proc->cqs, cq->index);
 
-	if (ibcq->channel)
-		uodp_pipe_purge(ibcq->channel->fd, sizeof(uint64_t), (uintptr_t)ibcq);
-	uodp_events_purge(ibcq->context, (uintptr_t)ibcq);
+	if (cq->channel)
+		purged = uodp_pipe_purge(proc, &cq->channel->pipe, sizeof(uint64_t),
+					 (uintptr_t)ibcq);
+	purged &= uodp_events_purge(ibcq->context, (uintptr_t)ibcq);
 	uodp_wait_acks(&ibcq->mutex, &ibcq->cond, &ibcq->comp_events_completed,
 		       atomic_load_explicit(&cq->comp_reported, memory_order_acquire));
 	uodp_wait_acks(&ibcq->mutex, &ibcq->cond, &ibcq->async_events_completed,
 		       atomic_load_explicit(&cq->async_reported, memory_order_acquire));
 	odp_arena_free(proc->odp, cq->ring_off, ((size_t)cq->mask + 1) * sizeof(*cq->ring));
+	if (cq->channel)
+		uodp_channel_drop(cq->channel);
+	return purged;
 }
 
 int uodp_destroy_cq(struct ibv_cq *ibcq)
@@ -381,8 +390,10 @@ int uodp_destroy_cq(struct ibv_cq *ibcq)
 		ret = -EBUSY;
 	if (ret < 0)
 		return uodp_fail(ret);
-	if (!ret)
-		cq_end(cq);
+	if (!ret && !cq_end(cq)) {
+		uodp_shell_stays("CQ");
+		return 0;
+	}
 	odp_priv_free(cq, sizeof(*cq));
 	uodp_context_drop(ctx);
 	return 0;

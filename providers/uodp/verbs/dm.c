@@ -97,12 +97,12 @@ static int pages_create(size_t size)
 
 	if (fd < 0)
 		return -errno;
-	fd = uodp_fd_raise(fd);
+	fd = odp_fd_keep(fd);
 	/* Not posix_fallocate(), which would write to each page where this fails. */
 	if (ftruncate(fd, (off_t)size) || fallocate(fd, 0, 0, (off_t)size) ||
 	    fcntl(fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SEAL)) {
 		ret = errno == ENOSPC ? -ENOMEM : -errno;
-		close(fd);
+		odp_fd_close(fd);
 		return ret;
 	}
 	return fd;
@@ -110,6 +110,7 @@ static int pages_create(size_t size)
 
 static int pages_map(struct uodp_dm *dm)
 {
+	struct stat st;
 	void *map = mmap(NULL, dm->size, PROT_READ | PROT_WRITE, MAP_SHARED, dm->fd, 0);
 
 	if (map == MAP_FAILED)
@@ -118,7 +119,38 @@ static int pages_map(struct uodp_dm *dm)
 	madvise(map, dm->size, MADV_DONTFORK);
 	madvise(map, dm->size, MADV_POPULATE_WRITE);
 	dm->map = map;
+	if (fstat(dm->fd, &st)) {
+		munmap(map, dm->size);
+		return -errno;
+	}
+	dm->dev = st.st_dev;
+	dm->ino = st.st_ino;
 	return 0;
+}
+
+int uodp_dm_fd(const struct uodp_dm *dm)
+{
+	struct stat st;
+
+	/* The mapping keeps the inode, so that no other has its number. */
+	if (!fstat(dm->fd, &st) && st.st_dev == dm->dev && st.st_ino == dm->ino)
+		return dm->fd;
+	return -EBADF;
+}
+
+/* The memory is the device's again, whoever maps it still. */
+static void pages_take(const struct uodp_dm *dm)
+{
+	int fd = uodp_dm_fd(dm);
+
+	if (fd >= 0 && !ftruncate(fd, 0))
+		return;
+	odp_log(ODP_LOG_WARN,
+		"the program has closed descriptor %d, which is of device memory: who maps it "
+		"keeps "
+		"zeros; see odp_fd_kept(3)",
+		dm->fd);
+	madvise(dm->map, dm->size, MADV_REMOVE);
 }
 
 /* ---- copies by the program ---- */
@@ -188,9 +220,8 @@ static int memcpy_from(void *host, struct ibv_dm *dm, uint64_t offset, size_t le
 static void publish(struct uodp_dm *dm)
 {
 	struct uodp_dm_shm *shm = dm->shm = &dm->proc->dms_shm[dm->index];
-	struct stat st;
 
-	shm->ino = fstat(dm->fd, &st) ? 0 : (uint64_t)st.st_ino;
+	shm->ino = dm->ino;
 	shm->fd = dm->fd;
 	atomic_store_explicit(&shm->held, 0, memory_order_relaxed);
 	shm->size = dm->size;
@@ -235,7 +266,7 @@ static int dm_create(struct uodp_context *ctx, size_t length, struct uodp_dm **o
 err_map:
 	munmap(dm->map, dm->size);
 err_fd:
-	close(dm->fd);
+	odp_fd_close(dm->fd);
 err_size:
 	size_uncharge(ctx, dm->size);
 err_free:
@@ -275,10 +306,9 @@ void uodp_dm_drop(struct uodp_dm *dm)
 {
 	uodp_dm_unexport(dm);
 	atomic_fetch_add_explicit(&dm->shm->gen, 1, memory_order_release);
-	/* The memory is the device's again, whoever maps it still. */
-	if (ftruncate(dm->fd, 0))
-		odp_log(ODP_LOG_WARN, "device memory cannot be taken back: %s", strerror(errno));
-	close(dm->fd);
+	pages_take(dm);
+	if (uodp_dm_fd(dm) >= 0)
+		odp_fd_close(dm->fd);
 	munmap(dm->map, dm->size);
 	size_uncharge(to_uodp_context(dm->vdm.dm.context), dm->size);
 	uodp_table_release(dm->proc, dm->proc->dms, dm->index);

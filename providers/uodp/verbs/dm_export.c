@@ -41,7 +41,12 @@ void *uodpdv_dm_map(struct ibv_dm *ibdm)
 		return NULL;
 	}
 	dm = to_uodp_dm(ibdm);
-	map = mmap(NULL, dm->size, PROT_READ | PROT_WRITE, MAP_SHARED, dm->fd, 0);
+	ret = uodp_dm_fd(dm);
+	if (ret < 0) {
+		errno = -ret;
+		return NULL;
+	}
+	map = mmap(NULL, dm->size, PROT_READ | PROT_WRITE, MAP_SHARED, ret, 0);
 	return map == MAP_FAILED ? NULL : map;
 }
 
@@ -57,18 +62,13 @@ int uodpdv_dm_unmap(struct ibv_dm *ibdm, void *addr)
 /* dm->lock */
 static int watch_create(struct uodp_dm *dm)
 {
-	struct odp_watch_attr attr = {.policy = ODP_POLICY_DEFAULT};
-	struct stat st;
+	struct odp_watch_attr attr = {.policy = ODP_POLICY_DEFAULT, .dev = dm->dev, .ino = dm->ino};
 
 	if (dm->watch)
 		return 0;
 	/* acquire: pairs with the release of an MR's end */
 	if (atomic_load_explicit(&dm->users, memory_order_acquire))
 		return -EBUSY;
-	if (fstat(dm->fd, &st))
-		return -errno;
-	attr.dev = st.st_dev;
-	attr.ino = st.st_ino;
 	return odp_watch_create(dm->proc->odp, &attr, &dm->watch);
 }
 
@@ -82,11 +82,13 @@ int uodp_dm_export_fd(struct ibv_dm *ibdm)
 		ret = watch_create(dm);
 		pthread_mutex_unlock(&dm->lock);
 	}
-	if (ret) {
+	if (!ret)
+		ret = uodp_dm_fd(dm);
+	if (ret < 0) {
 		errno = -ret;
 		return -1;
 	}
-	return fcntl(dm->fd, F_DUPFD_CLOEXEC, 0);
+	return fcntl(ret, F_DUPFD_CLOEXEC, 0);
 }
 
 int uodpdv_dmabuf_export(struct ibv_dm *dm)
@@ -126,15 +128,11 @@ bool uodp_dm_held(const struct uodp_proc *proc, uint64_t ino)
 
 static int hold(struct uodp_dm *dm)
 {
-	struct stat st;
-
 	if (!dm->watch)
 		return -EINVAL;
 	if (held(dm))
 		return -EBUSY;
-	if (fstat(dm->fd, &st))
-		return -errno;
-	return odp_recall_hold(dm->watch, st.st_ino, 0, UINT64_MAX, &dm->recall);
+	return odp_recall_hold(dm->watch, dm->ino, 0, UINT64_MAX, &dm->recall);
 }
 
 static void release(struct uodp_dm *dm)
@@ -199,21 +197,22 @@ static int pages_replace(struct uodp_dm *dm)
 {
 	char *copy =
 		mmap(NULL, dm->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int ret = 0, fd = uodp_dm_fd(dm);
 	ssize_t n = 0;
 	size_t at;
-	int ret = 0;
 
 	if (copy == MAP_FAILED)
 		return -ENOMEM;
+	if (fd < 0)
+		ret = fd;
 	for (at = 0; at < dm->size && !ret; at += n > 0 ? (size_t)n : 0) {
-		n = pread(dm->fd, copy + at, dm->size - at, (off_t)at);
+		n = pread(fd, copy + at, dm->size - at, (off_t)at);
 		ret = n > 0 ? 0 : -EIO; /* cut off meanwhile */
 	}
-	if (!ret &&
-	    fallocate(dm->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)dm->size))
+	if (!ret && fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)dm->size))
 		ret = -errno;
 	for (at = 0; at < dm->size && !ret; at += n > 0 ? (size_t)n : 0) {
-		n = pwrite(dm->fd, copy + at, dm->size - at, (off_t)at);
+		n = pwrite(fd, copy + at, dm->size - at, (off_t)at);
 		ret = n > 0 ? 0 : errno == EPERM ? -EIO : -errno;
 	}
 	munmap(copy, dm->size);
@@ -253,8 +252,9 @@ int uodpdv_dmabuf_revoke(struct ibv_dm *ibdm)
 	if (dm->watch && !held(dm))
 		mine = !hold(dm);
 	atomic_store_explicit(&dm->revoked, true, memory_order_relaxed);
-	if (ftruncate(dm->fd, 0))
-		ret = -errno;
+	ret = uodp_dm_fd(dm);
+	if (ret >= 0)
+		ret = ftruncate(ret, 0) ? -errno : 0;
 	if (mine)
 		release(dm);
 	pthread_mutex_unlock(&dm->lock);

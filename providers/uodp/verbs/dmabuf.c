@@ -93,7 +93,7 @@ static int buffer_begin(int fd, const void *map, int *own)
 {
 	int ret;
 
-	*own = uodp_fd_raise(fcntl(fd, F_DUPFD_CLOEXEC, 0));
+	*own = odp_fd_keep(fcntl(fd, F_DUPFD_CLOEXEC, 0));
 	if (*own < 0)
 		return -errno;
 	ret = buffer_sync(*own, DMA_BUF_SYNC_START);
@@ -104,7 +104,7 @@ static int buffer_begin(int fd, const void *map, int *own)
 		return 0;
 	buffer_sync(*own, DMA_BUF_SYNC_END);
 err:
-	close(*own);
+	odp_fd_close(*own);
 	*own = -1;
 	return ret == -EOPNOTSUPP || ret == -ENOTTY ? -EOPNOTSUPP : ret;
 }
@@ -128,7 +128,7 @@ void uodp_dmabuf_unmap(struct uodp_mr *mr)
 {
 	if (mr->map_fd >= 0) {
 		buffer_sync(mr->map_fd, DMA_BUF_SYNC_END);
-		close(mr->map_fd);
+		odp_fd_close(mr->map_fd);
 	}
 	munmap(mr->map, mr->map_len);
 }
@@ -200,7 +200,7 @@ struct ibv_mr *uodp_reg_dmabuf_mr(struct ibv_pd *pd, uint64_t offset, size_t len
 err_begun:
 	if (own >= 0) {
 		buffer_sync(own, DMA_BUF_SYNC_END);
-		close(own);
+		odp_fd_close(own);
 	}
 err_map:
 	munmap(map, len);

@@ -7,75 +7,139 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <rdma/ib_user_verbs.h>
 
 #include "queue.h"
 
+/* Neither a point where a thread may be cancelled, nor a change of errno. */
+static long raw_write(int fd, const void *buf, size_t n)
+{
+	int err = errno;
+	long ret = syscall(SYS_write, fd, buf, n);
+
+	errno = err;
+	return ret;
+}
+
 /* ---- completion channels ---- */
 
 /* Write ends of other processes' channels that we have opened; a slot is simply
- * replaced when another channel needs it. */
+ * replaced when another channel needs it, unless a thread is writing to it. */
 #define CHANNELS 256
 struct channel_fd {
 	struct odp_peer *peer;
 	int fd;
 	uint32_t id;
 	int ours;
+	unsigned busy; /* threads that use OURS */
 };
 
 struct uodp_channels {
-	struct uodp_spin lock;
+	struct uodp_spin lock; /* no system call under it: the service thread takes it */
 	struct channel_fd fds[CHANNELS];
+	pthread_mutex_t purge_lock; /* the pipe below, which is empty without it */
+	int spare[2];
 };
 
 int uodp_channels_init(struct uodp_proc *proc)
 {
-	proc->channels = odp_priv_alloc(sizeof(*proc->channels));
-	return proc->channels ? 0 : -ENOMEM;
+	struct uodp_channels *ch = odp_priv_alloc(sizeof(*ch));
+	int fds[2];
+
+	if (!ch)
+		return -ENOMEM;
+	if (pipe2(fds, O_CLOEXEC | O_NONBLOCK))
+		return -errno;
+	ch->spare[0] = odp_fd_keep(fds[0]);
+	ch->spare[1] = odp_fd_keep(fds[1]);
+	pthread_mutex_init(&ch->purge_lock, NULL);
+	proc->channels = ch;
+	return 0;
 }
 
-/* ch->lock held */
-static int channel_open(struct uodp_channels *ch, struct odp_peer *peer, int fd, uint32_t id)
+static struct channel_fd *channel_slot(struct uodp_channels *ch, const struct odp_peer *peer,
+				       int fd)
 {
-	struct channel_fd *c = &ch->fds[(odp_peer_slot(peer) * 31u + (uint32_t)fd) % CHANNELS];
+	return &ch->fds[(odp_peer_slot(peer) * 31u + (uint32_t)fd) % CHANNELS];
+}
 
-	if (c->peer == peer && c->fd == fd && c->id == id)
-		return c->ours;
-	if (c->peer)
-		close(c->ours);
-	c->peer = NULL;
-	c->ours = odp_peer_fd(peer, fd, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
-	if (c->ours < 0)
-		return c->ours;
-	c->peer = peer;
-	c->fd = fd;
-	c->id = id;
-	return c->ours;
+/* The slot that has it, busy from here on; NULL: it is to be opened. */
+static struct channel_fd *channel_find(struct uodp_channels *ch, const struct odp_peer *peer,
+				       int fd, uint32_t id)
+{
+	struct channel_fd *c = channel_slot(ch, peer, fd);
+	bool found;
+
+	uodp_spin_lock(&ch->lock);
+	found = c->peer == peer && c->fd == fd && c->id == id;
+	if (found)
+		c->busy++;
+	uodp_spin_unlock(&ch->lock);
+	return found ? c : NULL;
+}
+
+/* OURS is kept for the next time, or closed. */
+static void channel_store(struct uodp_channels *ch, struct odp_peer *peer, int fd, uint32_t id,
+			  int ours)
+{
+	struct channel_fd *c = channel_slot(ch, peer, fd);
+
+	uodp_spin_lock(&ch->lock);
+	if (!c->busy) {
+		int old = c->peer ? c->ours : -1;
+
+		*c = (struct channel_fd){.peer = peer, .fd = fd, .id = id, .ours = ours};
+		ours = old;
+	}
+	uodp_spin_unlock(&ch->lock);
+	if (ours >= 0)
+		odp_fd_close(ours);
+}
+
+static void channel_write(struct uodp_proc *proc, struct odp_peer *peer, int fd, uint32_t id,
+			  const struct ib_uverbs_comp_event_desc *desc)
+{
+	struct uodp_channels *ch = proc->channels;
+	struct channel_fd *c = channel_find(ch, peer, fd, id);
+	int ours;
+
+	if (c) {
+		raw_write(c->ours, desc, sizeof(*desc));
+		uodp_spin_lock(&ch->lock);
+		c->busy--;
+		uodp_spin_unlock(&ch->lock);
+		return;
+	}
+	ours = odp_fd_keep(odp_peer_fd(peer, fd, O_WRONLY | O_NONBLOCK | O_CLOEXEC));
+	if (ours < 0)
+		return;
+	raw_write(ours, desc, sizeof(*desc));
+	channel_store(ch, peer, fd, id, ours);
 }
 
 void uodp_channel_notify(struct uodp_proc *proc, struct odp_peer *peer, int fd, uint32_t id,
 			 uint64_t handle)
 {
 	struct ib_uverbs_comp_event_desc desc = {.cq_handle = handle};
-	ssize_t n;
+	int err = errno;
 
 	if (fd < 0)
 		return;
-	if (peer == proc->self) {
-		n = write(fd, &desc, sizeof(desc));
-	} else {
-		uodp_spin_lock(&proc->channels->lock);
-		fd = channel_open(proc->channels, peer, fd, id);
-		n = fd < 0 ? -1 : write(fd, &desc, sizeof(desc));
-		uodp_spin_unlock(&proc->channels->lock);
-	}
 	/* A full pipe already holds thousands of events that wake the reader; it
 	 * then polls every CQ that it armed, as ibv_get_cq_event(3) tells it to. */
-	(void)n;
+	if (peer == proc->self)
+		raw_write(fd, &desc, sizeof(desc));
+	else
+		channel_write(proc, peer, fd, id, &desc);
+	errno = err;
 }
 
 void uodp_cq_event(struct ibv_cq *ibcq)
@@ -114,8 +178,7 @@ void uodp_async_deliver(int fd, uint64_t handle, uint32_t type)
 
 	/* The pipe holds 4096 events; one more is dropped, as a kernel without
 	 * memory drops it. */
-	if (write(fd, &desc, sizeof(desc)) < 0)
-		return;
+	raw_write(fd, &desc, sizeof(desc));
 }
 
 static void qp_event(struct uodp_proc *proc, const struct uodp_event *ev)
@@ -213,46 +276,81 @@ void uodp_async_event(struct ibv_context *ctx, struct ibv_async_event *event)
 /* ---- destroying what events name ---- */
 
 /*
- * Records are at most 16 bytes, so that writes and reads of them are atomic. A
- * second open file on the pipe lets us read without blocking, whatever the
- * program has set on its own.
+ * A program reads from its own end of the pipe, which blocks or does not as it likes. So
+ * records are taken out by splice(2), which can be told not to block, into a pipe that
+ * is there from the start, and written back unless they name the object: neither a
+ * descriptor nor /proc is needed, which there may be none of by then.
+ *
+ * Records are at most 16 bytes, a divisor of a page, so that no splice parts one.
  */
-void uodp_pipe_purge(int fd, size_t record, uint64_t handle)
+static long purge_some(struct uodp_channels *ch, const struct uodp_pipe *p, size_t record,
+		       uint64_t handle, size_t left)
 {
-	char path[32] = "/proc/self/fd/";
-	char buf[16], digits[12];
-	unsigned n = 0, i = 14;
-	int rd, wr, left = 0;
+	long n = splice(p->rd, NULL, ch->spare[1], NULL, left < PIPE_BUF ? left : PIPE_BUF,
+			SPLICE_F_NONBLOCK);
+	char buf[16];
+	uint64_t h;
 
-	do {
-		digits[n++] = (char)('0' + fd % 10);
-		fd /= 10;
-	} while (fd);
-	while (n)
-		path[i++] = digits[--n];
-	rd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	wr = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
-	if (rd >= 0)
-		ioctl(rd, FIONREAD, &left);
-	/* One round: what is written back comes behind all that was there. */
-	for (; rd >= 0 && wr >= 0 && left > 0; left -= (int)record) {
-		uint64_t h;
-
-		if (read(rd, buf, record) != (ssize_t)record)
-			break;
+	for (long at = 0; at < n; at += (long)record) {
+		if (read(ch->spare[0], buf, record) != (ssize_t)record)
+			return -1;
 		memcpy(&h, buf, sizeof(h));
-		if (h != handle && write(wr, buf, record) < 0)
-			break;
+		if (h != handle)
+			raw_write(p->wr, buf, record);
 	}
-	if (rd >= 0)
-		close(rd);
-	if (wr >= 0)
-		close(wr);
+	/* A reader was faster: then there is nothing left. */
+	return n < 0 && errno == EAGAIN ? 0 : n;
 }
 
-void uodp_events_purge(struct ibv_context *ctx, uint64_t handle)
+static bool same_pipe(const struct uodp_pipe *p)
 {
-	uodp_pipe_purge(ctx->async_fd, sizeof(struct ib_uverbs_async_event_desc), handle);
+	struct stat rd, wr;
+
+	return !fstat(p->rd, &rd) && !fstat(p->wr, &wr) && rd.st_ino == wr.st_ino &&
+	       rd.st_dev == wr.st_dev;
+}
+
+/* Of a device that is gone the pipe has no end to write to any more (plug.c): one for
+ * the time being. */
+static int write_end(int rd)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", rd);
+	return open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+}
+
+bool uodp_pipe_purge(struct uodp_proc *proc, const struct uodp_pipe *pipe, size_t record,
+		     uint64_t handle)
+{
+	struct uodp_channels *ch = proc->channels;
+	struct uodp_pipe p = *pipe;
+	int left = 0, own = -1;
+	long n = 1;
+
+	if (ioctl(p.rd, FIONREAD, &left))
+		return false;
+	if (left && !same_pipe(&p)) {
+		p.wr = own = write_end(p.rd);
+		if (own < 0)
+			return false;
+	}
+	/* One round: what is written back comes behind all that was there. */
+	pthread_mutex_lock(&ch->purge_lock);
+	for (; left > 0 && n > 0; left -= (int)n)
+		n = purge_some(ch, &p, record, handle, (size_t)left);
+	pthread_mutex_unlock(&ch->purge_lock);
+	if (own >= 0)
+		close(own);
+	return n >= 0;
+}
+
+bool uodp_events_purge(struct ibv_context *ibctx, uint64_t handle)
+{
+	struct uodp_context *ctx = to_uodp_context(ibctx);
+
+	return uodp_pipe_purge(ctx->proc, &ctx->async, sizeof(struct ib_uverbs_async_event_desc),
+			       handle);
 }
 
 void uodp_wait_acks(pthread_mutex_t *mutex, pthread_cond_t *cond, const uint32_t *completed,

@@ -60,7 +60,7 @@ static void slot_set(struct uodp_mr *mr, uint32_t key, bool yes)
 	pthread_mutex_lock(&ctx->proc->mrs_lock);
 	*mr_slot(ctx->proc, key) = yes ? mr : NULL;
 	pthread_mutex_unlock(&ctx->proc->mrs_lock);
-	uodp_notice_route(key, yes ? ctx->async_wr : -1);
+	uodp_notice_route(key, yes ? ctx->async.wr : -1);
 }
 
 static struct uodp_mr *mr_find(const struct uodp_proc *proc, uint32_t key)

@@ -201,7 +201,7 @@ static int qp_create(struct ibv_qp_init_attr_ex *a, struct uodp_qp **out)
 	qp->send_cq = to_uodp_cq(a->send_cq);
 	qp->recv_cq = to_uodp_cq(a->recv_cq);
 	qp->srq = a->srq ? to_uodp_srq(a->srq) : NULL;
-	qp->async_wr = ctx->async_wr;
+	qp->async_wr = ctx->async.wr;
 	qp->link = ctx->link;
 	qp->sq_sig_all = a->sq_sig_all;
 	ret = index_claim(proc, qp);
@@ -298,22 +298,25 @@ static void withdraw(struct uodp_qp *qp)
 	uodp_spin_unlock(&qp->sq_lock);
 }
 
-static void qp_end(struct uodp_qp *qp)
+/* False: its memory must stay. */
+static bool qp_end(struct uodp_qp *qp)
 {
 	struct ibv_qp *ibqp = &qp->vqp.qp;
 	struct uodp_proc *proc = qp->proc;
+	bool purged;
 
 	withdraw(qp);
 	uodp_cq_clean(qp->send_cq, ibqp->qp_num);
 	if (qp->recv_cq != qp->send_cq)
 		uodp_cq_clean(qp->recv_cq, ibqp->qp_num);
-	uodp_events_purge(ibqp->context, (uintptr_t)ibqp);
+	purged = uodp_events_purge(ibqp->context, (uintptr_t)ibqp);
 	uodp_wait_acks(&ibqp->mutex, &ibqp->cond, &ibqp->events_completed,
 		       atomic_load_explicit(&qp->async_reported, memory_order_acquire));
 	users_add(qp, (uint32_t)-1);
 	uodp_rq_fini(proc, &qp->rq);
 	odp_priv_free(qp->sq, qp->sq_size);
 	uodp_table_release(proc, proc->qps, qp->index);
+	return purged;
 }
 
 int uodp_destroy_qp(struct ibv_qp *ibqp)
@@ -324,8 +327,10 @@ int uodp_destroy_qp(struct ibv_qp *ibqp)
 
 	if (ret < 0)
 		return uodp_fail(ret);
-	if (!ret)
-		qp_end(qp);
+	if (!ret && !qp_end(qp)) {
+		uodp_shell_stays("QP");
+		return 0;
+	}
 	odp_priv_free(qp, sizeof(*qp));
 	uodp_context_drop(ctx);
 	return 0;

@@ -26,7 +26,7 @@ struct ibv_srq *uodp_create_srq(struct ibv_pd *ibpd, struct ibv_srq_init_attr *i
 		goto err;
 	srq->proc = proc;
 	srq->pd = pd;
-	srq->async_wr = ctx->async_wr;
+	srq->async_wr = ctx->async.wr;
 	ret = uodp_table_claim(proc, proc->srqs, srq, ibpd->context);
 	if (ret < 0)
 		goto err_free;
@@ -148,21 +148,24 @@ int uodp_query_srq(struct ibv_srq *ibsrq, struct ibv_srq_attr *attr)
 	return 0;
 }
 
-static void srq_end(struct uodp_srq *srq)
+/* False: its memory must stay. */
+static bool srq_end(struct uodp_srq *srq)
 {
 	struct ibv_srq *ibsrq = &srq->vsrq.srq;
 	struct uodp_proc *proc = srq->proc;
+	bool purged;
 
 	odp_lock(proc->odp, &srq->shm->rq.lock);
 	atomic_fetch_add_explicit(&srq->shm->gen, 1, memory_order_relaxed);
 	odp_unlock(&srq->shm->rq.lock);
 	uodp_table_release(proc, proc->srqs, srq->index);
-	uodp_events_purge(ibsrq->context, (uintptr_t)ibsrq);
+	purged = uodp_events_purge(ibsrq->context, (uintptr_t)ibsrq);
 	uodp_wait_acks(&ibsrq->mutex, &ibsrq->cond, &ibsrq->events_completed,
 		       atomic_load_explicit(&srq->async_reported, memory_order_acquire));
 	uodp_rq_fini(proc, &srq->rq);
 	/* release: pairs with the acquire in uodp_dealloc_pd() */
 	atomic_fetch_sub_explicit(&srq->pd->users, 1, memory_order_release);
+	return purged;
 }
 
 int uodp_destroy_srq(struct ibv_srq *ibsrq)
@@ -176,8 +179,10 @@ int uodp_destroy_srq(struct ibv_srq *ibsrq)
 		ret = -EBUSY;
 	if (ret < 0)
 		return uodp_fail(ret);
-	if (!ret)
-		srq_end(srq);
+	if (!ret && !srq_end(srq)) {
+		uodp_shell_stays("SRQ");
+		return 0;
+	}
 	odp_priv_free(srq, sizeof(*srq));
 	uodp_context_drop(ctx);
 	return 0;
