@@ -138,8 +138,7 @@ static uint64_t part_end(struct odp_mem *m, const struct piece *p, uint64_t at)
 /* Watch [at, end) and record it; -ENOENT: it has changed (mem_lock). */
 static int part_publish(struct odp_mem *m, const struct piece *p, uint64_t at, uint64_t end)
 {
-	int ret = uffd_register(m->uffd, at, end - at,
-				UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR);
+	int ret = odp_uffd_watch(m, at, end - at);
 
 	/* From here on an event tells when it goes, and is acted on after this. */
 	if (part_end(m, p, at) < end) {

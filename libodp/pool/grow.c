@@ -18,7 +18,6 @@
 #include "grow.h"
 
 #define MOST ((uint64_t)1 << 30) /* at once: each page has a count */
-#define MODES (UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR)
 
 /* struct uffdio_poison (Linux 6.6), for headers that lack it. */
 struct poison {
@@ -78,15 +77,15 @@ static int part_remap(const struct part *p)
 
 static int part_watch(struct odp_mem *m, const struct part *p)
 {
-	struct uffdio_register reg = {.range = {p->start, p->len}, .mode = MODES};
+	struct uffdio_range range = {p->start, p->len};
 	struct odp_vma vma;
-	int ret = (int)odp_sys_ioctl(m->uffd, UFFDIO_REGISTER, &reg);
+	int ret = odp_uffd_watch(m, p->start, p->len);
 
 	/* Still what it was made? From here on an event tells when it goes. */
 	if (ret || (odp_umem_look(m, p->start, &vma) && vma.end >= p->start + p->len &&
 		    vma.off + (p->start - vma.start) == p->off))
 		return ret;
-	odp_sys_ioctl(m->uffd, UFFDIO_UNREGISTER, &reg.range);
+	odp_sys_ioctl(m->uffd, UFFDIO_UNREGISTER, &range);
 	return -ENOENT;
 }
 

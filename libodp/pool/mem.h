@@ -163,6 +163,7 @@ struct odp_mem {
 	struct odp_itree umems;
 	unsigned numems;
 	bool moved; /* there has been one */
+	bool quiet; /* the process ends: no fault waits for the service thread */
 	struct odp_itree regions;
 	struct odp_itree follows; /* on-demand regions with pages that are not the pool's */
 	struct odp_itree extents;
@@ -222,6 +223,15 @@ void odp_bounce_put(struct odp_mem *m, char *buf);
 /* A userfaultfd that also answers for faults in the kernel, or -errno. */
 int odp_uffd_open(uint64_t features);
 int odp_uffd_init(struct odp_mem *m);
+/*
+ * Hear of [addr, addr+len), a mapping of the pool: when it goes, moves or is
+ * discarded, and when a page is touched that is not mapped yet. Holes would fill by
+ * themselves; but the caller of madvise() goes on when its event is read, and what it
+ * stores then must come after the discarding, so it waits for who does that.
+ */
+int odp_uffd_watch(struct odp_mem *m, uint64_t addr, uint64_t len);
+/* From here on events alone: no fault waits for the service thread. */
+void odp_uffd_quiet(struct odp_mem *m);
 /* Wait until every event raised before now has been acted on. */
 void odp_uffd_settle(struct odp_mem *m);
 /* By the service thread: see that it will not wait for itself when it reads or

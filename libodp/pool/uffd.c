@@ -157,6 +157,51 @@ void odp_uffd_settle(struct odp_mem *m)
 	odp_uffd_acted(m);
 }
 
+/* The program runs on, as long as its other threads do, with the small risk that
+ * odp_uffd_watch() speaks of. */
+static uint64_t watch_modes(const struct odp_mem *m)
+{
+	if (m->quiet)
+		return UFFDIO_REGISTER_MODE_WP; /* of which nothing comes */
+	return UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR;
+}
+
+int odp_uffd_watch(struct odp_mem *m, uint64_t addr, uint64_t len)
+{
+	struct uffdio_register reg = {.range = {addr, len}, .mode = watch_modes(m)};
+
+	return (int)odp_sys_ioctl(m->uffd, UFFDIO_REGISTER, &reg);
+}
+
+static void range_quiet(struct odp_mem *m, uint64_t addr, uint64_t len)
+{
+	struct uffdio_range range = {addr, len};
+
+	/* Before Linux 5.19 the pool's memory has no such mode. */
+	if (odp_uffd_watch(m, addr, len))
+		odp_sys_ioctl(m->uffd, UFFDIO_UNREGISTER, &range);
+	odp_sys_ioctl(m->uffd, UFFDIO_WAKE, &range);
+}
+
+void odp_uffd_quiet(struct odp_mem *m)
+{
+	struct odp_inode *n;
+
+	if (m->uffd < 0)
+		return;
+	odp_mem_lock(m);
+	m->quiet = true;
+	for (n = odp_itree_first(&m->umems, 0, UINT64_MAX); n;
+	     n = odp_itree_next(&m->umems, n, 0, UINT64_MAX)) {
+		struct odp_vma vma;
+
+		/* To the mapping's end: it may have grown. */
+		if (odp_umem_look(m, n->start, &vma))
+			range_quiet(m, n->start, odp_max(n->last + 1, vma.end) - n->start);
+	}
+	odp_mem_unlock(m);
+}
+
 static void range_wake(int uffd, uint64_t start, uint64_t end)
 {
 	struct uffdio_range range = {start, end - start};

@@ -2,15 +2,16 @@
 /* This process's attachment: made once, left to the kernel to end. */
 #include <errno.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "mem.h"
 
 struct odp_proc *odp_self;
 
 static pthread_mutex_t proc_lock = PTHREAD_MUTEX_INITIALIZER;
-static bool proc_atfork; /* under proc_lock */
+static bool proc_handlers; /* under proc_lock: for fork and exit */
 
 ODP_EXPORT struct odp_proc *odp_proc_attached(void)
 {
@@ -132,17 +133,39 @@ err_close_domain:
 	return ret;
 }
 
+/*
+ * Leak checkers stop all threads when a program ends, the service thread too, and then
+ * read every page: none may wait for it any more. Not a destructor: those of this
+ * library may run after such a check.
+ */
+static void proc_exit(void)
+{
+	struct odp_proc *proc = odp_proc_attached();
+
+	if (proc)
+		odp_uffd_quiet(proc->mem);
+}
+
+static int proc_handlers_set(void)
+{
+	int ret;
+
+	if (proc_handlers)
+		return 0;
+	ret = pthread_atfork(NULL, NULL, proc_child);
+	if (!ret && atexit(proc_exit))
+		ret = ENOMEM;
+	proc_handlers = !ret;
+	return -ret;
+}
+
 static int proc_make(void)
 {
 	struct odp_proc *proc;
-	int ret;
+	int ret = proc_handlers_set();
 
-	if (!proc_atfork) {
-		ret = pthread_atfork(NULL, NULL, proc_child);
-		if (ret)
-			return -ret;
-		proc_atfork = true;
-	}
+	if (ret)
+		return ret;
 	proc = proc_new();
 	if (!proc)
 		return -ENOMEM;
