@@ -101,6 +101,25 @@ static void preload_set(void)
 	free(list);
 }
 
+/*
+ * The address sanitizer's runtime, where it is a library, wants to be the first one.
+ * The provider may be in front of it: it hands on what both stand in front of. Not
+ * preloaded itself, since what COMMAND starts in its turn would get it too.
+ */
+static void asan_set(void)
+{
+	const char *old = getenv("ASAN_OPTIONS");
+	char *options;
+
+	if (old && strstr(old, "verify_asan_link_order"))
+		return;
+	if (asprintf(&options, "%s%sverify_asan_link_order=0", old ? old : "",
+		     old && *old ? ":" : "") < 0)
+		die(EXIT_SETUP, "%s", strerror(ENOMEM));
+	env_put("ASAN_OPTIONS", options);
+	free(options);
+}
+
 /* Where execvp() will find NAME; false when it will not. */
 static bool command_find(const char *name, char *path, size_t size)
 {
@@ -217,6 +236,7 @@ int main(int argc, char **argv)
 	argv += optind;
 	command_check(argv[0]);
 	preload_set();
+	asan_set();
 	execvp(argv[0], argv);
 	err = errno;
 	die(err == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN, "cannot run %s: %s", argv[0],
