@@ -56,6 +56,42 @@ UODP_DIR=/dev/null/none mount_odpfs && {
 	unmount_odpfs
 }
 
+# ---- a policy that is named is kept, or there is no mount ----
+
+refused 2 -o policy=deny,uodp=off "$back" "$mnt"
+refused 2 -o policy=deny,uodp=auto "$back" "$mnt"
+UODP_DIR=/dev/null/none refused 1 -o policy=deny "$back" "$mnt"
+grep -q "policy=deny" "$tmp/out" || fault "no word of the policy: $(cat "$tmp/out")"
+
+# ---- one odpfs a backing directory, nor one above or below ----
+
+busy() { # DIRECTORY
+	mkdir -p "$tmp/other"
+	"$odpfs" "$1" "$tmp/other" >"$tmp/out" 2>&1 && fault "mounted twice: $1"
+	is_mounted "$tmp/other" && fault "mounted: $1"
+	grep -q "locked by process $2 (odpfs)" "$tmp/out" || fault "$1: who has it? $(cat "$tmp/out")"
+}
+mkdir "$back/below"
+mount_odpfs && {
+	busy "$back" "$daemon"
+	busy "$back/below" "$daemon"
+	unmount_odpfs
+}
+whole=$back
+back=$back/below
+mount_odpfs && {
+	busy "$whole" "$daemon"
+	unmount_odpfs
+}
+back=$whole
+rmdir "$back/below"
+# In the background it is the process that stays.
+"$odpfs" "$back" "$mnt" || fault "in the background: status $?"
+busy "$back" "[0-9][0-9]*"
+held=$(sed -n 's/.*process \([0-9]*\) .*/\1/p' "$tmp/out")
+kill -0 "${held:-0}" || fault "the lock is said to be of process $held"
+fusermount3 -u "$mnt" || fault "fusermount3 -u failed"
+
 # ---- unmounted, and not quite ended, when the next one gets its device number ----
 
 mount_odpfs -o uodp=require && {

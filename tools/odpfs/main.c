@@ -30,7 +30,8 @@ static const char usage[] =
 	"with: fusermount3 -u MOUNTPOINT\n"
 	"\n"
 	"    -o policy=POLICY       what happens to regions: odp, pinned, scratch, revoke,\n"
-	"                           lease, kill or deny (default: as each region says)\n"
+	"                           lease, kill or deny (default: as each region says);\n"
+	"                           implies uodp=require\n"
 	"    -o lease_ms=N          how long the owner of a region has for lease and kill\n"
 	"                           (default: /proc/sys/fs/lease-break-time)\n"
 	"    -o uodp=auto           be a plain file system if there is no run directory\n"
@@ -193,6 +194,8 @@ static void paths_open(const struct options *options)
 		odpfs_note("BACKING %s: %s", odpfs.backing, strerror(-err));
 		exit(ODPFS_FAILED);
 	}
+	if (backing_lock(odpfs.root_fd))
+		exit(ODPFS_FAILED);
 }
 
 /* UODP_DIR may be relative to where we are now. */
@@ -259,6 +262,8 @@ static int serve(const struct fuse_cmdline_opts *common, const struct recall_opt
 {
 	int err = daemon_begin(common->foreground);
 
+	if (!err && !common->foreground)
+		err = backing_relock();
 	if (!err)
 		err = leave_watch();
 	if (!err)

@@ -240,6 +240,10 @@ int device_hook(struct fuse_session *session);
 int daemon_begin(bool foreground);
 void daemon_ready(int status);
 
+/* backing.c: one odpfs a backing directory */
+int backing_lock(int root_fd); /* 0 or -EBUSY, with a line that says who has it */
+int backing_relock(void);      /* the same, in the background process */
+
 /* leave.c */
 int leave_watch(void);
 void leave_now(void);

@@ -28,6 +28,11 @@ int recall_options_check(const struct recall_options *options)
 		odpfs_note("uodp= takes auto, require or off, not \"%s\"", options->uodp);
 		return -EINVAL;
 	}
+	if (options->policy && options->uodp && strcmp(options->uodp, "require")) {
+		odpfs_note("policy=%s cannot be kept with uodp=%s: it takes uodp=require",
+			   options->policy, options->uodp);
+		return -EINVAL;
+	}
 	return 0;
 }
 
@@ -51,10 +56,10 @@ static int watch_start(const struct recall_options *options)
 	return err;
 }
 
-/* Starts threads. */
+/* Starts threads. A policy that was named is kept, or there is no mount. */
 int recall_attach(const struct recall_options *options)
 {
-	const char *uodp = options->uodp ? options->uodp : "auto";
+	const char *uodp = options->policy ? "require" : options->uodp ? options->uodp : "auto";
 	int err;
 
 	if (!strcmp(uodp, "off"))
@@ -63,7 +68,9 @@ int recall_attach(const struct recall_options *options)
 	if (!err)
 		return 0;
 	if (!strcmp(uodp, "require")) {
-		odpfs_note("cannot watch for memory regions (uodp=require): %s", strerror(-err));
+		odpfs_note("cannot watch for memory regions (%s%s): %s",
+			   options->policy ? "policy=" : "uodp=require",
+			   options->policy ? options->policy : "", strerror(-err));
 		return err;
 	}
 	odpfs_note("a plain file system, which knows of no memory regions: %s", strerror(-err));
