@@ -5,7 +5,7 @@
  * All of it comes from odp_priv_alloc(): the service thread uses it, and must
  * never touch a heap page, which may be part of a region and missing.
  *
- * Lock order: qp->sq_lock, a responder's qp_shm->lock, an rq_shm->lock, a
+ * Lock order: qp->sq_lock, a responder's qp_shm->lock, rq->lock, an rq_shm->lock, a
  * cq_shm->lock, a root's event_lock. The service thread only tries sq_lock:
  * its holder may be in a page fault that the service thread resolves.
  */
@@ -300,6 +300,9 @@ int uodp_rq_init(struct uodp_proc *proc, struct uodp_rq *rq, struct uodp_rq_shm 
 		 uint32_t max_wr, uint32_t max_sge);
 void uodp_rq_fini(struct uodp_proc *proc, struct uodp_rq *rq);
 int uodp_rq_post(struct uodp_rq *rq, const struct ibv_recv_wr *wr);
+/* Post what WQE, taken from there, was; false: there is no room, since more have been
+ * posted than the queue was made for. Takes rq->lock. */
+bool uodp_rq_return(struct uodp_rq *rq, const struct uodp_rwqe *wqe);
 /* The receive at the head of PEER's queue, checked; NULL when it is empty. The
  * caller holds rq->lock (SRQ) or the QP's lock. */
 const struct uodp_rwqe *uodp_rq_peek(struct odp_peer *peer, struct uodp_rq_shm *rq);

@@ -178,6 +178,15 @@ static void publish(struct uodp_qp *qp)
 		shm->path_mtu = 128u << a->path_mtu;
 }
 
+/* What was taken from the SRQ, and not completed, is there for others (shm->lock held). */
+static void srq_return(struct uodp_qp *qp)
+{
+	const struct uodp_rwqe *wqe = uodp_rq_peek(qp->proc->self, &qp->shm->rq);
+
+	if (wqe)
+		uodp_rq_return(&qp->srq->rq, wqe);
+}
+
 /* Queues empty, attributes forgotten (IBTA 10.3.1.1); sq_lock and shm->lock held. */
 static void reset(struct uodp_qp *qp)
 {
@@ -189,6 +198,8 @@ static void reset(struct uodp_qp *qp)
 	qp->sqd_notify = false;
 	qp->sq_tail = qp->sq_head;
 	qp->shm->last_wqe_reached = 0;
+	if (qp->srq)
+		srq_return(qp);
 	atomic_store_explicit(&rq->cons, atomic_load_explicit(&rq->prod, memory_order_relaxed),
 			      memory_order_relaxed);
 	publish(qp);

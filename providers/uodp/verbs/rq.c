@@ -66,6 +66,25 @@ int uodp_rq_post(struct uodp_rq *rq, const struct ibv_recv_wr *wr)
 	return 0;
 }
 
+bool uodp_rq_return(struct uodp_rq *rq, const struct uodp_rwqe *wqe)
+{
+	struct uodp_rq_shm *shm = rq->shm;
+	uint32_t prod;
+	bool room;
+
+	uodp_spin_lock(&rq->lock);
+	prod = atomic_load_explicit(&shm->prod, memory_order_relaxed);
+	/* acquire: the entry that CONS has passed has been read */
+	room = prod - atomic_load_explicit(&shm->cons, memory_order_acquire) <= shm->mask;
+	if (room) {
+		memcpy(rq->ring + (size_t)(prod & shm->mask) * shm->stride, wqe, shm->stride);
+		/* release: pairs with the acquire in uodp_rq_empty() */
+		atomic_store_explicit(&shm->prod, prod + 1, memory_order_release);
+	}
+	uodp_spin_unlock(&rq->lock);
+	return room;
+}
+
 bool uodp_rq_empty(const struct uodp_rq_shm *rq)
 {
 	return atomic_load_explicit(&rq->cons, memory_order_relaxed) ==
