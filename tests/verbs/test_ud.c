@@ -12,6 +12,13 @@ static struct ep_conf ud_conf(void)
 	return c;
 }
 
+static bool is_ipv4(const union ibv_gid *gid)
+{
+	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+
+	return !memcmp(gid->raw, mapped, sizeof(mapped));
+}
+
 static uint32_t mtu_bytes(void)
 {
 	return 128u << tdev()->port.active_mtu;
@@ -50,6 +57,8 @@ static void c_sizes(struct pair *p)
 			CHECK_INT(wc.qp_num, p->bi.qpn);
 			CHECK_INT(wc.src_qp, p->ai.qpn);
 			CHECK(wc.wc_flags & IBV_WC_GRH);
+			if (!tdev()->rxe) /* as mlx5 and hns; UCX drops others */
+				CHECK_INT(wc.sl & 7, is_ipv4(&tdev()->gid) ? 2 : 1);
 			CHECK_INT(!!(wc.wc_flags & IBV_WC_WITH_IMM), imm);
 			if (imm)
 				CHECK_INT(be32toh(wc.imm_data), s.imm);
