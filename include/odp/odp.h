@@ -37,7 +37,7 @@ struct odp_mr_shm; /* the shared record of a region; opaque to callers */
  * $UODP_DIR, else $XDG_RUNTIME_DIR/uodp, else /dev/shm/uodp-<uid>; it is made
  * with mode 0700. After fork the child has none until it calls this again.
  *
- * Errors: -EPERM (directory not owned by the caller or open to others),
+ * Errors: -EACCES (directory not owned by the caller or open to others), -ENOTDIR,
  * -EPROTO (made by another version, or corrupt), -EMFILE/-EUSERS (all slots in
  * use), -ENOMEM, or what the failing system call gave. One line on stderr says
  * what to do.

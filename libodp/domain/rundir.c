@@ -66,11 +66,11 @@ static int rundir_check(const char *dir, const struct stat *st)
 		odp_log(ODP_LOG_ERR,
 			"%s: owned by user %u, not %u: set UODP_DIR to a directory of your own",
 			dir, (unsigned)st->st_uid, (unsigned)geteuid());
-		return -EPERM;
+		return -EACCES;
 	}
 	if (st->st_mode & 077) {
 		odp_log(ODP_LOG_ERR, "%s: open to other users: chmod 700 it, or set UODP_DIR", dir);
-		return -EPERM;
+		return -EACCES;
 	}
 	return 0;
 }
@@ -88,10 +88,10 @@ static int rundir_open(const char *dir)
 				"%s: not a directory of its own (a file or a symbolic link): "
 				"remove it, or set UODP_DIR",
 				dir);
-			return -EPERM;
+			return -ENOTDIR;
 		}
 		if (ret == -EACCES && !lstat(dir, &st) && rundir_check(dir, &st))
-			return -EPERM;
+			return -EACCES;
 		odp_log(ODP_LOG_ERR, "%s: cannot be opened: %s: set UODP_DIR to another place", dir,
 			strerror(-ret));
 		return ret;

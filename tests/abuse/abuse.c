@@ -240,12 +240,12 @@ static void file_put(int fd)
 static void file_check(int fd)
 {
 	struct stat st;
-	char byte = 1;
+	uint64_t word = 1;
 
 	CHECK(!fstat(fd, &st));
 	CHECK_INT(st.st_size, LEN);
-	CHECK_INT(pread(fd, &byte, 1, 0), 1);
-	CHECK_INT(byte, 0);
+	CHECK_INT(pread(fd, &word, sizeof(word), 0), sizeof(word));
+	CHECK_INT(word, 0);
 }
 
 /* The descriptor whose name has WORD, -1. */

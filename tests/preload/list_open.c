@@ -5,8 +5,19 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <infiniband/verbs.h>
+
+static void import_one(int fd)
+{
+	struct ibv_context *ctx = ibv_import_device(fd);
+
+	printf("import: %s\n", ctx ? "made" : strerror(errno));
+	if (ctx)
+		ibv_close_device(ctx);
+	close(fd);
+}
 
 static void open_one(struct ibv_device *dev)
 {
@@ -23,6 +34,7 @@ static void open_one(struct ibv_device *dev)
 	printf("open, channel %s\n", channel ? "made" : strerror(errno));
 	if (channel && ibv_destroy_comp_channel(channel))
 		printf("channel busy\n");
+	import_one(dup(ctx->cmd_fd));
 	ibv_close_device(ctx);
 }
 

@@ -40,7 +40,8 @@ refuse()
 only() { "$uodprun" --only "$@"; }
 expect 0 '^1 devices$' only "$list"
 expect 0 'UODP_ONLY: "perhaps" is neither 0 nor 1' env UODP_ONLY=perhaps "$uodprun" "$list"
-expect 0 '^0 devices$' only --devices=a/b "$list"
+expect 1 'no list: Invalid argument' only --devices=a/b "$list"
+expect 0 'import: Operation not supported' only "$list"
 
 # ---- names ----
 expect 0 '^3 devices$' only -d left,right,uodp7 "$list"

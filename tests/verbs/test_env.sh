@@ -52,6 +52,11 @@ accepted() {
 	grep -q "hca_id:.*$1" "$tmp/out" || fail "$1 is not listed"
 }
 
+# errno_is TEXT: that is what ibv_get_device_list() failed with.
+errno_is() {
+	grep -q "devices list: $1" "$tmp/err" || fail "another error than '$1'"
+}
+
 silent() {
 	! grep -q . "$tmp/err" || fail "not silent"
 }
@@ -71,11 +76,13 @@ name="open to others"
 mkdir -m 755 "$tmp/open"
 devinfo UODP_DIR="$tmp/open"
 refused "$tmp/open"
+errno_is "Permission denied"
 
 name="a file instead of a directory"
 echo hello >"$tmp/file"
 devinfo UODP_DIR="$tmp/file"
 refused "$tmp/file"
+errno_is "Not a directory"
 [ "$(cat "$tmp/file")" = hello ] || fail "the file was changed"
 
 name="a symbolic link"
@@ -83,14 +90,17 @@ mkdir -m 700 "$tmp/target"
 ln -s "$tmp/target" "$tmp/link"
 devinfo UODP_DIR="$tmp/link"
 refused "$tmp/link"
+errno_is "Not a directory"
 
 name="a parent that does not exist"
 devinfo UODP_DIR="$tmp/none/such"
 refused "$tmp/none/such"
+errno_is "No such file or directory"
 
 name="a path that is too long"
 devinfo UODP_DIR="$tmp/$(printf 'x%.0s' {1..300})"
 refused "long"
+errno_is "File name too long"
 
 name="owned by another user"
 if [ "$(id -u)" -eq 0 ]; then
@@ -98,6 +108,7 @@ if [ "$(id -u)" -eq 0 ]; then
 	chown 12345 "$tmp/foreign"
 	devinfo UODP_DIR="$tmp/foreign"
 	refused "$tmp/foreign"
+	errno_is "Permission denied"
 else
 	echo "skip $name: only root can make such a directory"
 fi
@@ -165,6 +176,7 @@ for bad in "a/b" ".." "a b" ",,," "$(printf 'y%.0s' {1..80})" "x,x" "$(seq -s, 1
 	name="device names '${bad:0:30}'"
 	devinfo UODP_DIR="$tmp/good" UODP_DEVICES="$bad"
 	one_line "UODP_DEVICES: .* skipped: "
+	[ $status -eq 0 ] || errno_is "Invalid argument"
 done
 
 name="an empty list of device names"

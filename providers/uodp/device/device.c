@@ -149,6 +149,7 @@ static void skipped_tell(const struct skipped *s)
 static void device_add(const char *name, const char *dir, struct skipped *skipped)
 {
 	struct uodp_device *dev = &devices[num_devices];
+	int ret;
 
 	if (!name_valid(name))
 		name_skip(skipped, name,
@@ -157,8 +158,14 @@ static void device_add(const char *name, const char *dir, struct skipped *skippe
 		name_skip(skipped, name, "it is there twice; once is enough");
 	else if (num_devices == UODP_MAX_DEVICES)
 		name_skip(skipped, name, "more than 16 devices");
-	else if (device_init(dev, name, num_devices, dir) && !uodp_sysfs_write(dev, dir))
-		num_devices++;
+	else {
+		ret = device_init(dev, name, num_devices, dir) ? uodp_sysfs_write(dev, dir)
+							       : -ENAMETOOLONG;
+		if (ret)
+			devices_errno = -ret;
+		else
+			num_devices++;
+	}
 }
 
 static void devices_init(void)
@@ -172,14 +179,20 @@ static void devices_init(void)
 	if (devices_errno)
 		return;
 	list = strdup(env && *env ? env : DEFAULT_DEVICES);
-	if (!list)
+	if (!list) {
+		devices_errno = ENOMEM;
 		return;
+	}
 	uodp_files_raw++;
 	for (next = list; (name = strsep(&next, ",")) != NULL;)
 		device_add(name, dir, &skipped);
 	uodp_files_raw--;
 	skipped_tell(&skipped);
 	free(list);
+	if (num_devices)
+		devices_errno = 0; /* those that failed have had their line */
+	else if (!devices_errno)
+		devices_errno = EINVAL; /* no name that can be one */
 }
 
 unsigned uodp_devices(struct uodp_device **devs)
