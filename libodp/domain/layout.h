@@ -14,7 +14,7 @@
 
 #include <odp/odp.h>
 
-#define ODP_LAYOUT_VERSION 4u
+#define ODP_LAYOUT_VERSION 5u
 
 #define ODP_PAGE_SHIFT 12
 #define ODP_PAGE_SIZE ((uint64_t)1 << ODP_PAGE_SHIFT)
@@ -331,7 +331,7 @@ static_assert(offsetof(struct odp_seg, mrs) == 4096, "segment layout");
 #define ODP_ARENA_OFF sizeof(struct odp_seg)
 static_assert(ODP_ARENA_OFF % ODP_PAGE_SIZE == 0, "the arena is page-aligned");
 
-#define ODP_SEG_SIZE ((uint64_t)16 << 30) /* address space, not memory */
+#define ODP_SEG_SIZE ((uint64_t)32 << 30) /* address space, not memory */
 #define ODP_POOL_SIZE ((uint64_t)1 << 42) /* offsets in the pool's memfd */
 #define ODP_WINDOW_SHIFT 30               /* peers map the pool in such pieces */
 #define ODP_WINDOWS (ODP_POOL_SIZE >> ODP_WINDOW_SHIFT)

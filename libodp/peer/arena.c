@@ -15,7 +15,7 @@
 #include "sys.h"
 
 #define ARENA_PAGES ((uint32_t)((ODP_SEG_SIZE - ODP_ARENA_OFF) >> ODP_PAGE_SHIFT))
-#define ARENA_ORDERS 22u /* 2^21 pages: half the segment */
+#define ARENA_ORDERS 23u /* 2^22 pages: half the segment */
 #define ARENA_PIECE_SHIFT 6
 #define ARENA_PIECES (ODP_PAGE_SHIFT - ARENA_PIECE_SHIFT) /* classes 64 .. 2048 */
 #define ARENA_NONE UINT32_MAX

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
 /* Queues that are full, lists that are too long, sizes over the device's limits. */
+#include <stdlib.h>
+
 #include "harness.h"
 
 static const struct twr write8 = {.op = IBV_WR_RDMA_WRITE, .len = 8};
@@ -416,6 +418,78 @@ static void c_create_srq(struct pair *p)
 	CHECK_ERRNO(ep_close(&p->a), 0);
 }
 
+/* All the CQs that there are, of a size that programs use, among other objects. */
+#define CQ_SIZE 4096
+struct crowd {
+	struct ibv_cq **cq;
+	struct ibv_qp **qp;
+	struct ibv_srq **srq;
+	struct ibv_mr **mr;
+};
+
+static bool crowd_add(struct crowd *c, struct ep *ep, int i, int max_srq)
+{
+	struct ibv_srq_init_attr srq = {.attr = {.max_wr = 8, .max_sge = 1}};
+	struct ibv_qp_init_attr qp = {.cap = {8, 8, 1, 1, 0}, .qp_type = IBV_QPT_RC};
+
+	c->cq[i] = ibv_create_cq(ep->ctx, CQ_SIZE, NULL, NULL, 0);
+	if (!CHECK(c->cq[i]))
+		return false;
+	if (i % 8)
+		return true;
+	qp.send_cq = qp.recv_cq = c->cq[i];
+	c->qp[i / 8] = ibv_create_qp(ep->pd, &qp);
+	c->mr[i / 8] = ibv_reg_mr(ep->pd, ep->buf, 4096, ALL_ACCESS);
+	if (i / 8 < max_srq)
+		c->srq[i / 8] = ibv_create_srq(ep->pd, &srq);
+	return CHECK(c->qp[i / 8]) && CHECK(c->mr[i / 8]) &&
+	       CHECK(i / 8 >= max_srq || c->srq[i / 8]);
+}
+
+static void crowd_drop(struct crowd *c, int max)
+{
+	for (int i = 0; i <= max / 8; i++) {
+		if (c->qp[i])
+			CHECK_ERRNO(ibv_destroy_qp(c->qp[i]), 0);
+		if (c->srq[i])
+			CHECK_ERRNO(ibv_destroy_srq(c->srq[i]), 0);
+		if (c->mr[i])
+			CHECK_ERRNO(ibv_dereg_mr(c->mr[i]), 0);
+	}
+	for (int i = 0; i < max && c->cq[i]; i++)
+		CHECK_ERRNO(ibv_destroy_cq(c->cq[i]), 0);
+}
+
+static void c_all_cqs(struct pair *p)
+{
+	const struct ibv_device_attr *d = &tdev()->attr;
+	const struct ep_conf conf = RC_CONF;
+	int i, max;
+
+	if (d->max_cq > 65536)
+		return t_skip("max_cq of %d would take too much memory", d->max_cq);
+	REQUIRE(ep_open(&p->a, &conf) == 0);
+	max = d->max_cq - 2; /* the endpoint has two */
+	struct crowd c = {
+		.cq = calloc((size_t)max, sizeof(*c.cq)),
+		.qp = calloc((size_t)max, sizeof(*c.qp)),
+		.srq = calloc((size_t)max, sizeof(*c.srq)),
+		.mr = calloc((size_t)max, sizeof(*c.mr)),
+	};
+	for (i = 0; i < max && crowd_add(&c, &p->a, i, d->max_srq - 1); i++)
+		;
+	CHECK_INT(i, max);
+	errno = 0;
+	CHECK(!ibv_create_cq(p->a.ctx, 1, NULL, NULL, 0));
+	CHECK_ERRNO(errno, ENOMEM);
+	crowd_drop(&c, max);
+	free(c.cq);
+	free(c.qp);
+	free(c.srq);
+	free(c.mr);
+	CHECK_ERRNO(ep_close(&p->a), 0);
+}
+
 static void expect_no_mr(struct ep *ep, void *addr, size_t len, int access, int err)
 {
 	struct ibv_mr *mr;
@@ -458,6 +532,7 @@ static const struct tcase cases[] = {
 	{"at the limits", c_at_limits, BOTH},
 	{"create_cq", c_create_cq, HERE},
 	{"create_srq", c_create_srq, HERE},
+	{"all CQs", c_all_cqs, HERE},
 	{"reg_mr", c_reg_mr, HERE},
 };
 
