@@ -42,3 +42,18 @@ bool dv_is_revoked(struct ibv_mr *mr)
 
 	return mr && query && !query(mr, &attr, sizeof(attr)) && attr.revoked;
 }
+
+void dv_events(struct ibv_mr *mr, char *buf, size_t len)
+{
+	query_fn query = (query_fn)dlsym(RTLD_DEFAULT, "uodpdv_query_mr");
+	struct uodpdv_mr_attr attr = {.comp_mask = 0};
+
+	*buf = 0;
+	if (!query || query(mr, &attr, sizeof(attr)) || !attr.seen)
+		return;
+	snprintf(buf, len, "%s",
+		 attr.seen & UODPDV_SEEN_KERNEL ? "every event"
+		 : attr.seen & UODPDV_SEEN_CALLS
+			 ? "the program's own calls, and pages that an access finds gone"
+			 : "pages that an access finds gone");
+}

@@ -7,6 +7,7 @@
 #include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/statfs.h>
 #include <sys/utsname.h>
 #include <time.h>
@@ -53,6 +54,26 @@ static void find_attributes(struct environment *env, struct rdma *rdma)
 		inet_ntop(AF_INET6, gid.raw, env->gid, sizeof(env->gid));
 }
 
+/* Of memory that the device cannot move: on uodp that makes a difference. */
+static void find_events(struct environment *env, struct rdma *rdma)
+{
+	const size_t len = 4096;
+	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct ibv_pd *pd = ibv_alloc_pd(rdma->context);
+	struct ibv_mr *mr = NULL;
+
+	if (pd && p != MAP_FAILED)
+		mr = ibv_reg_mr(pd, p, len, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_ON_DEMAND);
+	if (mr) {
+		dv_events(mr, env->events, sizeof(env->events));
+		ibv_dereg_mr(mr);
+	}
+	if (pd)
+		ibv_dealloc_pd(pd);
+	if (p != MAP_FAILED)
+		munmap(p, len);
+}
+
 static void device_body(const void *arg, void *result)
 {
 	const struct options *opt = arg;
@@ -65,6 +86,8 @@ static void device_body(const void *arg, void *result)
 		ret = rdma_find_gid(&rdma, opt->port, opt->gid_index);
 		if (!ret)
 			find_attributes(env, &rdma);
+		if (env->odp)
+			find_events(env, &rdma);
 		rdma_close(&rdma);
 	}
 	if (ret)

@@ -32,6 +32,8 @@ struct json_object *environment_json(const struct environment *env)
 	json_object_object_add(object, "gid_index", json_object_new_int(env->gid_index));
 	add_string(object, "gid", env->gid);
 	json_object_object_add(object, "odp", json_object_new_boolean(env->odp));
+	if (*env->events)
+		add_string(object, "events", env->events);
 	add_string(object, "kernel", env->kernel);
 	add_string(object, "machine", env->machine);
 	add_string(object, "libibverbs", env->libibverbs);
@@ -160,6 +162,7 @@ static void load_environment(struct environment *env, struct json_object *object
 	env->gid_index = get_int(object, "gid_index");
 	LOAD_STRING(object, "gid", env->gid);
 	env->odp = odp && json_object_get_boolean(odp);
+	LOAD_STRING(object, "events", env->events);
 	LOAD_STRING(object, "kernel", env->kernel);
 	LOAD_STRING(object, "machine", env->machine);
 	LOAD_STRING(object, "libibverbs", env->libibverbs);

@@ -362,6 +362,8 @@ struct ibv_mr;
 struct ibv_pd;
 struct ibv_mr *dv_reg_mr(struct ibv_pd *pd, void *addr, size_t length, int access, size_t policy,
 			 unsigned int lease_ms);
+/* How MR hears of events, as words; empty: nobody tells. */
+void dv_events(struct ibv_mr *mr, char *buf, size_t len);
 bool dv_is_revoked(struct ibv_mr *mr);
 
 /* What a program was told, in memory that outlives it (told.c). */
@@ -490,6 +492,8 @@ struct environment {
 	int gid_index;
 	char gid[64];
 	bool odp;
+	char events[80]; /* how shared memory on demand hears of events; empty: the device does
+			  * not tell */
 	char kernel[80];
 	char machine[32];
 	char libibverbs[32];

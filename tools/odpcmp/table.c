@@ -11,7 +11,10 @@ static void print_environment(FILE *out, const struct environment *env)
 	fprintf(out, "%s, port %d", env->device, env->port);
 	if (env->gid_index >= 0)
 		fprintf(out, ", GID %d (%s)", env->gid_index, env->gid);
-	fprintf(out, "; kernel %s, libibverbs %s\n\n", env->kernel, env->libibverbs);
+	fprintf(out, "; kernel %s, libibverbs %s\n", env->kernel, env->libibverbs);
+	if (*env->events)
+		fprintf(out, "faults of shared memory on demand follow %s\n", env->events);
+	fputc('\n', out);
 }
 
 /* ---- columns ---- */
