@@ -251,6 +251,7 @@ struct odp_region_attr {
 	int fd;             /* ODP_BACKING_FD: what ADDR is a shared mapping of; stays the
 			    * caller's, who may close it when the region is there */
 	uint64_t fd_offset; /* of ADDR's page there, in bytes */
+	uint64_t cookie;    /* the caller's, for odp_notice_fn */
 };
 
 /*
@@ -652,9 +653,11 @@ enum odp_policy odp_region_policy(const struct odp_region *region);
 enum odp_notice { ODP_NOTICE_LEASE, ODP_NOTICE_REVOKED };
 /*
  * FN is called in the service thread, under the rules of odp_service_fn, with the
- * key of each region that a recall waits for, or has revoked.
+ * key of each region that a recall waits for, or has revoked, and the cookie that it was
+ * created with. That may be before odp_region_create() has returned: while it brings
+ * pages in, a recall finds the region.
  */
-typedef void (*odp_notice_fn)(void *arg, uint32_t key, enum odp_notice notice);
+typedef void (*odp_notice_fn)(void *arg, uint32_t key, uint64_t cookie, enum odp_notice notice);
 void odp_notice_set(struct odp_proc *proc, odp_notice_fn fn, void *arg);
 
 /* ---- Messages (log.c) ---- */

@@ -245,7 +245,8 @@ struct odp_file_shm {
 	uint8_t policy;         /* enum odp_policy, never DEFAULT */
 	_Atomic uint8_t notice; /* 1 << enum odp_notice: for the owner */
 	uint8_t pad0[2];
-	uint64_t pad[8];
+	uint64_t cookie; /* the region's, for the owner's notices */
+	uint64_t pad[7];
 };
 static_assert(sizeof(struct odp_file_shm) == 2 * ODP_CACHELINE, "two lines a file");
 

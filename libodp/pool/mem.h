@@ -116,6 +116,7 @@ struct odp_region {
 	bool followed;          /* follow.c */
 	enum odp_policy policy; /* that its attributes name */
 	uint32_t lease_ms;
+	uint64_t cookie;        /* the caller's */
 	struct odp_part *parts; /* file.c: in the order of their addresses */
 	unsigned nparts;
 	struct odp_region *next; /* in mem->zombies */

@@ -310,6 +310,7 @@ static int record_ask(struct odp_region *r, struct odp_part *p, struct odp_watch
 	/* relaxed: whoever reads an announcement of its last use may still look. */
 	__atomic_store_n(&f->watch, p->watch, __ATOMIC_RELAXED);
 	f->key = r->key;
+	f->cookie = r->cookie;
 	f->ino = p->watch == ODP_WATCH_LOCAL ? odp_local_id(p->local) : p->ino;
 	f->start = p->off;
 	f->npages = (p->end - p->start) >> ODP_PAGE_SHIFT;

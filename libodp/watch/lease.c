@@ -155,6 +155,7 @@ ODP_EXPORT void odp_notice_set(struct odp_proc *proc, odp_notice_fn fn, void *ar
  * the next. */
 static void record_pass(struct odp_mem *m, struct odp_file_shm *f, odp_notice_fn fn, void *arg)
 {
+	uint64_t cookie;
 	uint8_t bits;
 	uint32_t key;
 
@@ -162,11 +163,12 @@ static void record_pass(struct odp_mem *m, struct odp_file_shm *f, odp_notice_fn
 	/* relaxed: ordered by the count of notices. */
 	bits = atomic_exchange_explicit(&f->notice, 0, memory_order_relaxed);
 	key = f->key;
+	cookie = f->cookie;
 	odp_mem_unlock(m);
 	if (bits & 1u << ODP_NOTICE_LEASE)
-		fn(arg, key, ODP_NOTICE_LEASE);
+		fn(arg, key, cookie, ODP_NOTICE_LEASE);
 	if (bits & 1u << ODP_NOTICE_REVOKED)
-		fn(arg, key, ODP_NOTICE_REVOKED);
+		fn(arg, key, cookie, ODP_NOTICE_REVOKED);
 }
 
 void odp_notices_pass(struct odp_proc *proc)

@@ -76,6 +76,7 @@ struct uodp_proc {
 	_Atomic uint32_t service_known;
 	pthread_mutex_t pin_lock; /* the tables, links, live[]; held for look-ups only */
 	struct uodp_link *links;
+	uint64_t last_link;
 	struct uodp_qp **live; /* by index: QPs that may be referred to */
 
 	/* Here, and not by file, so that a child of fork begins without them. */
@@ -88,6 +89,7 @@ struct uodp_proc {
 
 /* What the service thread knows of an open context; from odp_priv_alloc(). */
 struct uodp_link {
+	uint64_t id;     /* unique in the process */
 	uint32_t device; /* index */
 	uint32_t plug;   /* the device's, when it was opened */
 	int async_wr;    /* as the context's */
@@ -347,10 +349,9 @@ int uodp_madvise_remove(struct odp_proc *proc, char *addr, size_t len,
 			int (*madvise_next)(void *addr, size_t len, int advice));
 
 /* ---- notice.c (control plane) ---- */
-/* Where a region's owner is told of recalls; once for each attachment. */
-int uodp_notice_init(struct uodp_proc *proc);
-/* Notices of the MR with KEY are events in the pipe FD from now on; -1: nowhere. */
-void uodp_notice_route(uint32_t key, int fd);
+/* A region's owner is told of recalls by events of the context whose link's id is the
+ * region's cookie; once for each attachment. */
+void uodp_notice_init(struct uodp_proc *proc);
 
 /* ---- plug.c (control plane) ---- */
 /* Enter CTX among those that end when its device is unplugged: 0, or -ENODEV, after

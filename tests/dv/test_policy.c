@@ -5,7 +5,9 @@
  */
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -331,6 +333,69 @@ static void c_deny(struct pair *p)
 	pair_down(p);
 }
 
+/* ---- a recall that comes while the region is being registered ---- */
+
+#define BIG_LEN ((size_t)256 << 20) /* takes long to pin */
+
+struct early {
+	struct file *f;
+	_Atomic bool stop;
+	_Atomic uint32_t found; /* regions */
+};
+
+static void *recall_early(void *arg)
+{
+	struct early *e = arg;
+	struct odp_recall rc;
+
+	while (!e->stop && !e->found) {
+		if (odp_recall_begin(e->f->watch, e->f->ino, 0, UINT64_MAX, &rc))
+			continue;
+		e->found = rc.regions;
+		odp_recall_end(e->f->watch, &rc);
+	}
+	return NULL;
+}
+
+/* Its owner is told all the same. */
+static void c_lease_early(struct pair *p)
+{
+	struct uodpdv_mr_init_attr a = {.comp_mask = UODPDV_MR_INIT_ATTR_POLICY,
+					.policy = UODPDV_POLICY_LEASE};
+	struct ibv_context *ctx = tdev_open();
+	struct ibv_pd *pd = ibv_alloc_pd(ctx);
+	struct ibv_mr *mr;
+	pthread_t thread;
+	struct early e;
+	struct file f;
+	uint32_t lkey;
+
+	(void)p;
+	REQUIRE(pd && file_open(&f, ODP_POLICY_DEFAULT));
+	munmap(f.mem, LEN);
+	CHECK_INT(ftruncate(f.fd, BIG_LEN), 0);
+	f.mem = mmap(NULL, BIG_LEN, PROT_READ | PROT_WRITE, MAP_SHARED, f.fd, 0);
+	REQUIRE(f.mem != MAP_FAILED);
+	e = (struct early){.f = &f};
+	REQUIRE(!pthread_create(&thread, NULL, recall_early, &e));
+	mr = uodpdv_reg_mr(pd, f.mem, BIG_LEN, ALL_ACCESS, &a, sizeof(a));
+	if (!mr && errno == ENOMEM) {
+		t_skip("not allowed to pin %zu MiB", BIG_LEN >> 20);
+	} else {
+		CHECK_INT(mr_event(ctx, LONG_MS, &lkey), UODPDV_EVENT_MR_LEASE);
+		CHECK(!mr || mr->lkey == lkey);
+	}
+	e.stop = true;
+	if (mr)
+		CHECK_ERRNO(ibv_dereg_mr(mr), 0);
+	pthread_join(thread, NULL);
+	munmap(f.mem, BIG_LEN);
+	f.mem = mmap(NULL, LEN, PROT_READ, MAP_SHARED, f.fd, 0);
+	file_close(&f);
+	CHECK_ERRNO(ibv_dealloc_pd(pd), 0);
+	CHECK_ERRNO(ibv_close_device(ctx), 0);
+}
+
 static void c_bad(struct pair *p)
 {
 	struct ep_conf c = RC_CONF;
@@ -355,10 +420,15 @@ static void c_bad(struct pair *p)
 int main(int argc, char **argv)
 {
 	static const struct tcase cases[] = {
-		{"follow", c_follow, HERE}, {"pinned", c_pinned, HERE},
-		{"revoke", c_revoke, HERE}, {"revoke, local", c_revoke_local, HERE},
-		{"own calls", c_own, HERE}, {"lease", c_lease, HERE},
-		{"deny", c_deny, HERE},     {"bad", c_bad, HERE},
+		{"follow", c_follow, HERE},
+		{"pinned", c_pinned, HERE},
+		{"revoke", c_revoke, HERE},
+		{"revoke, local", c_revoke_local, HERE},
+		{"own calls", c_own, HERE},
+		{"lease", c_lease, HERE},
+		{"deny", c_deny, HERE},
+		{"bad", c_bad, HERE},
+		{"lease, early", c_lease_early, HERE},
 	};
 
 	return t_main(argc, argv, 0, cases, ARRAY_SIZE(cases));

@@ -530,10 +530,11 @@ static void test_deny(void)
 
 static _Atomic int leases;
 
-static void notice(void *arg, uint32_t key, enum odp_notice what)
+static void notice(void *arg, uint32_t key, uint64_t cookie, enum odp_notice what)
 {
 	(void)arg;
 	(void)key;
+	(void)cookie;
 	atomic_fetch_add(&leases, what == ODP_NOTICE_LEASE);
 }
 

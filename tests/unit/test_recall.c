@@ -283,13 +283,15 @@ static void test_deny(void)
 
 struct told {
 	_Atomic uint32_t key;
+	_Atomic uint64_t cookie;
 	_Atomic int leases, revocations;
 };
 
-static void notice(void *arg, uint32_t key, enum odp_notice what)
+static void notice(void *arg, uint32_t key, uint64_t cookie, enum odp_notice what)
 {
 	struct told *t = arg;
 
+	atomic_store(&t->cookie, cookie);
 	atomic_store(&t->key, key);
 	atomic_fetch_add(what == ODP_NOTICE_LEASE ? &t->leases : &t->revocations, 1);
 }
@@ -341,13 +343,15 @@ static void test_lease_kept(void)
 					       .access = ALL,
 					       .kind = ODP_PINNED,
 					       .policy = ODP_POLICY_LEASE,
-					       .lease_ms = 60000};
+					       .lease_ms = 60000,
+					       .cookie = 0x123456789abcdefull};
 
 		CU_ASSERT_EQUAL_FATAL(odp_region_create(kit_proc, &attr, &r), 0);
 	}
 	CU_ASSERT_EQUAL_FATAL(pthread_create(&th, NULL, cut_run, &c), 0);
 	CU_ASSERT_TRUE(wait_for(told_lease, &told));
 	CU_ASSERT_EQUAL(atomic_load(&told.key), odp_region_key(r));
+	CU_ASSERT_EQUAL(atomic_load(&told.cookie), 0x123456789abcdefull);
 	sleep_ms(20);
 	CU_ASSERT_FALSE(atomic_load(&c.done));
 	CU_ASSERT_STRING_EQUAL(kit_see(r, f.mem + 5 * PAGE), "old5");

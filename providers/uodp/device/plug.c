@@ -71,6 +71,7 @@ int uodp_link_open(struct uodp_context *ctx)
 	atomic_fetch_and_explicit(&said, ~(1u << dev->index), memory_order_relaxed);
 	ctx->link = link;
 	pthread_mutex_lock(&proc->pin_lock);
+	link->id = ++proc->last_link;
 	link->next = proc->links;
 	proc->links = link;
 	pthread_mutex_unlock(&proc->pin_lock);

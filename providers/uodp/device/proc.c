@@ -138,10 +138,9 @@ static int proc_create(struct odp_proc *odp)
 		ret = uodp_mrs_init(proc);
 	if (!ret)
 		ret = uodp_channels_init(proc);
-	if (!ret)
-		ret = uodp_notice_init(proc);
 	if (ret)
 		return ret;
+	uodp_notice_init(proc);
 	uodp_self = proc;
 	odp_service_set(odp, service, proc);
 	return 0;

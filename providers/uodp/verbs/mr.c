@@ -60,7 +60,6 @@ static void slot_set(struct uodp_mr *mr, uint32_t key, bool yes)
 	pthread_mutex_lock(&ctx->proc->mrs_lock);
 	*mr_slot(ctx->proc, key) = yes ? mr : NULL;
 	pthread_mutex_unlock(&ctx->proc->mrs_lock);
-	uodp_notice_route(key, yes ? ctx->async.wr : -1);
 }
 
 static struct uodp_mr *mr_find(const struct uodp_proc *proc, uint32_t key)
@@ -101,8 +100,10 @@ static int region_create(struct ibv_pd *pd, struct odp_region_attr *attr, int ac
 	attr->pd = to_uodp_pd(pd)->num;
 	attr->access = access & ACCESS_RIGHTS;
 	attr->tag = UODP_TAG(ctx->dev->index);
-	if (!ret)
-		ret = odp_region_create(ctx->proc->odp, attr, region);
+	if (ret)
+		return ret;
+	attr->cookie = ctx->link->id;
+	ret = odp_region_create(ctx->proc->odp, attr, region);
 	if (ret && odp_proc_lost(ctx->proc->odp)) {
 		uodp_lost(ctx->proc);
 		odp_bell_ring(odp_proc_self(ctx->proc->odp));
