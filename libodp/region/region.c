@@ -312,7 +312,7 @@ static int region_fd(struct odp_region *r, const struct odp_region_attr *a)
 {
 	if (a->backing != ODP_BACKING_FD)
 		return 0;
-	r->fd = fcntl(a->fd, F_DUPFD_CLOEXEC, 0);
+	r->fd = odp_own_fcntl(a->fd, F_DUPFD_CLOEXEC, 0);
 	if (r->fd < 0)
 		return -errno;
 	r->fd = odp_fd_high(r->fd);

@@ -51,7 +51,7 @@ static int pagemap_of(struct odp_peer *peer)
 	if (odp_likely(fd))
 		return fd - 1;
 	snprintf(path, sizeof(path), "/proc/%d/pagemap", (int)peer->pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
+	fd = odp_own_open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0 || !odp_peer_check(peer)) { /* the pid may be another's by now */
 		if (fd >= 0)
 			odp_fd_close(fd);
