@@ -184,6 +184,8 @@ static void killed(struct pair *p, enum ibv_qp_type type, bool srq, bool flush)
 
 	REQUIRE(side_spawned(&p->b));
 	begin(p, type, srq, &s);
+	if (t_failures())
+		return;
 	side_kill(&p->b, SIGKILL);
 	slow_ends(&s);
 	use_up(p, srq, flush);
@@ -204,6 +206,8 @@ static void gave_up(struct pair *p, enum ibv_qp_type type, bool srq, bool flush)
 	struct slow s;
 
 	begin(p, type, srq, &s);
+	if (t_failures())
+		return;
 	CHECK_ERRNO(side_modify(&p->b, IBV_QPS_ERR), 0);
 	REQUIRE(side_poll(&p->b, SEND_CQ, &wc, 1, LONG_MS) == 1);
 	CHECK_STATUS(wc.status, IBV_WC_WR_FLUSH_ERR);
