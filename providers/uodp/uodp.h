@@ -329,7 +329,8 @@ int uodp_channels_init(struct uodp_proc *proc);
 void uodp_cq_event(struct ibv_cq *cq);
 void uodp_async_event(struct ibv_context *ctx, struct ibv_async_event *event);
 /* Raise an async event on object INDEX (QP, CQ or SRQ) of PEER; delivered by
- * that process's service thread into the context's async_fd. */
+ * that process's service thread into the context's async_fd.
+ * The bell that brings it there is rung by uodp_wakes_pass(). */
 void uodp_event_raise(struct uodp_proc *proc, struct odp_peer *peer, enum ibv_event_type type,
 		      uint32_t index);
 
