@@ -290,6 +290,8 @@ const struct uodp_device *uodp_view_device(unsigned n);
 /* The device of which ST is the directory that stands for its file, or NULL. */
 struct stat;
 const struct uodp_device *uodp_view_node(const struct stat *st);
+/* The number of the connection manager's file. */
+dev_t uodp_view_rdma_cm(void);
 
 /* ---- context.c, channel.c (control plane) ---- */
 struct verbs_context *uodp_alloc_context(struct ibv_device *dev, int cmd_fd, void *priv);
