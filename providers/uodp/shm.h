@@ -18,7 +18,7 @@
 #define UODP_MAX_QP 32768u
 #define UODP_MAX_CQ 32768u
 #define UODP_MAX_SRQ 8192u
-#define UODP_MAX_CQE 262143u
+#define UODP_MAX_CQE 4194303u
 #define UODP_MAX_WR 32768u
 #define UODP_MAX_SGE 32u
 #define UODP_MAX_INLINE 1024u

@@ -309,11 +309,36 @@ static void req_make(struct cm_id *id)
 	mad_set(m, REQ_ACK_TIMEOUT, id->ack_timeout);
 }
 
+/*
+ * Who listens. A server that closes one connection's listener and opens the next one's
+ * (perftest does) has its time for that on a network, where a request takes a while:
+ * so it has here.
+ */
+#define LOOKS 10
+#define LOOK_NS 10000000u
+
+static void find_peer(struct cm_id *id)
+{
+	union ibv_gid to = addr_gid(&id->dst);
+
+	if (service_find(id->service_id, &to, &id->peer)) {
+		cm_watch(&id->peer);
+		send_asking(id);
+	} else if (id->tries--) {
+		wait_set(id, LOOK_NS);
+	} else {
+		/* What the other end's kernel says then. */
+		odp_log(ODP_LOG_DEBUG, "rdma_cm: nobody listens on service %#llx",
+			(unsigned long long)id->service_id);
+		id->peer = (struct cm_node){0};
+		rejected(id, CM_REJ_INVALID_SERVICE_ID, NULL);
+	}
+}
+
 int conn_connect(struct cm_id *id, const struct rdma_ucm_conn_param *param,
 		 const struct rdma_ucm_ece *ece)
 {
 	size_t head = header_size(id);
-	union ibv_gid to = addr_gid(&id->dst);
 
 	if (id->state != CM_ROUTE_DONE)
 		return -EINVAL;
@@ -335,14 +360,9 @@ int conn_connect(struct cm_id *id, const struct rdma_ucm_conn_param *param,
 	       param->private_data_len);
 	id->state = CM_CONNECT;
 	id->conn = CONN_REQ_SENT;
-	if (!service_find(id->service_id, &to, &id->peer)) {
-		/* What the other end's kernel says where nobody listens. */
-		id->peer = (struct cm_node){0};
-		rejected(id, CM_REJ_INVALID_SERVICE_ID, NULL);
-		return 0;
-	}
-	cm_watch(&id->peer);
-	send_asking(id);
+	id->peer = (struct cm_node){0};
+	id->tries = LOOKS;
+	find_peer(id);
 	return 0;
 }
 
@@ -655,7 +675,8 @@ void conn_end(struct cm_id *id)
 {
 	switch (id->conn) {
 	case CONN_REQ_SENT:
-		send_rej(id, CM_ABOUT_REQ, CM_REJ_TIMEOUT, NULL, 0);
+		if (id->peer.pid)
+			send_rej(id, CM_ABOUT_REQ, CM_REJ_TIMEOUT, NULL, 0);
 		break;
 	case CONN_REQ_RCVD:
 		send_rej(id, CM_ABOUT_REQ, CM_REJ_CONSUMER_DEFINED, NULL, 0);
@@ -801,6 +822,10 @@ void conn_timeout(struct cm_id *id)
 	if (id->conn == CONN_TIMEWAIT) {
 		idle(id);
 		event_queue(id, CM_TIMEWAIT_EXIT, 0);
+		return;
+	}
+	if (id->conn == CONN_REQ_SENT && !id->peer.pid) {
+		find_peer(id);
 		return;
 	}
 	if (id->tries && id->tries--) {

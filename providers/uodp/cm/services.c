@@ -97,7 +97,7 @@ static int table_map(int dir)
 		table = NULL;
 		return err;
 	}
-	table_fd = uodp_fd_raise(fd);
+	table_fd = odp_fd_keep(fd);
 	table_pid = getpid();
 	return 0;
 }

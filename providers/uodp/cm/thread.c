@@ -91,7 +91,7 @@ void cm_watch(const struct cm_node *node)
 		free(w);
 		return;
 	}
-	w->pidfd = uodp_fd_raise(w->pidfd);
+	w->pidfd = odp_fd_keep(w->pidfd);
 	w->next = watched;
 	watched = w;
 }
@@ -106,7 +106,7 @@ static void watch_ended(struct watched *w)
 		return;
 	*at = w->next;
 	node_dead(&w->node);
-	close(w->pidfd);
+	odp_fd_close(w->pidfd);
 	free(w);
 }
 
@@ -200,8 +200,8 @@ static int fds_open(void)
 	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (cm.wake_fd < 0 || epoll_fd < 0)
 		return -errno;
-	cm.wake_fd = uodp_fd_raise(cm.wake_fd);
-	epoll_fd = uodp_fd_raise(epoll_fd);
+	cm.wake_fd = odp_fd_keep(cm.wake_fd);
+	epoll_fd = odp_fd_keep(epoll_fd);
 	ev.data.ptr = &cm.wire_fd;
 	if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, cm.wire_fd, &ev))
 		return -errno;
@@ -256,11 +256,11 @@ static void fork_child(void)
 {
 	if (!cm.running)
 		return;
-	close(cm.wire_fd);
-	close(cm.wake_fd);
-	close(epoll_fd);
+	odp_fd_close(cm.wire_fd);
+	odp_fd_close(cm.wake_fd);
+	odp_fd_close(epoll_fd);
 	for (struct watched *w = watched; w; w = w->next)
-		close(w->pidfd);
+		odp_fd_close(w->pidfd);
 	watched = NULL;
 	wire_forget();
 	cm = (struct cm){.lock = PTHREAD_MUTEX_INITIALIZER, .wire_fd = -1, .wake_fd = -1};

@@ -638,7 +638,7 @@ static void file_release(struct uodp_handle *h)
 			next = cm.ids;
 		}
 	}
-	close(file->fd);
+	odp_fd_close(file->fd);
 	/* Not freed: another thread may be in a call on it, as it must not be. */
 	file->next = cm.closed;
 	cm.closed = file;
@@ -690,9 +690,7 @@ int cm_open(int flags)
 		return -1;
 	fd = eventfd(0, (flags & O_CLOEXEC ? EFD_CLOEXEC : 0) |
 				(flags & O_NONBLOCK ? EFD_NONBLOCK : 0));
-	file->fd = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 512);
-	if (file->fd < 0 && fd >= 0)
-		file->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	file->fd = fd < 0 ? -1 : odp_fd_keep(fcntl(fd, F_DUPFD_CLOEXEC, 3));
 	if (file->fd >= 0) {
 		pthread_mutex_lock(&cm.lock);
 		file->next = cm.files;

@@ -89,7 +89,7 @@ static int dir_open(void)
 		close(fd);
 		return -EPERM;
 	}
-	dir_fd = uodp_fd_raise(fd);
+	dir_fd = odp_fd_keep(fd);
 	return 0;
 }
 
@@ -104,12 +104,12 @@ int wire_open(void)
 	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return -errno;
-	fd = uodp_fd_raise(fd);
+	fd = odp_fd_keep(fd);
 	name_of(&cm.self, &sun);
 	unlink(sun.sun_path);
 	if (bind(fd, (struct sockaddr *)&sun, sizeof(sun))) {
 		ret = -errno;
-		close(fd);
+		odp_fd_close(fd);
 		return ret;
 	}
 	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
@@ -133,8 +133,8 @@ void wire_close(void)
 		return;
 	name_of(&cm.self, &sun);
 	unlink(sun.sun_path);
-	close(cm.wire_fd);
-	close(dir_fd);
+	odp_fd_close(cm.wire_fd);
+	odp_fd_close(dir_fd);
 	cm.wire_fd = dir_fd = -1;
 }
 
