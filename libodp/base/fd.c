@@ -168,18 +168,21 @@ void *odp_map_shared(int fd, uint64_t off, size_t size)
 
 	/*
 	 * Inaccessible first: a program that has called mlockall(MCL_FUTURE) would
-	 * otherwise have every page of a sparse file brought in here.
+	 * otherwise have every page of a sparse file brought in here. Valgrind, which goes
+	 * through what mprotect() changes byte by byte, is spared it.
 	 */
-	p = odp_own_mmap(NULL, size, PROT_NONE, MAP_SHARED | MAP_NORESERVE, fd, (off_t)off);
+	p = odp_own_mmap(NULL, size, odp_on_valgrind() ? PROT_READ | PROT_WRITE : PROT_NONE,
+			 MAP_SHARED | MAP_NORESERVE, fd, (off_t)off);
 	if (p == MAP_FAILED)
 		return NULL;
 	munlock(p, size);
 	/* Not mprotect(): the provider's, in front of libc's, would come back here. */
-	if (odp_sys(SYS_mprotect, p, size, PROT_READ | PROT_WRITE) ||
+	if ((!odp_on_valgrind() && odp_sys(SYS_mprotect, p, size, PROT_READ | PROT_WRITE)) ||
 	    odp_own_madvise(p, size, MADV_DONTFORK)) {
 		odp_sys_munmap((uintptr_t)p, size);
 		return NULL;
 	}
+	odp_valgrind_hide(p, size);
 	/* Nor here: the program has left nothing out yet (dump.c). */
 	odp_sys_madvise((uintptr_t)p, size, MADV_DONTDUMP);
 	return p;

@@ -26,8 +26,10 @@ static char *priv_chunk, *priv_chunk_end;
  * megabytes at a time nor at once because of an mlockall(MCL_FUTURE). */
 static void *priv_map(size_t size)
 {
-	void *p = odp_own_mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-			       -1, 0);
+	/* See odp_map_shared(). */
+	const int prot = odp_on_valgrind() ? PROT_READ | PROT_WRITE : PROT_NONE;
+	void *p =
+		odp_own_mmap(NULL, size, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (p == MAP_FAILED)
 		return NULL;
@@ -35,10 +37,12 @@ static void *priv_map(size_t size)
 	odp_own_madvise(p, size, MADV_NOHUGEPAGE);
 	/* Not mprotect() or munmap(): the provider's, in front of libc's, would come back
 	 * here, or take locks that are held. */
-	if (odp_sys(SYS_mprotect, p, size, PROT_READ | PROT_WRITE)) {
+	if (!prot && odp_sys(SYS_mprotect, p, size, PROT_READ | PROT_WRITE)) {
 		odp_sys_munmap((uintptr_t)p, size);
 		return NULL;
 	}
+	if (size > PRIV_CHUNK)
+		odp_valgrind_hide(p, size);
 	return p;
 }
 
@@ -107,6 +111,7 @@ ODP_EXPORT void odp_priv_free(void *p, size_t size)
 	if (!p)
 		return;
 	if (size > (size_t)1 << PRIV_SHIFT_MAX) {
+		odp_valgrind_show(p, priv_round(size));
 		odp_sys_munmap((uintptr_t)p, priv_round(size));
 		return;
 	}

@@ -74,6 +74,7 @@ static bool line_query(struct odp_mem *m, uint64_t at, struct maps_line *line)
 	}
 	if (ret)
 		return false;
+	odp_valgrind_defined(line->name, q.name_size);
 	if (!q.name_size)
 		line->name[0] = 0;
 	line->start = q.start;

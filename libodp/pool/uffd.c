@@ -84,6 +84,8 @@ int odp_uffd_init(struct odp_mem *m)
 
 	if (off && *off && strcmp(off, "0"))
 		return -ECANCELED; /* for tests */
+	if (odp_on_valgrind())
+		return -ECANCELED;
 	fd = odp_uffd_open(FEATURES);
 	if (fd < 0)
 		return fd;

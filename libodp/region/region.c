@@ -339,6 +339,8 @@ static int region_make(struct odp_proc *proc, const struct odp_region_attr *a,
 		region_release(r);
 		return ret;
 	}
+	if (r->xlat && r->fd < 0 && a->access & ODP_ACCESS_LOCAL_WRITE)
+		odp_valgrind_defined(a->addr, a->length);
 	/* release: pairs with the acquire in odp_span_region(). */
 	atomic_store_explicit(&r->mr->key, r->key, memory_order_release);
 	if (odp_files_lost(r)) {

@@ -102,6 +102,7 @@ static bool look_scan(struct look *l, int fd, uint64_t start, uint64_t end)
 		n = odp_sys_ioctl(fd, PAGEMAP_SCAN_CMD, &arg);
 		if (n < 0)
 			return n != -ENOTTY && n != -EINVAL;
+		odp_valgrind_defined(ranges, (size_t)n * sizeof(*ranges));
 		for (long i = 0; i < n; i++)
 			range_forget(l, ranges[i].start, ranges[i].end);
 		if (arg.walk_end <= start)
