@@ -56,6 +56,7 @@ enum uodpdv_mr_init_attr_mask {
 	UODPDV_MR_INIT_ATTR_IOVA = 1 << 0,
 	UODPDV_MR_INIT_ATTR_POLICY = 1 << 1,
 	UODPDV_MR_INIT_ATTR_LEASE = 1 << 2,
+	UODPDV_MR_INIT_ATTR_NOTIFY = 1 << 3, /* no field: UODPDV_EVENT_MR_PARTED is wanted */
 };
 
 struct uodpdv_mr_init_attr {
@@ -105,6 +106,9 @@ int uodpdv_query_mr(struct ibv_mr *mr, struct uodpdv_mr_attr *attr, uint32_t inl
  */
 #define UODPDV_EVENT_MR_LEASE ((enum ibv_event_type)0x10001) /* deregister it in time */
 #define UODPDV_EVENT_MR_REVOKED ((enum ibv_event_type)0x10002)
+/* A pinned MR has lost coherence: pages of it are no longer what the program has at their
+ * addresses. For MRs with UODPDV_MR_INIT_ATTR_NOTIFY; page_invalidations says how many. */
+#define UODPDV_EVENT_MR_PARTED ((enum ibv_event_type)0x10003)
 
 /* ---- Statistics, under the kernel's names (rdma-statistic(8)) ---- */
 

@@ -252,6 +252,8 @@ struct odp_region_attr {
 			    * caller's, who may close it when the region is there */
 	uint64_t fd_offset; /* of ADDR's page there, in bytes */
 	uint64_t cookie;    /* the caller's, for odp_notice_fn */
+	bool notify;        /* pinned: tell (ODP_NOTICE_PARTED) when pages part from what the
+			     * program has at their addresses */
 };
 
 /*
@@ -338,7 +340,14 @@ int odp_protect(struct odp_proc *proc, void *addr, size_t length, int prot);
  * Cheap where no region has such memory, which odp_follows() tells. From any thread but
  * the service thread; takes locks of libodp's: not while one of its callbacks runs.
  */
-void odp_range_changed(struct odp_proc *proc, const void *addr, size_t length);
+enum odp_change {
+	ODP_CHANGE_REPLACED,  /* unmapped, replaced, taken from the file: pinned regions go on
+			       * without the program */
+	ODP_CHANGE_DISCARDED, /* so do those over private memory */
+	ODP_CHANGE_AWAY,      /* out of the page tables; pinned pages stay there */
+};
+void odp_range_changed(struct odp_proc *proc, const void *addr, size_t length,
+		       enum odp_change change);
 void odp_file_changed(struct odp_proc *proc, dev_t dev, ino_t ino, uint64_t start, uint64_t end);
 bool odp_follows(const struct odp_proc *proc);
 /* The same of MADV_REMOVE, which takes the pages from the file, for all mappings of it. */
@@ -363,7 +372,8 @@ void odp_dump_note(void);
 struct odp_region_stats {                    /* names as `rdma statistic show mr` */
 	uint64_t page_faults;                /* pages a transfer found missing */
 	uint64_t page_faults_handled;        /* of these, resolved */
-	uint64_t page_invalidations;         /* pages an invalidation covered */
+	uint64_t page_invalidations;         /* pages an invalidation covered; pinned: pages
+					      * that are no longer what the program has there */
 	uint64_t page_invalidations_handled; /* of these, valid before */
 	uint64_t page_prefetch;              /* pages brought in by advice */
 	uint64_t pages;                      /* pages that the region spans; implicit: 0 */
@@ -650,12 +660,14 @@ unsigned odp_peer_revoke(struct odp_proc *proc, struct odp_peer *peer, uint32_t 
 enum odp_policy odp_region_policy(const struct odp_region *region);
 
 /* What a region's owner is told of a recall. */
-enum odp_notice { ODP_NOTICE_LEASE, ODP_NOTICE_REVOKED };
+enum odp_notice { ODP_NOTICE_LEASE, ODP_NOTICE_REVOKED, ODP_NOTICE_PARTED };
 /*
  * FN is called in the service thread, under the rules of odp_service_fn, with the
  * key of each region that a recall waits for, or has revoked, and the cookie that it was
  * created with. That may be before odp_region_create() has returned: while it brings
  * pages in, a recall finds the region.
+ * Or of a pinned one that has asked to be told, and lost coherence: pages of it are no longer
+ * what the program has there.
  */
 typedef void (*odp_notice_fn)(void *arg, uint32_t key, uint64_t cookie, enum odp_notice notice);
 void odp_notice_set(struct odp_proc *proc, odp_notice_fn fn, void *arg);

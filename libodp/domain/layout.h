@@ -154,6 +154,7 @@ static_assert(offsetof(struct odp_domain, lanes) % 4096 == 0, "lanes of a slot f
  *   NOWRITE, NOACCESS: the mapping's protection, which a fault respects.
  *   ORPHAN: the page's file has taken it away; a frame that is nobody else's has
  *          its place until the region ends (recall.c), and no event changes that.
+ *   PARTED: pinned: what the program has at the address now is another page, or none.
  *   FRESH  VA: VALID because a pager says so; the access to come maps the page.
  * Zero: not known yet.
  */
@@ -168,6 +169,7 @@ typedef uint64_t odp_entry_t;
 #define ODP_E_PIN ((odp_entry_t)3 << 4)
 #define ODP_E_ORPHAN ((odp_entry_t)1 << 6)
 #define ODP_E_FRESH ((odp_entry_t)1 << 7)
+#define ODP_E_PARTED ((odp_entry_t)1 << 8)
 #define ODP_E_FRAME (~(ODP_PAGE_SIZE - 1))
 
 /*
@@ -244,7 +246,8 @@ struct odp_file_shm {
 	uint32_t lease_ms;
 	uint8_t policy;         /* enum odp_policy, never DEFAULT */
 	_Atomic uint8_t notice; /* 1 << enum odp_notice: for the owner */
-	uint8_t pad0[2];
+	uint8_t notify;         /* it wants to hear of ODP_NOTICE_PARTED */
+	uint8_t pad0;
 	uint64_t cookie; /* the region's, for the owner's notices */
 	uint64_t pad[7];
 };

@@ -26,7 +26,7 @@ void odp_follow(struct odp_region *r)
 {
 	struct odp_mem *m = r->mem;
 
-	if (r->followed || r->kind != ODP_ON_DEMAND)
+	if (r->followed)
 		return;
 	r->followed = true;
 	r->follow.start = r->it.start;
@@ -36,8 +36,20 @@ void odp_follow(struct odp_region *r)
 	atomic_fetch_add_explicit(&m->num_follows, 1, memory_order_release);
 }
 
+static void parted_forget(struct odp_region *r)
+{
+	struct odp_region **link = &r->mem->parted;
+
+	while (r->parted && *link != r)
+		link = &(*link)->parted_next;
+	if (r->parted)
+		*link = r->parted_next;
+	r->parted = false;
+}
+
 void odp_unfollow(struct odp_region *r)
 {
+	parted_forget(r);
 	if (!r->followed)
 		return;
 	r->followed = false;
@@ -86,6 +98,86 @@ static void region_forget(struct odp_region *r, uint64_t start, uint64_t end)
 		odp_forgotten(r->mr, n);
 }
 
+/* ---- pinned regions, whose pages stay while the program's change ---- */
+
+static void parted_tell(struct odp_region *r)
+{
+	struct odp_mem *m = r->mem;
+
+	if (!r->notify || r->parted)
+		return;
+	r->parted = true;
+	r->parted_next = m->parted;
+	m->parted = r;
+	/* release: pairs with odp_notices_pass(). */
+	atomic_fetch_add_explicit(&m->proc->self->seg->notices, 1, memory_order_release);
+	odp_bell_ring(m->proc->self);
+}
+
+void odp_region_part(struct odp_region *r, uint64_t start, uint64_t end)
+{
+	uint64_t page = (odp_max(start, r->it.start) - r->it.start) >> ODP_PAGE_SHIFT;
+	uint64_t last = (odp_min(end - 1, r->it.last) - r->it.start) >> ODP_PAGE_SHIFT, n = 0;
+
+	for (; page <= last; page++) {
+		_Atomic odp_entry_t *p = &r->xlat[page];
+		odp_entry_t old = atomic_load_explicit(p, memory_order_relaxed);
+
+		/* In a loop: a recall by another process may give the page its orphan. */
+		while (!(old & (ODP_E_PARTED | ODP_E_ORPHAN)))
+			if (atomic_compare_exchange_weak_explicit(p, &old, old | ODP_E_PARTED,
+								  memory_order_relaxed,
+								  memory_order_relaxed)) {
+				n++;
+				break;
+			}
+	}
+	if (!n)
+		return;
+	atomic_fetch_add_explicit(&r->mr->page_invalidations, n, memory_order_relaxed);
+	parted_tell(r);
+}
+
+bool odp_parted_next(struct odp_mem *m, uint32_t *key, uint64_t *cookie)
+{
+	struct odp_region *r;
+
+	odp_mem_lock(m);
+	r = m->parted;
+	if (r) {
+		*key = r->key;
+		*cookie = r->cookie;
+		m->parted = r->parted_next;
+		r->parted = false;
+	}
+	odp_mem_unlock(m);
+	return r;
+}
+
+/* Discarded pages part from a pin where they were the mapping's own: those of a file, or
+ * of shared memory, come back as they were. */
+static void discarded_part(struct odp_region *r, uint64_t start, uint64_t end)
+{
+	struct odp_vma vma;
+
+	for (uint64_t at = start; at < end && odp_vma_from(r->mem, at, end, &vma); at = vma.end)
+		if (!vma.shared)
+			odp_region_part(r, odp_max(at, vma.start), odp_min(end, vma.end));
+}
+
+static void region_change(struct odp_region *r, uint64_t start, uint64_t end,
+			  enum odp_change change)
+{
+	if (r->kind == ODP_ON_DEMAND)
+		region_forget(r, start, end);
+	else if (change == ODP_CHANGE_REPLACED)
+		odp_region_part(r, start, end);
+	else if (change == ODP_CHANGE_DISCARDED)
+		discarded_part(r, odp_max(start, r->it.start), odp_min(end, r->it.last + 1));
+}
+
+/* ---- ranges ---- */
+
 static bool follows_overlap(struct odp_mem *m, uint64_t start, uint64_t end)
 {
 	bool any;
@@ -96,7 +188,7 @@ static bool follows_overlap(struct odp_mem *m, uint64_t start, uint64_t end)
 	return any;
 }
 
-static void range_forget(struct odp_mem *m, uint64_t start, uint64_t end)
+static void range_change(struct odp_mem *m, uint64_t start, uint64_t end, enum odp_change change)
 {
 	struct odp_inode *n;
 
@@ -108,12 +200,13 @@ static void range_forget(struct odp_mem *m, uint64_t start, uint64_t end)
 	odp_mem_lock(m);
 	for (n = odp_itree_first(&m->follows, start, end - 1); n;
 	     n = odp_itree_next(&m->follows, n, start, end - 1))
-		region_forget(region_of(n), start, end);
+		region_change(region_of(n), start, end, change);
 	odp_mem_unlock(m);
 	odp_thaw(m->proc);
 }
 
-ODP_EXPORT void odp_range_changed(struct odp_proc *proc, const void *addr, size_t length)
+ODP_EXPORT void odp_range_changed(struct odp_proc *proc, const void *addr, size_t length,
+				  enum odp_change change)
 {
 	uint64_t start = odp_page_down((uintptr_t)addr), end;
 	struct odp_mem *m = proc->mem;
@@ -125,7 +218,7 @@ ODP_EXPORT void odp_range_changed(struct odp_proc *proc, const void *addr, size_
 		end = UINT64_MAX - ODP_PAGE_SIZE;
 	end = odp_page_up(end);
 	if (start < end && follows_overlap(m, start, end))
-		range_forget(m, start, end);
+		range_change(m, start, end, change);
 }
 
 /* ---- files ---- */
@@ -176,7 +269,7 @@ ODP_EXPORT void odp_file_changed(struct odp_proc *proc, dev_t dev, ino_t ino, ui
 
 		if (from < to && vma_maps(&vma, dev, ino))
 			odp_range_changed(proc, (void *)(uintptr_t)(vma.start + (from - vma.off)),
-					  to - from);
+					  to - from, ODP_CHANGE_REPLACED);
 	}
 }
 
@@ -189,7 +282,7 @@ ODP_EXPORT void odp_range_removed(struct odp_proc *proc, const void *addr, size_
 
 	if (!m || !follows_any(m) || end < at)
 		return;
-	odp_range_changed(proc, addr, length);
+	odp_range_changed(proc, addr, length, ODP_CHANGE_REPLACED);
 	for (; at < end && found; at = vma.end) {
 		odp_mem_lock(m);
 		found = odp_vma_from(m, at, end, &vma);

@@ -42,7 +42,9 @@ static void region_invalidate(struct odp_region *r, uint64_t start, uint64_t end
 	atomic_fetch_sub_explicit(&r->mr->pages_valid, valid, memory_order_relaxed);
 }
 
-static void regions_invalidate(struct odp_mem *m, uint64_t start, uint64_t end, enum action act)
+/* PART: the program has other memory there, or none; pinned regions keep theirs. */
+static void regions_invalidate(struct odp_mem *m, uint64_t start, uint64_t end, enum action act,
+			       bool part)
 {
 	struct odp_inode *n;
 
@@ -50,8 +52,11 @@ static void regions_invalidate(struct odp_mem *m, uint64_t start, uint64_t end, 
 	     n = odp_itree_next(&m->regions, n, start, end - 1)) {
 		struct odp_region *r = (struct odp_region *)n;
 
-		if (r->kind != ODP_ON_DEMAND)
+		if (r->kind != ODP_ON_DEMAND) {
+			if (part)
+				odp_region_part(r, start, end);
 			continue;
+		}
 		region_invalidate(r, start, end, act);
 		if (act == FORGET)
 			odp_follow(r);
@@ -115,7 +120,7 @@ void odp_inv_remove(struct odp_mem *m, uint64_t start, uint64_t end, bool fenced
 {
 	struct odp_inode *n;
 
-	regions_invalidate(m, start, end, CLEAR);
+	regions_invalidate(m, start, end, CLEAR, true);
 	for (n = odp_itree_first(&m->umems, start, end - 1); n;
 	     n = odp_itree_next(&m->umems, n, start, end - 1)) {
 		struct odp_umem *um = (struct odp_umem *)n;
@@ -148,7 +153,7 @@ void odp_inv_unmap(struct odp_mem *m, uint64_t start, uint64_t end, bool fenced)
 {
 	struct odp_umem *um;
 
-	regions_invalidate(m, start, end, FORGET);
+	regions_invalidate(m, start, end, FORGET, true);
 	borders_make(m, start, end);
 	while ((um = odp_umem_first(m, start, end))) {
 		/* It would see these offsets again, where new memory must be. */
@@ -165,7 +170,7 @@ void odp_inv_remap(struct odp_mem *m, uint64_t from, uint64_t to, uint64_t len, 
 	struct odp_umem *um;
 
 	odp_inv_unmap(m, to, to + len, fenced);
-	regions_invalidate(m, from, from + len, FORGET);
+	regions_invalidate(m, from, from + len, FORGET, true);
 	borders_make(m, from, from + len);
 	while ((um = odp_umem_first(m, from, from + len))) {
 		uint64_t start = to + (um->it.start - from), last = to + (um->it.last - from);
@@ -185,7 +190,7 @@ ODP_EXPORT int odp_invalidate(struct odp_proc *proc, void *addr, size_t length)
 	odp_freeze(proc);
 	odp_fence(proc, false);
 	odp_mem_lock(m);
-	regions_invalidate(m, odp_page_down(start), odp_page_up(end), CLEAR);
+	regions_invalidate(m, odp_page_down(start), odp_page_up(end), CLEAR, false);
 	odp_mem_unlock(m);
 	odp_thaw(proc);
 	return 0;

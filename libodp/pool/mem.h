@@ -113,7 +113,10 @@ struct odp_region {
 	uint32_t key;
 	enum odp_kind kind;
 	bool in_tree;
-	bool followed;          /* follow.c */
+	bool followed; /* follow.c */
+	bool notify;   /* its owner wants to be told that pages parted ... */
+	bool parted;   /* ... and will be: in mem->parted, by the next one (mem_lock) */
+	struct odp_region *parted_next;
 	enum odp_policy policy; /* that its attributes name */
 	uint32_t lease_ms;
 	uint64_t cookie;        /* the caller's */
@@ -166,7 +169,8 @@ struct odp_mem {
 	bool moved; /* there has been one */
 	bool quiet; /* the process ends: no fault waits for the service thread */
 	struct odp_itree regions;
-	struct odp_itree follows; /* on-demand regions with pages that are not the pool's */
+	struct odp_itree follows;  /* regions with pages that are not the pool's */
+	struct odp_region *parted; /* pinned ones whose owner is to be told */
 	struct odp_itree extents;
 	uint32_t *refs;         /* by frame: 1 mapped, + 1 a pinned region */
 	struct odp_umem *spare; /* for splits, which must not allocate */
@@ -309,14 +313,17 @@ bool odp_vma_next(struct odp_mem *m, uint64_t at, uint64_t end, struct odp_vma *
 bool odp_vma_from(struct odp_mem *m, uint64_t at, uint64_t end, struct odp_vma *vma);
 
 /* ---- follow.c (mem_lock but for the last) ---- */
-/* R, on demand, has pages in the owner's address space: whoever sees these change
- * tells it. */
+/* R has pages that are not the pool's: whoever sees these change tells it. */
 void odp_follow(struct odp_region *r);
 void odp_unfollow(struct odp_region *r);
 /* Make the page invalid, if it is valid and in the owner's address space: true. */
 bool odp_entry_forget(_Atomic odp_entry_t *p);
 /* Does the program's side tell of its calls? */
 bool odp_changes_are_told(void);
+/* R, pinned: what was at [start, end) is no longer what the program has there. */
+void odp_region_part(struct odp_region *r, uint64_t start, uint64_t end);
+/* The next region whose owner is to be told that it parted; false: there is none. */
+bool odp_parted_next(struct odp_mem *m, uint32_t *key, uint64_t *cookie);
 /* N pages of MR were forgotten: count them. */
 void odp_forgotten(struct odp_mr_shm *mr, uint64_t n);
 

@@ -74,9 +74,9 @@ static void fill_va(struct odp_region *r, uint64_t addr, uint64_t end)
 
 static void fill_other(struct odp_region *r, uint64_t addr, uint64_t end, odp_entry_t where)
 {
+	odp_follow(r);
 	if (r->kind == ODP_ON_DEMAND) {
 		fill_va(r, addr, end);
-		odp_follow(r);
 	} else {
 		entries_set(r, (addr - r->it.start) >> ODP_PAGE_SHIFT,
 			    (end - addr) >> ODP_PAGE_SHIFT, where | ODP_E_VALID | ODP_E_WRITE, 0);
@@ -90,6 +90,8 @@ void odp_xlat_fill(struct odp_region *r, odp_entry_t where)
 	if (r->hold || r->fd >= 0) {
 		odp_entry_t e = ODP_E_VALID | (r->fd >= 0 ? ODP_E_WRITE : 0);
 
+		if (r->hold)
+			odp_follow(r);
 		for (uint64_t i = 0; i < r->npages; i++)
 			entries_set(r, i, 1, odp_pin_entry(r, i) | e, 0);
 		return;

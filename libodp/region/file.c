@@ -311,6 +311,7 @@ static int record_ask(struct odp_region *r, struct odp_part *p, struct odp_watch
 	__atomic_store_n(&f->watch, p->watch, __ATOMIC_RELAXED);
 	f->key = r->key;
 	f->cookie = r->cookie;
+	f->notify = r->notify;
 	f->ino = p->watch == ODP_WATCH_LOCAL ? odp_local_id(p->local) : p->ino;
 	f->start = p->off;
 	f->npages = (p->end - p->start) >> ODP_PAGE_SHIFT;

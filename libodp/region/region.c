@@ -109,6 +109,7 @@ static struct odp_region *region_alloc(struct odp_mem *m, const struct odp_regio
 	r->policy = a->policy;
 	r->lease_ms = a->lease_ms;
 	r->cookie = a->cookie;
+	r->notify = a->notify;
 	r->fd = -1;
 	if (attr_implicit(a)) {
 		r->it.last = (ODP_IMPLICIT_PAGES << ODP_PAGE_SHIFT) - 1;

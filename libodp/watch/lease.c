@@ -157,6 +157,7 @@ static void record_pass(struct odp_mem *m, struct odp_file_shm *f, odp_notice_fn
 {
 	uint64_t cookie;
 	uint8_t bits;
+	bool notify;
 	uint32_t key;
 
 	odp_mem_lock(m);
@@ -164,11 +165,14 @@ static void record_pass(struct odp_mem *m, struct odp_file_shm *f, odp_notice_fn
 	bits = atomic_exchange_explicit(&f->notice, 0, memory_order_relaxed);
 	key = f->key;
 	cookie = f->cookie;
+	notify = f->notify;
 	odp_mem_unlock(m);
 	if (bits & 1u << ODP_NOTICE_LEASE)
 		fn(arg, key, cookie, ODP_NOTICE_LEASE);
 	if (bits & 1u << ODP_NOTICE_REVOKED)
 		fn(arg, key, cookie, ODP_NOTICE_REVOKED);
+	if ((bits & 1u << ODP_NOTICE_PARTED) && notify)
+		fn(arg, key, cookie, ODP_NOTICE_PARTED);
 }
 
 void odp_notices_pass(struct odp_proc *proc)
@@ -177,7 +181,8 @@ void odp_notices_pass(struct odp_proc *proc)
 	/* acquire: pairs with notice_give(). */
 	uint32_t now = atomic_load_explicit(&seg->notices, memory_order_acquire);
 	odp_notice_fn fn;
-	uint32_t high;
+	uint32_t high, key;
+	uint64_t cookie;
 	void *arg;
 
 	if (now == proc->notices_seen)
@@ -191,4 +196,6 @@ void odp_notices_pass(struct odp_proc *proc)
 	for (uint32_t i = 0; fn && i < high && i < ODP_MAX_FILES; i++)
 		if (atomic_load_explicit(&seg->files[i].notice, memory_order_relaxed))
 			record_pass(proc->mem, &seg->files[i], fn, arg);
+	while (fn && odp_parted_next(proc->mem, &key, &cookie))
+		fn(arg, key, cookie, ODP_NOTICE_PARTED);
 }

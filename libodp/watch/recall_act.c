@@ -128,6 +128,8 @@ static uint64_t act_keep(const struct act *a)
 	if (pagemap >= 0)
 		odp_fd_close(pagemap);
 	counters_add(a->mr, a->n, done);
+	if (done)
+		odp_notice_give(a->node, ODP_NOTICE_PARTED);
 	return done;
 }
 
@@ -136,6 +138,8 @@ static uint64_t act_scratch(const struct act *a)
 	uint64_t done = entries_take(a, a->first, a->n, a->node->spare, 0, 0);
 
 	counters_add(a->mr, a->n, done);
+	if (done)
+		odp_notice_give(a->node, ODP_NOTICE_PARTED);
 	return done;
 }
 

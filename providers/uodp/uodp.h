@@ -131,6 +131,7 @@ struct uodp_mr_wish {
 	enum odp_backing backing;
 	enum odp_policy policy;
 	uint32_t lease_ms;
+	bool notify;
 };
 
 struct uodp_mr {
@@ -342,7 +343,7 @@ void uodp_changes_init(void);
 /* On-demand regions over pages that a call, which has succeeded, has taken away from
  * under them: [ADDR, ADDR+LEN), or [START, END) of the file FD (INT64_MAX: to its end).
  * Both keep errno. */
-void uodp_range_changed(const void *addr, size_t len);
+void uodp_range_changed(const void *addr, size_t len, enum odp_change change);
 void uodp_file_changed(int fd, off_t start, off_t end);
 
 /* ---- shrink.c ---- */

@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -54,7 +55,8 @@ static void target_close(struct target *t)
 	CHECK_ERRNO(ibv_dereg_mr(t->mr), 0);
 	munmap(t->mem, LEN);
 	close(t->fd);
-	unlink(t->path);
+	if (t->path[0])
+		unlink(t->path);
 }
 
 static struct uodpdv_odp_stats stats(const struct target *t)
@@ -276,12 +278,114 @@ static void c_implicit(struct pair *p)
 	pair_down(p);
 }
 
+/* ---- pinned: the pages stay, and are the device's alone ---- */
+
+struct part {
+	const char *name;
+	bool (*run)(struct target *t, unsigned page, unsigned n);
+	bool file, memory; /* pages part: of a memfd, of private memory */
+	bool fd;           /* needs a file */
+};
+
+static const struct part parts[] = {
+	{"ftruncate", e_ftruncate, true, false, true},
+	{"fallocate(PUNCH_HOLE)", e_punch, true, false, true},
+	{"madvise(REMOVE)", e_remove, true, false, true},
+	{"madvise(DONTNEED)", e_dontneed, false, true, false},
+	{"mprotect", e_mprotect, false, false, false},
+	{"mmap(FIXED)", e_mmap, true, false, true},
+	{"munmap", e_munmap, true, true, false},
+	{"mremap", e_mremap, true, true, false},
+};
+
+static bool target_pin(struct target *t, struct ep *ep, bool file, uint64_t mask)
+{
+	const struct uodpdv_mr_init_attr attr = {.comp_mask = mask};
+
+	t->path[0] = 0;
+	t->fd = file ? memfd_create("test-follow", MFD_CLOEXEC) : -1;
+	t->mem = file && ftruncate(t->fd, (off_t)LEN)
+			 ? MAP_FAILED
+			 : mmap(NULL, LEN, PROT_READ | PROT_WRITE,
+				file ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS, t->fd, 0);
+	t->mr = t->mem == MAP_FAILED
+			? NULL
+			: uodpdv_reg_mr(ep->pd, t->mem, LEN, ALL_ACCESS, &attr, sizeof(attr));
+	return CHECK(t->mr);
+}
+
+/* Does an event of MR's come within MS? */
+static bool parted_event(struct ibv_mr *mr, int ms)
+{
+	struct pollfd pfd = {.fd = mr->context->async_fd, .events = POLLIN};
+	struct ibv_async_event ev;
+
+	if (poll(&pfd, 1, ms) != 1 || ibv_get_async_event(mr->context, &ev))
+		return false;
+	CHECK_INT(ev.event_type, UODPDV_EVENT_MR_PARTED);
+	CHECK_INT(ev.element.port_num, mr->lkey);
+	ibv_ack_async_event(&ev);
+	return true;
+}
+
+static void part_run(struct pair *p, const struct part *e, bool file)
+{
+	const unsigned gone = e->run == e_ftruncate ? PAGES - FIRST : COUNT;
+	const bool parts_now = file ? e->file : e->memory;
+	struct target t;
+
+	t_note("%s of %s", e->name, file ? "a memfd" : "private memory");
+	REQUIRE(target_pin(&t, &p->b.ep, file, UODPDV_MR_INIT_ATTR_NOTIFY));
+	memset(t.mem, 'a', LEN);
+	CHECK_INT(stats(&t).page_invalidations, 0);
+	CHECK(e->run(&t, FIRST, COUNT));
+	CHECK_INT(stats(&t).page_invalidations, parts_now ? gone : 0);
+	CHECK_INT(parted_event(t.mr, parts_now ? LONG_MS : 20), parts_now);
+	CHECK_STATUS(peer_read(p, &t, FIRST), IBV_WC_SUCCESS);
+	/* Once a page. */
+	CHECK(e_munmap(&t, FIRST, COUNT));
+	CHECK_INT(stats(&t).page_invalidations, parts_now ? gone : COUNT);
+	CHECK_INT(parted_event(t.mr, parts_now ? 20 : LONG_MS), !parts_now);
+	target_close(&t);
+}
+
+static void c_parts(struct pair *p)
+{
+	const struct ep_conf c = RC_CONF;
+
+	REQUIRE(pair_up(p, &c, &c));
+	for (size_t i = 0; i < ARRAY_SIZE(parts) && !t_failures(); i++) {
+		part_run(p, &parts[i], true);
+		if (!parts[i].fd)
+			part_run(p, &parts[i], false);
+	}
+	pair_down(p);
+}
+
+/* Nobody is told who has not asked. */
+static void c_parts_unasked(struct pair *p)
+{
+	const struct ep_conf c = RC_CONF;
+	struct target t;
+
+	REQUIRE(pair_up(p, &c, &c));
+	REQUIRE(target_pin(&t, &p->b.ep, true, 0));
+	memset(t.mem, 'a', LEN);
+	CHECK(e_punch(&t, FIRST, COUNT));
+	CHECK_INT(stats(&t).page_invalidations, COUNT);
+	CHECK(!parted_event(t.mr, 50));
+	target_close(&t);
+	pair_down(p);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct tcase cases[] = {
 		{"events", c_events, HERE},
 		{"faults", c_faults, HERE},
 		{"implicit", c_implicit, HERE},
+		{"pinned parts", c_parts, HERE},
+		{"pinned parts, unasked", c_parts_unasked, HERE},
 	};
 
 	return t_main(argc, argv, 1, cases, ARRAY_SIZE(cases));

@@ -185,12 +185,12 @@ static void test_told(void)
 	changed(&f, LEN - 1, UINT64_MAX);
 	odp_file_changed(kit_proc, f.dev, f.ino + 1, 0, UINT64_MAX);
 	counted(&f, PAGES + 1, PAGES, PAGES - 1);
-	odp_range_changed(kit_proc, f.mem + 4 * PAGE + 5, PAGE);
+	odp_range_changed(kit_proc, f.mem + 4 * PAGE + 5, PAGE, ODP_CHANGE_REPLACED);
 	counted(&f, PAGES + 3, PAGES, PAGES - 3);
-	odp_range_changed(kit_proc, f.mem - 4 * PAGE, 4 * PAGE);
-	odp_range_changed(kit_proc, f.mem, 0);
+	odp_range_changed(kit_proc, f.mem - 4 * PAGE, 4 * PAGE, ODP_CHANGE_REPLACED);
+	odp_range_changed(kit_proc, f.mem, 0, ODP_CHANGE_REPLACED);
 	counted(&f, PAGES + 3, PAGES, PAGES - 3);
-	odp_range_changed(kit_proc, NULL, SIZE_MAX);
+	odp_range_changed(kit_proc, NULL, SIZE_MAX, ODP_CHANGE_REPLACED);
 	counted(&f, 2 * PAGES, PAGES, 0);
 	file_close(&f);
 }
@@ -240,7 +240,7 @@ static void test_left_pool(void)
 	p = mmap(mem, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
 		 0);
 	CU_ASSERT_FATAL(p == mem);
-	odp_range_changed(kit_proc, mem, 4 * PAGE);
+	odp_range_changed(kit_proc, mem, 4 * PAGE, ODP_CHANGE_REPLACED);
 	kit_fill(mem, 4 * PAGE, "q");
 	CU_ASSERT_STRING_EQUAL(kit_see(r, mem), "q0");
 	CU_ASSERT_EQUAL(kit_read(r, mem + PAGE, &byte, 1), 0);

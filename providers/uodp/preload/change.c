@@ -58,13 +58,13 @@ void uodp_changes_init(void)
 		odp_changes_told();
 }
 
-void uodp_range_changed(const void *addr, size_t len)
+void uodp_range_changed(const void *addr, size_t len, enum odp_change change)
 {
 	struct odp_proc *proc = odp_proc_attached();
 	int err = errno;
 
 	if (proc)
-		odp_range_changed(proc, addr, len);
+		odp_range_changed(proc, addr, len, change);
 	errno = err;
 }
 
@@ -88,7 +88,7 @@ EARLY void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
 		return (void *)syscall(SYS_mmap, addr, len, prot, flags, fd, off);
 	p = next.mmap(addr, len, prot, flags, fd, off);
 	if (p != MAP_FAILED && (flags & MAP_FIXED))
-		uodp_range_changed(p, len);
+		uodp_range_changed(p, len, ODP_CHANGE_REPLACED);
 	return p;
 }
 
@@ -102,7 +102,7 @@ EARLY int munmap(void *addr, size_t len)
 		atomic_store_explicit(&trial_seen, true, memory_order_relaxed);
 	ret = next.munmap(addr, len);
 	if (!ret)
-		uodp_range_changed(addr, len);
+		uodp_range_changed(addr, len, ODP_CHANGE_REPLACED);
 	return ret;
 }
 
@@ -122,11 +122,11 @@ EARLY void *mremap(void *old, size_t old_len, size_t new_len, int flags, ...)
 	if (p == MAP_FAILED)
 		return p;
 	if (p != old)
-		uodp_range_changed(old, old_len);
+		uodp_range_changed(old, old_len, ODP_CHANGE_REPLACED);
 	else if (new_len < old_len)
-		uodp_range_changed((char *)old + new_len, old_len - new_len);
+		uodp_range_changed((char *)old + new_len, old_len - new_len, ODP_CHANGE_REPLACED);
 	if (flags & MREMAP_FIXED)
-		uodp_range_changed(p, new_len);
+		uodp_range_changed(p, new_len, ODP_CHANGE_REPLACED);
 	return p;
 }
 

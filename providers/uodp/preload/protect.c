@@ -148,15 +148,18 @@ static int madvise_call(void *addr, size_t len, int advice)
 	return madvise_parts(proc, addr, pages, advice);
 }
 
-/* Does ADVICE take pages out of the page tables? */
-static bool discards(int advice)
+/* Does ADVICE take pages out of the page tables, and how? */
+static bool discards(int advice, enum odp_change *change)
 {
 	switch (advice) {
 	case MADV_DONTNEED:
-	case MADV_FREE:
-	case MADV_PAGEOUT:
 	case MADV_DONTNEED_LOCKED:
 	case MADV_GUARD_INSTALL:
+		*change = ODP_CHANGE_DISCARDED;
+		return true;
+	case MADV_FREE:
+	case MADV_PAGEOUT:
+		*change = ODP_CHANGE_AWAY;
 		return true;
 	default:
 		return false;
@@ -167,14 +170,15 @@ int madvise(void *addr, size_t len, int advice)
 {
 	int ret = madvise_call(addr, len, advice), err = errno;
 	struct odp_proc *proc = odp_proc_attached();
+	enum odp_change change;
 
 	/* ENOMEM: what is mapped of the range has been advised all the same. */
 	if (!proc || (ret && err != ENOMEM))
 		return ret;
 	if (advice == MADV_REMOVE)
 		odp_range_removed(proc, addr, len);
-	else if (discards(advice))
-		odp_range_changed(proc, addr, len);
+	else if (discards(advice, &change))
+		odp_range_changed(proc, addr, len, change);
 	errno = err;
 	return ret;
 }

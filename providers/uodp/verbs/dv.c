@@ -8,7 +8,8 @@
 #include "uodp.h"
 
 #define MR_INIT_KNOWN                                                                              \
-	(UODPDV_MR_INIT_ATTR_IOVA | UODPDV_MR_INIT_ATTR_POLICY | UODPDV_MR_INIT_ATTR_LEASE)
+	(UODPDV_MR_INIT_ATTR_IOVA | UODPDV_MR_INIT_ATTR_POLICY | UODPDV_MR_INIT_ATTR_LEASE |       \
+	 UODPDV_MR_INIT_ATTR_NOTIFY)
 
 _Static_assert((int)UODPDV_BACKING_AUTO == ODP_BACKING_AUTO &&
 		       (int)UODPDV_BACKING_POOL == ODP_BACKING_POOL &&
@@ -80,6 +81,7 @@ struct ibv_mr *uodpdv_reg_mr(struct ibv_pd *pd, void *addr, size_t length, int a
 		wish.policy = (enum odp_policy)a.policy;
 	if (a.comp_mask & UODPDV_MR_INIT_ATTR_LEASE)
 		wish.lease_ms = a.lease_ms;
+	wish.notify = a.comp_mask & UODPDV_MR_INIT_ATTR_NOTIFY;
 	if (a.comp_mask & UODPDV_MR_INIT_ATTR_IOVA)
 		iova = a.iova;
 	mr = uodp_reg_mr_wish(pd, addr, length, iova, access, &wish);

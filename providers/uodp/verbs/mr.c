@@ -130,6 +130,7 @@ static int memory_create(struct ibv_pd *pd, void *addr, size_t length, uint64_t 
 		.backing = wish->backing,
 		.policy = wish->policy,
 		.lease_ms = wish->lease_ms,
+		.notify = wish->notify,
 		/* The flag is about on-demand paging alone. */
 		.huge = (access & IBV_ACCESS_HUGETLB) && (access & IBV_ACCESS_ON_DEMAND),
 	};

@@ -8,6 +8,18 @@
 
 #include "queue.h"
 
+static enum ibv_event_type event_of(enum odp_notice what)
+{
+	switch (what) {
+	case ODP_NOTICE_LEASE:
+		return UODPDV_EVENT_MR_LEASE;
+	case ODP_NOTICE_PARTED:
+		return UODPDV_EVENT_MR_PARTED;
+	default:
+		return UODPDV_EVENT_MR_REVOKED;
+	}
+}
+
 /* With the lock no event goes to a pipe that is closed already. */
 static void notice(void *arg, uint32_t key, uint64_t cookie, enum odp_notice what)
 {
@@ -18,9 +30,7 @@ static void notice(void *arg, uint32_t key, uint64_t cookie, enum odp_notice wha
 	for (link = proc->links; link && link->id != cookie; link = link->next)
 		;
 	if (link)
-		uodp_async_deliver(link->async_wr, key,
-				   what == ODP_NOTICE_LEASE ? UODPDV_EVENT_MR_LEASE
-							    : UODPDV_EVENT_MR_REVOKED);
+		uodp_async_deliver(link->async_wr, key, event_of(what));
 	pthread_mutex_unlock(&proc->pin_lock);
 }
 
