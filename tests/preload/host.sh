@@ -11,6 +11,7 @@ if [ "${HOST_INSIDE:-}" != 1 ]; then
 	fi
 	HOST_INSIDE=1 exec unshare -m "$0" "$@"
 fi
+unset UODP_ONLY
 uodprun=$1 host=$2 list=$3
 failed=0
 fake=$UODP_DIR/fake

@@ -15,7 +15,10 @@ try:
     from pyverbs.pd import PD
     from pyverbs.qp import QP, QPAttr, QPCap, QPInitAttr
     from pyverbs.wr import SGE, RecvWR, SendWR
-    import pyverbs.enums as e
+    try:
+        import pyverbs.enums as e
+    except ImportError:  # since rdma-core 65
+        import pyverbs.libibverbs_enums as e
 except ImportError as error:
     print(f"skipped: {error}")
     sys.exit(77)

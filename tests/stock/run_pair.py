@@ -129,6 +129,12 @@ def check(options, server, client):
     return wrong
 
 
+def program_knows(program, option):
+    done = subprocess.run([program, "--help"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT)
+    return re.search(rb"(^|[\s,])" + re.escape(option.encode()) + rb"\b", done.stdout) is not None
+
+
 def run(options, directory, started):
     env = dict(os.environ, UODP_DIR=os.path.join(directory, "run"))
     env.update(pair.split("=", 1) for pair in options.env)
@@ -163,6 +169,8 @@ def main():
     parser.add_argument("--no-match", help="regular expression that neither prints")
     parser.add_argument("--sizes", help="FIRST:LAST message size of perftest's table")
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--if-known", action="append", default=[], metavar="OPTION",
+                        help="give OPTION to a program whose --help names it")
     parser.add_argument("--verbose", action="store_true", help="print the outputs in any case")
     parser.add_argument("command", nargs="+")
     options = parser.parse_args()
@@ -170,6 +178,9 @@ def main():
     if not shutil.which(options.command[0]):
         print(f"skipped: {options.command[0]} is not installed")
         return SKIPPED
+    for option in options.if_known:
+        if program_knows(options.command[0], option):
+            options.command.append(option)
     options.uodprun = os.path.abspath(options.uodprun)
     started = []
     directory = tempfile.mkdtemp(prefix="uodp-pair.")
