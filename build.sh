@@ -10,6 +10,8 @@ usage: ./build.sh           build into build/
        ./build.sh rxe [--record] [--report FILE.html]
                             build, then compare uodp0 with rdma_rxe in a virtual machine;
                             --record: keep what it answers, under its kernel's version
+       ./build.sh mutants [--list] [NAME...]
+                            break the code on purpose, in a copy, and see that tests notice
        ./build.sh --help
 
 What is missing is installed with apt-get when root runs this; otherwise the
@@ -70,8 +72,6 @@ need_tests() {
 	need ibverbs-utils command -v ibv_rc_pingpong
 	need python3 command -v python3
 	need python3-pyverbs have_pyverbs
-	need rdmacm-utils command -v rping
-	need libfabric-bin command -v fi_pingpong
 	need groff-base have_groff
 	need_odpfs
 }
@@ -230,6 +230,13 @@ test)
 	case ${UODP_TEST_RXE:-0} in 1 | require) need_rxe ;; esac
 	provide
 	run_tests
+	;;
+mutants)
+	need_build
+	need_tests
+	provide
+	shift
+	tests/mutants/run.py "$@"
 	;;
 -h | --help | help)
 	usage

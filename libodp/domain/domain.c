@@ -14,7 +14,6 @@
 #include <unistd.h>
 
 #include "internal.h"
-#include "own.h"
 
 #define DOMAIN_FILE "domain"
 
@@ -30,7 +29,7 @@ static int domain_lock_byte(int fd, short type)
 		.l_len = 1,
 	};
 
-	while (odp_own_fcntl(fd, F_SETLKW, ODP_SYS_ARG(&fl))) {
+	while (fcntl(fd, F_SETLKW, &fl)) {
 		if (errno != EINTR)
 			return -errno;
 	}
@@ -78,7 +77,7 @@ static_assert(offsetof(struct odp_domain, version) == offsetof(struct domain_hea
  */
 static int domain_reserve(int fd, off_t off, size_t len)
 {
-	if (odp_own_fallocate(fd, 0, off, (off_t)len) && errno != EOPNOTSUPP && errno != ENOSYS)
+	if (fallocate(fd, 0, off, (off_t)len) && errno != EOPNOTSUPP && errno != ENOSYS)
 		return -errno;
 	return 0;
 }
@@ -101,7 +100,7 @@ static int domain_create(int fd)
 	const size_t magic_size = sizeof(head.magic);
 	int ret;
 
-	if (odp_own_ftruncate(fd, 0) || odp_own_ftruncate(fd, sizeof(struct odp_domain)))
+	if (ftruncate(fd, 0) || ftruncate(fd, sizeof(struct odp_domain)))
 		return -errno;
 	ret = domain_reserve(fd, 0, offsetof(struct odp_domain, lanes));
 	if (ret)
@@ -121,7 +120,7 @@ static bool domain_in_use(int fd)
 			   .l_start = ODP_LIVE_BYTE,
 			   .l_len = ODP_MAX_PROCS};
 
-	return odp_own_fcntl(fd, F_GETLK, ODP_SYS_ARG(&fl)) || fl.l_type != F_UNLCK;
+	return fcntl(fd, F_GETLK, &fl) || fl.l_type != F_UNLCK;
 }
 
 /* Read, not mapped: the file may be shorter than it should be. What another
@@ -170,7 +169,7 @@ static int domain_prepare(struct odp_proc *proc)
 	struct stat st;
 	int ret;
 
-	if (odp_own_fstat(proc->domain_fd, &st))
+	if (fstat(proc->domain_fd, &st))
 		return -errno;
 	if (!st.st_nlink)
 		return -ESTALE;
@@ -183,7 +182,7 @@ static int domain_prepare(struct odp_proc *proc)
 				proc->dir, strerror(-ret));
 			return ret;
 		}
-		if (odp_own_fstat(proc->domain_fd, &st))
+		if (fstat(proc->domain_fd, &st))
 			return -errno;
 	}
 	return domain_check(proc, &st);
@@ -191,8 +190,8 @@ static int domain_prepare(struct odp_proc *proc)
 
 static int domain_open_file(struct odp_proc *proc)
 {
-	int fd = odp_own_openat(proc->dir_fd, DOMAIN_FILE,
-				O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+	int fd = openat(proc->dir_fd, DOMAIN_FILE,
+			O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
 	int ret;
 
 	if (fd < 0) {
@@ -258,7 +257,7 @@ int odp_domain_open(struct odp_proc *proc)
 
 void odp_domain_close(struct odp_proc *proc)
 {
-	odp_own_munmap(proc->domain, sizeof(*proc->domain));
+	munmap(proc->domain, sizeof(*proc->domain));
 	odp_fd_close(proc->domain_fd); /* drops the slot's lock too: the slot is dead */
 	odp_fd_close(proc->dir_fd);
 }

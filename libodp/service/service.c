@@ -119,8 +119,7 @@ static void service_loop(struct odp_service *svc)
 	unsigned ev;
 	bool call, lost = false;
 
-	/* relaxed: the bell that follows the change wakes this thread. */
-	while (!atomic_load_explicit(&svc->stop, memory_order_relaxed)) {
+	for (;;) {
 		timeout = service_take_incoming(svc) ? 0 : service_timeout(svc, deadline);
 		/* seq_cst store, then load: pairs with odp_bell_ring(). */
 		atomic_store_explicit(&slot->bell_asleep, 1, memory_order_seq_cst);
@@ -152,7 +151,7 @@ static const struct odp_poller *service_poller_open(struct odp_service *svc)
 
 	if (env && strcmp(env, "0") && strcmp(env, "1") && *env)
 		odp_log(ODP_LOG_WARN, "UODP_NO_IOURING=%.32s is not 0 or 1: using 0", env);
-	if ((!env || strcmp(env, "1")) && !odp_on_valgrind()) {
+	if (!env || strcmp(env, "1")) {
 		ret = odp_poller_uring.open(svc);
 		if (!ret)
 			return &odp_poller_uring;
@@ -193,9 +192,12 @@ static void *service_main(void *arg)
 	svc->poller = service_poller_open(svc);
 	sem_post(&svc->opened);
 	service_sem_wait(&svc->go);
+	if (svc->stop) {
+		svc->poller->close(svc);
+		return NULL;
+	}
 	svc->uffd = odp_mem_uffd(svc->proc);
 	service_loop(svc);
-	svc->poller->close(svc);
 	return NULL;
 }
 
@@ -272,21 +274,13 @@ void odp_service_go(struct odp_proc *proc)
 	sem_post(&proc->service->go);
 }
 
-void odp_service_end(struct odp_proc *proc)
-{
-	struct odp_service *svc = proc->service;
-
-	atomic_store_explicit(&svc->stop, true, memory_order_relaxed);
-	sem_post(&svc->go);
-	odp_bell_ring(proc->self);
-	pthread_join(svc->thread, NULL);
-}
-
 void odp_service_stop(struct odp_proc *proc)
 {
 	struct odp_service *svc = proc->service;
 
-	odp_service_end(proc);
+	svc->stop = true;
+	sem_post(&svc->go);
+	pthread_join(svc->thread, NULL);
 	service_close_bell(proc);
 	odp_priv_free(svc, sizeof(*svc));
 	proc->service = NULL;

@@ -12,7 +12,6 @@
 #include <sys/wait.h>
 
 #include "local.h"
-#include "own.h"
 
 static void found(struct odp_cap *c, bool present, const char *detail)
 {
@@ -28,7 +27,7 @@ static void failed(struct odp_cap *c, int err)
 static int proc_sys_int(const char *path)
 {
 	int v = -1;
-	FILE *f = odp_own_fopen(path);
+	FILE *f = fopen(path, "re");
 
 	if (!f)
 		return -1;
@@ -113,7 +112,7 @@ static void cap_pin(struct odp_cap *c)
 	else
 		found(c, true, "registered buffers hold long-term pins");
 	odp_fd_close(fd);
-	odp_own_munmap(page, ODP_PAGE_SIZE);
+	munmap(page, ODP_PAGE_SIZE);
 }
 
 static void cap_pidfd(struct odp_cap *c)
@@ -182,7 +181,7 @@ static void cap_memfd(struct odp_cap *c)
 		failed(c, errno);
 		return;
 	}
-	if (odp_own_ftruncate(fd, (off_t)ODP_POOL_SIZE))
+	if (ftruncate(fd, (off_t)ODP_POOL_SIZE))
 		failed(c, errno);
 	else
 		found(c, true, "sparse files of 4 TiB");

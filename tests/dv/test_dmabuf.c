@@ -564,7 +564,7 @@ struct reader {
 	struct import *im;
 	_Atomic uint64_t seen; /* the generation that is there for sure */
 	_Atomic bool stop;
-	uint64_t reads;
+	_Atomic uint64_t reads;
 };
 
 /* Every page is of one generation, and of none before the one that was there. */
@@ -625,6 +625,8 @@ static void *revoked_run(void *arg)
 
 static void c_revoke_traffic(struct pair *p)
 {
+	uint64_t reads;
+
 	for (int i = 0; i < 8; i++) {
 		struct reader r = {.p = p};
 		struct import im;
@@ -633,9 +635,14 @@ static void c_revoke_traffic(struct pair *p)
 		REQUIRE(open_all(p, &im));
 		r.im = &im;
 		pthread_create(&thread, NULL, revoked_run, &r);
-		sleep_ms(5);
+		for (uint64_t end = now_ms() + LONG_MS; r.reads < 3 && now_ms() < end;)
+			sleep_ms(1);
+		CHECK(r.reads >= 3);
 		CHECK_ERRNO((int)b_do(p, H_REVOKE, 0, 0).v[0], 0);
+		/* The one that was under way, and the one that fails. */
+		reads = r.reads;
 		pthread_join(thread, NULL);
+		CHECK(r.reads <= reads + 2);
 		close_all(p, &im);
 	}
 }

@@ -168,31 +168,49 @@ static void c_pinned(struct pair *p)
 }
 
 /* Remote accesses as to a revoked dma-buf, and the keys stay taken. */
-static void c_revoke(struct pair *p)
+/* What is refused: below the cut, where the blocks stay, above it, and to read. */
+static const struct {
+	enum ibv_wr_opcode op;
+	uint32_t at;
+} refused[] = {{IBV_WR_RDMA_WRITE, 0}, {IBV_WR_RDMA_WRITE, CUT}, {IBV_WR_RDMA_READ, 0}};
+
+static void revoke_refuses(struct pair *p, int access, unsigned k)
 {
 	struct ep_conf c = RC_CONF;
 	struct odp_recall rc;
 	struct ibv_mr *mr;
 	struct file f;
+	uint64_t sum;
 	uint32_t lkey;
 
-	for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++) {
-		REQUIRE(pair_up(p, &c, &c));
-		REQUIRE(file_open(&f, ODP_POLICY_REVOKE));
-		mr = reg(p->b.ep.pd, &f, ALL_ACCESS | kinds[i], UODPDV_POLICY_DEFAULT, 0);
-		REQUIRE(mr);
-		CHECK_INT(attr_of(mr).policy, UODPDV_POLICY_REVOKE);
-		CHECK_INT(attr_of(mr).revoked, 0);
-		CHECK_ERRNO(cut(&f, &rc), 0);
-		CHECK_INT(rc.revoked, 1);
-		CHECK_INT(attr_of(mr).revoked, 1);
-		CHECK_INT(mr_event(p->b.ep.ctx, LONG_MS, &lkey), UODPDV_EVENT_MR_REVOKED);
-		CHECK_INT(lkey, mr->lkey);
-		CHECK_STATUS(rdma(p, IBV_WR_RDMA_WRITE, mr, f.mem, 8), IBV_WC_REM_ACCESS_ERR);
-		CHECK_ERRNO(ibv_dereg_mr(mr), 0);
-		file_close(&f);
-		pair_down(p);
-	}
+	REQUIRE(pair_up(p, &c, &c));
+	REQUIRE(file_open(&f, ODP_POLICY_REVOKE));
+	mr = reg(p->b.ep.pd, &f, ALL_ACCESS | access, UODPDV_POLICY_DEFAULT, 0);
+	REQUIRE(mr);
+	CHECK_INT(attr_of(mr).policy, UODPDV_POLICY_REVOKE);
+	CHECK_INT(attr_of(mr).revoked, 0);
+	CHECK_STATUS(rdma(p, refused[k].op, mr, f.mem + refused[k].at, 8), IBV_WC_SUCCESS);
+	CHECK_ERRNO(cut(&f, &rc), 0);
+	CHECK_INT(rc.revoked, 1);
+	CHECK_INT(attr_of(mr).revoked, 1);
+	CHECK_INT(mr_event(p->b.ep.ctx, LONG_MS, &lkey), UODPDV_EVENT_MR_REVOKED);
+	CHECK_INT(lkey, mr->lkey);
+	fill_bytes((uint8_t *)f.mem, LEN, k);
+	sum = sum_bytes((uint8_t *)f.mem, LEN);
+	memset(p->a.buf, 0xee, PAGE);
+	CHECK_STATUS(rdma(p, refused[k].op, mr, f.mem + refused[k].at, 8), IBV_WC_REM_ACCESS_ERR);
+	CHECK(sum_bytes((uint8_t *)f.mem, LEN) == sum);
+	CHECK_INT(((uint8_t *)p->a.buf)[0], 0xee);
+	CHECK_ERRNO(ibv_dereg_mr(mr), 0);
+	file_close(&f);
+	pair_down(p);
+}
+
+static void c_revoke(struct pair *p)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++)
+		for (unsigned k = 0; k < ARRAY_SIZE(refused) && !t_failures(); k++)
+			revoke_refuses(p, kinds[i], k);
 }
 
 static int own_truncate(int fd, void *mem)

@@ -288,6 +288,39 @@ static void test_many(void)
 	munmap(mem, LEN);
 }
 
+/* Revoked by whoever may reach it: also the short way into the pool, which looks at no
+ * flag, is shut; regions of other tags stay. */
+static void test_revoked(void)
+{
+	for (int kind = ODP_PINNED; kind <= ODP_ON_DEMAND; kind++) {
+		char *mem = kit_private(LEN, "own"), buf[8];
+		struct odp_region_attr attr = {.addr = mem,
+					       .length = LEN,
+					       .iova = (uintptr_t)mem,
+					       .pd = PD,
+					       .access = ALL,
+					       .kind = (enum odp_kind)kind,
+					       .tag = 77};
+		struct odp_region *r, *other = kit_reg(mem, LEN, (enum odp_kind)kind, 0);
+
+		CU_ASSERT_PTR_NOT_NULL_FATAL(other);
+		CU_ASSERT_EQUAL_FATAL(odp_region_create(kit_proc, &attr, &r), 0);
+		CU_ASSERT_STRING_EQUAL(kit_see(r, mem + PAGE), "own1");
+		CU_ASSERT_EQUAL(kit_write(r, mem + PAGE, "dev", 4), 0);
+		CU_ASSERT_EQUAL(odp_peer_revoke(kit_proc, odp_proc_self(kit_proc), 77), 1);
+		CU_ASSERT_TRUE(odp_region_revoked(r));
+		CU_ASSERT_EQUAL(kit_read(r, mem + PAGE, buf, 8), -EFAULT);
+		CU_ASSERT_EQUAL(kit_write(r, mem + PAGE, "late", 5), -EFAULT);
+		CU_ASSERT_STRING_EQUAL(mem + PAGE, "dev");
+		CU_ASSERT_FALSE(odp_region_revoked(other));
+		CU_ASSERT_STRING_EQUAL(kit_see(other, mem + PAGE), "dev");
+		CU_ASSERT_EQUAL(odp_peer_revoke(kit_proc, odp_proc_self(kit_proc), 77), 0);
+		CU_ASSERT_EQUAL(odp_region_destroy(r), 0);
+		CU_ASSERT_EQUAL(odp_region_destroy(other), 0);
+		munmap(mem, LEN);
+	}
+}
+
 /* Registration reads all of smaps from the program's first MADV_DONTDUMP on, not from
  * libodp's own. */
 static void test_dump(void)
@@ -331,6 +364,7 @@ int main(void)
 		{"statistics and advice", test_stats},
 		{"nothing is left behind", test_no_leak},
 		{"many regions on few pages", test_many},
+		{"revoked by its tag", test_revoked},
 		{"core dumps", test_dump},
 		{"capabilities", test_caps},
 		CU_TEST_INFO_NULL,

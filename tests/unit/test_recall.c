@@ -5,14 +5,18 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -87,6 +91,7 @@ static int cut(struct file *f, unsigned n, struct odp_recall *rc)
 
 static void policy_odp(enum odp_kind kind)
 {
+	struct odp_region_stats before, after;
 	struct odp_recall rc;
 	struct odp_region *r;
 	struct file f;
@@ -96,6 +101,20 @@ static void policy_odp(enum odp_kind kind)
 	CU_ASSERT_PTR_NOT_NULL_FATAL(r);
 	CU_ASSERT_STRING_EQUAL(kit_see(r, f.mem + 5 * PAGE), "old5");
 	CU_ASSERT_EQUAL(odp_watch_policy(f.watch, f.ino, 0, 1), ODP_POLICY_ODP);
+	/* The entries themselves, before an access could find the pages gone. */
+	odp_region_stats(r, &before);
+	CU_ASSERT(before.pages_valid > 0);
+	CU_ASSERT_EQUAL(odp_recall_begin(f.watch, f.ino, 0, UINT64_MAX, &rc), 0);
+	odp_region_stats(r, &after);
+	CU_ASSERT_EQUAL(rc.pages, before.pages_valid);
+	CU_ASSERT_EQUAL(after.pages_valid, 0);
+	CU_ASSERT_EQUAL(after.page_invalidations, before.page_invalidations + PAGES);
+	CU_ASSERT_EQUAL(after.page_invalidations_handled,
+			before.page_invalidations_handled + before.pages_valid);
+	odp_recall_end(f.watch, &rc);
+	CU_ASSERT_STRING_EQUAL(kit_see(r, f.mem + 5 * PAGE), "old5");
+	odp_region_stats(r, &before);
+	CU_ASSERT(before.page_faults_handled > after.page_faults_handled);
 	CU_ASSERT_EQUAL(cut(&f, 4, &rc), 0);
 	CU_ASSERT_EQUAL(rc.regions, 1);
 	CU_ASSERT_EQUAL(rc.strictest, ODP_POLICY_ODP);
@@ -802,6 +821,93 @@ static void test_traffic(void)
 	}
 }
 
+/* ---- a transfer in the middle of its system call ---- */
+
+struct held {
+	struct odp_region *r;
+	char *to, *from;
+	int uffd, ret;
+};
+
+static void *held_run(void *arg)
+{
+	struct held *h = arg;
+
+	h->ret = kit_write(h->r, h->to, h->from, 8);
+	return NULL;
+}
+
+/* A page at h->from that is missing until held_go(). */
+static bool held_open(struct held *h)
+{
+	struct uffdio_register reg = {.mode = UFFDIO_REGISTER_MODE_MISSING};
+	struct uffdio_api api = {.api = UFFD_API};
+
+	h->uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	if (h->uffd < 0)
+		return false;
+	h->from = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	reg.range = (struct uffdio_range){(uintptr_t)h->from, PAGE};
+	CU_ASSERT_EQUAL_FATAL(ioctl(h->uffd, UFFDIO_API, &api), 0);
+	CU_ASSERT_EQUAL_FATAL(ioctl(h->uffd, UFFDIO_REGISTER, &reg), 0);
+	return true;
+}
+
+/* The kernel reads the bytes that it is to write: it has the region's page by then. */
+static bool held_inside(const struct held *h)
+{
+	struct pollfd p = {.fd = h->uffd, .events = POLLIN};
+
+	return poll(&p, 1, 30000) == 1;
+}
+
+static void held_go(const struct held *h)
+{
+	struct uffdio_zeropage zero = {.range = {(uintptr_t)h->from, PAGE}};
+
+	CU_ASSERT_EQUAL(ioctl(h->uffd, UFFDIO_ZEROPAGE, &zero), 0);
+}
+
+/* A recall waits for transfers that are under way, and says when one would not end. */
+static void test_fence(void)
+{
+	static const enum odp_policy policies[] = {ODP_POLICY_ODP, ODP_POLICY_PINNED,
+						   ODP_POLICY_REVOKE};
+	struct odp_recall rc;
+	pthread_t th;
+	struct held h;
+	struct file f;
+
+	for (unsigned i = 0; i < sizeof(policies) / sizeof(*policies); i++) {
+		if (!held_open(&h)) {
+			printf("(no userfaultfd) ");
+			return;
+		}
+		file_open(&f, ODP_POLICY_DEFAULT);
+		h.r = reg(&f, ODP_ON_DEMAND, policies[i]);
+		CU_ASSERT_PTR_NOT_NULL_FATAL(h.r);
+		h.to = f.mem + 5 * PAGE;
+		CU_ASSERT_EQUAL(odp_recall_begin(f.watch, f.ino, 0, PAGE, &rc), 0);
+		CU_ASSERT_EQUAL(rc.stuck, 0);
+		odp_recall_end(f.watch, &rc);
+		if (policies[i] == ODP_POLICY_REVOKE) {
+			odp_region_destroy(h.r);
+			h.r = reg(&f, ODP_ON_DEMAND, policies[i]);
+		}
+		CU_ASSERT_EQUAL_FATAL(pthread_create(&th, NULL, held_run, &h), 0);
+		CU_ASSERT_TRUE(held_inside(&h));
+		CU_ASSERT_EQUAL(odp_recall_begin(f.watch, f.ino, 4 * PAGE, UINT64_MAX, &rc), 0);
+		CU_ASSERT_EQUAL(rc.stuck, 1);
+		held_go(&h);
+		pthread_join(th, NULL);
+		odp_recall_end(f.watch, &rc);
+		CU_ASSERT_EQUAL(odp_region_destroy(h.r), 0);
+		file_close(&f);
+		munmap(h.from, PAGE);
+		close(h.uffd);
+	}
+}
+
 /* A region that was being made during a recall has either been found by it, or is of
  * the file after it; the next recall finds it in any case. */
 struct recaller {
@@ -860,6 +966,7 @@ int main(int argc, char **argv)
 		{"names", test_names},
 		{"unwatched", test_unwatched},
 		{"odp", test_odp},
+		{"fence", test_fence},
 		{"pinned", test_pinned},
 		{"pinned, unmapped", test_pinned_unmap},
 		{"pinned, present", test_pinned_present},
