@@ -4,9 +4,12 @@
 #include <time.h>
 
 #include "internal.h"
+#include "sys.h"
 
 #define LOCK_SPINS 200
 #define LOCK_CHECK_NS 1000000u
+#define LOCK_YIELD_NS 2000000u /* then the waiter sleeps between looks: */
+#define LOCK_NAP_NS 500000u
 
 ODP_EXPORT uint64_t odp_now(void)
 {
@@ -47,7 +50,8 @@ static bool lock_steal(struct odp_proc *proc, struct odp_lock *lock)
 
 __attribute__((noinline)) static void lock_wait(struct odp_proc *proc, struct odp_lock *lock)
 {
-	uint64_t now, check = 0;
+	const struct timespec nap = {.tv_nsec = LOCK_NAP_NS};
+	uint64_t now, check = 0, sleep = 0;
 	unsigned i;
 
 	for (;;) {
@@ -59,13 +63,19 @@ __attribute__((noinline)) static void lock_wait(struct odp_proc *proc, struct od
 		}
 		sched_yield();
 		now = odp_now();
-		if (!check)
+		if (!check) {
 			check = now + LOCK_CHECK_NS;
-		if (now < check)
-			continue;
-		if (lock_steal(proc, lock))
-			return;
-		check = now + LOCK_CHECK_NS;
+			sleep = now + LOCK_YIELD_NS;
+		}
+		if (now >= check) {
+			if (lock_steal(proc, lock))
+				return;
+			check = now + LOCK_CHECK_NS;
+		}
+		/* Nobody holds a lock that long who runs: it is stopped, or kept from its
+		 * CPU, which a waiter should not burn. No point of cancellation. */
+		if (now >= sleep)
+			odp_sys(SYS_nanosleep, &nap, NULL, 0);
 	}
 }
 

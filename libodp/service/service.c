@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
 /*
  * The service thread. Program threads wait for it, so it waits for none of
- * them: from odp_service_go() on it calls no malloc, no stdio, and takes no lock
- * but handler_lock and those that no one holds over program memory.
+ * them, in this process or another: from odp_service_go() on it calls no malloc, no
+ * stdio, takes no lock in shared memory, and no other that somebody holds over program
+ * memory. What may wait is the worker's (worker.c).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -68,18 +69,6 @@ static void service_drain_bell(struct odp_proc *proc)
 		;
 }
 
-static uint64_t service_call(struct odp_proc *proc)
-{
-	odp_service_fn fn;
-	void *arg;
-
-	pthread_mutex_lock(&proc->handler_lock);
-	fn = proc->handler;
-	arg = proc->handler_arg;
-	pthread_mutex_unlock(&proc->handler_lock);
-	return fn ? fn(arg) : UINT64_MAX;
-}
-
 /* True when some could not be taken yet. */
 static bool service_take_incoming(struct odp_service *svc)
 {
@@ -97,30 +86,20 @@ static bool service_take_incoming(struct odp_service *svc)
 	return svc->waiting;
 }
 
-static uint64_t service_timeout(const struct odp_service *svc, uint64_t deadline)
-{
-	/* Deaf, it has to look for itself. */
-	const uint64_t most = svc->broken & ODP_EV_BELL ? ODP_DEAF_NS : ODP_WAIT_FOREVER;
-	uint64_t now, left;
-
-	if (deadline == UINT64_MAX)
-		return most;
-	now = odp_now();
-	left = deadline > now ? deadline - now : 0;
-	return left < most ? left : most;
-}
-
 static void service_loop(struct odp_service *svc)
 {
 	struct odp_proc *proc = svc->proc;
 	struct odp_slot *slot = proc->self->slot;
-	uint64_t deadline = UINT64_MAX, timeout;
 	uint32_t rung, seen = 0;
+	uint64_t timeout;
 	unsigned ev;
-	bool call, lost = false;
+	bool lost = false;
 
 	for (;;) {
-		timeout = service_take_incoming(svc) ? 0 : service_timeout(svc, deadline);
+		/* Deaf, it has to look for itself. */
+		timeout = svc->broken & ODP_EV_BELL ? ODP_DEAF_NS : ODP_WAIT_FOREVER;
+		if (service_take_incoming(svc))
+			timeout = 0;
 		/* seq_cst store, then load: pairs with odp_bell_ring(). */
 		atomic_store_explicit(&slot->bell_asleep, 1, memory_order_seq_cst);
 		rung = atomic_load_explicit(&slot->bell_rung, memory_order_seq_cst);
@@ -135,12 +114,11 @@ static void service_loop(struct odp_service *svc)
 		rung = atomic_load_explicit(&slot->bell_rung, memory_order_acquire);
 		odp_notices_pass(proc);
 		odp_faultq_pass(proc);
-		call = rung != seen || (ev & (ODP_EV_PEER | ODP_EV_BELL)) ||
-		       lost != odp_proc_lost(proc);
+		if (rung != seen || (ev & (ODP_EV_PEER | ODP_EV_BELL)) ||
+		    lost != odp_proc_lost(proc))
+			odp_worker_call(svc);
 		lost = odp_proc_lost(proc);
 		seen = rung;
-		if (call || (deadline != UINT64_MAX && odp_now() >= deadline))
-			deadline = service_call(proc);
 	}
 }
 
@@ -223,22 +201,43 @@ static void service_close_bell(struct odp_proc *proc)
 	proc->bell_rd = proc->self->bell_fd = -1;
 }
 
-/* No signal of the program's may run on this thread. */
-static int service_create_thread(struct odp_service *svc)
+/* Before the first handler was set: it is in none. */
+static void service_end_worker(struct odp_service *svc)
+{
+	svc->stop = true;
+	odp_worker_call(svc);
+	pthread_join(svc->worker, NULL);
+}
+
+/* No signal of the program's may run on these threads. */
+static int service_create_thread(pthread_t *thread, void *(*main)(void *), void *arg,
+				 const char *name)
 {
 	sigset_t all, old;
 	int ret;
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
-	ret = pthread_create(&svc->thread, NULL, service_main, svc);
+	ret = pthread_create(thread, NULL, main, arg);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (ret) {
 		odp_log(ODP_LOG_ERR, "service thread: cannot be created: %s", strerror(ret));
 		return -ret;
 	}
-	pthread_setname_np(svc->thread, "uodp");
+	pthread_setname_np(*thread, name);
 	return 0;
+}
+
+static int service_create_threads(struct odp_service *svc)
+{
+	int ret = service_create_thread(&svc->worker, odp_worker_main, svc, "uodp-work");
+
+	if (ret)
+		return ret;
+	ret = service_create_thread(&svc->thread, service_main, svc, "uodp");
+	if (ret)
+		service_end_worker(svc);
+	return ret;
 }
 
 int odp_service_start(struct odp_proc *proc)
@@ -255,7 +254,7 @@ int odp_service_start(struct odp_proc *proc)
 	ret = service_open_bell(proc);
 	if (ret)
 		goto err_free;
-	ret = service_create_thread(svc);
+	ret = service_create_threads(svc);
 	if (ret)
 		goto err_close_bell;
 	service_sem_wait(&svc->opened);
@@ -278,7 +277,7 @@ void odp_service_stop(struct odp_proc *proc)
 {
 	struct odp_service *svc = proc->service;
 
-	svc->stop = true;
+	service_end_worker(svc);
 	sem_post(&svc->go);
 	pthread_join(svc->thread, NULL);
 	service_close_bell(proc);

@@ -41,11 +41,12 @@ extern const struct odp_poller odp_poller_poll;
 struct odp_service {
 	struct odp_proc *proc;
 	const struct odp_poller *poller;
-	pthread_t thread;
+	pthread_t thread, worker;
+	_Atomic uint32_t calls;         /* of the worker, so far; also its futex */
 	struct robust_list_head robust; /* of the thread, for slot->life */
 	struct robust_list robust_entry;
 	sem_t opened, go;
-	bool stop;
+	bool stop; /* written before CALLS or GO says so */
 	int uffd;
 	struct odp_peer *_Atomic incoming; /* to be watched: pushed by anyone */
 	struct odp_peer *waiting;          /* taken from there, not watched yet */
@@ -62,5 +63,11 @@ struct odp_service {
 /* The poll result EVENTS (or negative) of BELL or UFFD: what to report. */
 unsigned odp_service_polled(struct odp_service *svc, unsigned what, int events);
 void odp_service_peer_ended(struct odp_peer *peer);
+
+/* ---- worker.c ---- */
+/* The worker's whole life; ARG is the struct odp_service. */
+void *odp_worker_main(void *arg);
+/* Have the worker call the handler soon; never waits. */
+void odp_worker_call(struct odp_service *svc);
 
 #endif

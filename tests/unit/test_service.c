@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -76,6 +77,8 @@ static void test_thread_name(void)
 	char name[32] = "";
 
 	CU_ASSERT_EQUAL(pthread_getname_np(seen.thread, name, sizeof(name)), 0);
+	CU_ASSERT_STRING_EQUAL(name, "uodp-work");
+	CU_ASSERT_EQUAL(pthread_getname_np(self->service->thread, name, sizeof(name)), 0);
 	CU_ASSERT_STRING_EQUAL(name, "uodp");
 }
 
@@ -243,6 +246,95 @@ static void test_no_ring_lost(void)
 	odp_service_set(self, handler, &seen);
 }
 
+/* ---- A process that is stopped while it holds a lock ---- */
+
+static struct odp_lock held;
+static _Atomic bool waits, had;
+
+static uint64_t take_held(void *arg)
+{
+	(void)arg;
+	waits = true;
+	odp_lock(self, &held);
+	odp_unlock(&held);
+	had = true;
+	return UINT64_MAX;
+}
+
+static bool is_set(void *flag)
+{
+	return *(_Atomic bool *)flag;
+}
+
+/* What waits for the service thread: missing pages, and what takes pages away. Does not
+ * return without it. */
+static void memory_events(void)
+{
+	const size_t len = 64 * 4096;
+	struct odp_region_attr attr = {
+		.length = len, .kind = ODP_ON_DEMAND, .access = ODP_ACCESS_LOCAL_WRITE};
+	struct odp_region *r;
+	char *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	CU_ASSERT_FATAL(p != MAP_FAILED);
+	attr.addr = p;
+	attr.iova = (uintptr_t)p;
+	CU_ASSERT_EQUAL_FATAL(odp_region_create(self, &attr, &r), 0);
+	for (unsigned i = 0; i < 8; i++) {
+		memset(p, 1, len / 2);
+		CU_ASSERT_EQUAL(madvise(p, len / 2, MADV_DONTNEED), 0);
+		CU_ASSERT_EQUAL(p[4096], 0);
+	}
+	CU_ASSERT_EQUAL(munmap(p, len / 2), 0);
+	CU_ASSERT_EQUAL(odp_region_destroy(r), 0);
+	munmap(p + len / 2, len / 2);
+}
+
+/* CPU time of the worker, ns. */
+static uint64_t worker_time(void)
+{
+	struct timespec ts = {0};
+	clockid_t clock;
+
+	if (!pthread_getcpuclockid(self->service->worker, &clock))
+		clock_gettime(clock, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static void test_stopped_holder(void)
+{
+	struct odp_slot *slot;
+	uint64_t wall, cpu;
+	struct child c;
+	unsigned nr;
+
+	CU_ASSERT_FATAL(child_start(&c, "stay"));
+	nr = (unsigned)child_get(&c);
+	slot = &self->domain->slots[nr];
+	kill(slot->pid, SIGSTOP);
+	held.owner = (nr + 1) | atomic_load(&slot->gen) << 16;
+	waits = had = false;
+	odp_service_set(self, take_held, NULL);
+	CU_ASSERT_TRUE_FATAL(wait_for(is_set, &waits));
+	sleep_ms(20);
+
+	alarm(60); /* a hang ends the test */
+	memory_events();
+	alarm(0);
+	/* It waits, and does not burn a CPU. */
+	wall = odp_now();
+	cpu = worker_time();
+	sleep_ms(300);
+	cpu = worker_time() - cpu;
+	wall = odp_now() - wall;
+	CU_ASSERT(cpu < wall / 4);
+	CU_ASSERT_FALSE(had);
+
+	child_kill(&c);
+	CU_ASSERT_TRUE(wait_for(is_set, &had));
+	odp_service_set(self, handler, &seen);
+}
+
 static void break_bell(void *arg)
 {
 	unsigned long calls;
@@ -300,6 +392,7 @@ static CU_TestInfo tests[] = {
 	{"bells between processes", test_bell_between},
 	{"a peer's death calls the handler", test_death_calls_handler},
 	{"no ring is lost", test_no_ring_lost},
+	{"a stopped process's lock holds up no fault", test_stopped_holder},
 	{"a closed bell does not make it spin", test_bell_closed},
 	CU_TEST_INFO_NULL,
 };
