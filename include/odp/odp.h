@@ -238,7 +238,7 @@ enum odp_policy {
 
 struct odp_region_attr {
 	void *addr;
-	size_t length;   /* bytes, > 0 */
+	size_t length;   /* bytes; 0: see odp_region_create() */
 	uint64_t iova;   /* the address that work requests use for ADDR */
 	uint32_t pd;     /* protection domain number, checked on access */
 	uint32_t access; /* ODP_ACCESS_* */
@@ -273,7 +273,9 @@ struct odp_region_attr {
  * odp_region_destroy() whatever happens to the mapping. On demand: pages follow
  * the program's mapping; those present now are valid without a fault.
  *
- * Errors as ibv_reg_mr(3): -EINVAL (length 0, wrap-around, REMOTE_WRITE or
+ * LENGTH 0 inside a page is a region of that page to which no access succeeds.
+ *
+ * Errors as ibv_reg_mr(3): -EINVAL (length 0 at the start of a page, wrap-around, REMOTE_WRITE or
  * REMOTE_ATOMIC without LOCAL_WRITE), -EFAULT (pinned: unmapped, not
  * accessible, or a writable shared mapping of a disk file), -ENOMEM (region
  * table full, RLIMIT_MEMLOCK for pinned memory, no memory). HUGE: -EINVAL when a

@@ -42,11 +42,17 @@ static int attr_check(const struct odp_region_attr *a)
 					a->backing != ODP_BACKING_VA)
 			       ? -EINVAL
 			       : access_check(a->access);
-	/* The last page must end below 2^64 too. */
-	if (!a->length || __builtin_add_overflow((uintptr_t)a->addr, a->length, &end) ||
+	/*
+	 * A region of no bytes has the page that its address is in, and no access to it
+	 * succeeds; at the start of a page there is none, which ib_umem_get() refuses
+	 * (drivers/infiniband/core/umem.c), for all drivers.
+	 * The last page must end below 2^64 too.
+	 */
+	if ((!a->length && !((uintptr_t)a->addr & ODP_PAGE_MASK)) ||
+	    __builtin_add_overflow((uintptr_t)a->addr, a->length, &end) ||
 	    end > UINT64_MAX - ODP_PAGE_SIZE)
 		return -EINVAL;
-	if (__builtin_add_overflow(a->iova, a->length - 1, &end))
+	if (__builtin_add_overflow(a->iova, a->length ? a->length - 1 : 0, &end))
 		return -EINVAL;
 	if (a->backing == ODP_BACKING_FD &&
 	    (a->kind != ODP_ON_DEMAND || a->huge || a->fd < 0 || a->fd_offset & ODP_PAGE_MASK ||

@@ -36,11 +36,100 @@ static void c_refused(struct pair *p)
 	reg_refused(a, a->buf, SIZE_MAX - 4096, IBV_ACCESS_LOCAL_WRITE, EINVAL);
 	if (!(tdev()->odp.general_caps & IBV_ODP_SUPPORT_IMPLICIT))
 		reg_refused(a, NULL, SIZE_MAX, IBV_ACCESS_ON_DEMAND, EINVAL);
-	if (!tdev()->rxe) {
-		reg_refused(a, a->buf, 0, IBV_ACCESS_LOCAL_WRITE, EINVAL);
+	reg_refused(a, a->buf, 0, IBV_ACCESS_LOCAL_WRITE, EINVAL);
+	reg_refused(a, NULL, 0, IBV_ACCESS_LOCAL_WRITE, EINVAL);
+	if (tdev()->odp.general_caps & IBV_ODP_SUPPORT)
+		reg_refused(a, a->buf, 0, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_ON_DEMAND, EINVAL);
+	if (!tdev()->rxe)
 		reg_refused(a, a->buf, LEN, IBV_ACCESS_ZERO_BASED, EOPNOTSUPP);
-	}
 	pair_down(p);
+}
+
+/* ---- no bytes ---- */
+
+/* A work request of OP whose one SGE has no bytes, at ADDR by LKEY. */
+static void no_bytes(struct pair *p, enum ibv_wr_opcode op, struct ibv_mr *mr, uint64_t addr,
+		     uint64_t raddr)
+{
+	struct ibv_sge sge = {.addr = addr, .lkey = mr->lkey};
+	struct ibv_send_wr wr = {.opcode = op,
+				 .sg_list = &sge,
+				 .num_sge = 1,
+				 .send_flags = IBV_SEND_SIGNALED},
+			   *bad;
+	struct ibv_wc wc;
+
+	wr.wr.rdma.remote_addr = raddr;
+	wr.wr.rdma.rkey = mr->rkey;
+	CHECK_ERRNO(ibv_post_send(p->a.qp, &wr, &bad), 0);
+	CHECK_INT(ep_poll(p->a.scq, &wc, 1, LONG_MS), 1);
+	CHECK_STATUS(wc.status, IBV_WC_SUCCESS);
+}
+
+/* What moves nothing needs no address; and no byte is ever inside. */
+static void no_bytes_use(struct pair *p, struct ibv_mr *mr, uint8_t *at)
+{
+	struct ibv_sge sge = {.addr = (uintptr_t)at + 123456, .lkey = mr->lkey};
+	struct ibv_recv_wr recv = {.sg_list = &sge, .num_sge = 1}, *bad;
+	struct ibv_wc wc;
+
+	for (int far = 0; far < 2; far++) {
+		uint64_t addr = (uintptr_t)at + (far ? 1u << 20 : 0);
+
+		no_bytes(p, IBV_WR_RDMA_WRITE, mr, addr, addr);
+		no_bytes(p, IBV_WR_RDMA_READ, mr, addr, addr);
+		CHECK_ERRNO(ibv_post_recv(p->b.ep.qp, &recv, &bad), 0);
+		no_bytes(p, IBV_WR_SEND, mr, addr, 0);
+		CHECK_INT(side_poll(&p->b, RECV_CQ, &wc, 1, LONG_MS), 1);
+		CHECK_STATUS(wc.status, IBV_WC_SUCCESS);
+		CHECK_INT(wc.byte_len, 0);
+	}
+}
+
+static void no_bytes_region(int access, uint8_t *at, bool there)
+{
+	struct twr one = {.op = IBV_WR_RDMA_WRITE, .flags = IBV_SEND_SIGNALED, .len = 1};
+	struct ep_conf c = RC_CONF;
+	struct ibv_mr *mr;
+	struct pair p;
+	struct ibv_wc wc;
+
+	memset(&p, 0, sizeof(p));
+	p.b.fd = -1;
+	REQUIRE(pair_up(&p, &c, &c));
+	mr = ibv_reg_mr(p.b.ep.pd, at, 0, access);
+	if (!there && !(access & IBV_ACCESS_ON_DEMAND)) {
+		CHECK(!mr);
+		CHECK_ERRNO(errno, EFAULT);
+	} else if (CHECK(mr)) {
+		CHECK_INT(mr->length, 0);
+		no_bytes_use(&p, mr, at);
+		one.raddr = (uintptr_t)at;
+		one.rkey = mr->rkey;
+		CHECK_ERRNO(ep_send(&p.a, &one), 0);
+		CHECK_INT(ep_poll(p.a.scq, &wc, 1, LONG_MS), 1);
+		CHECK_STATUS(wc.status, IBV_WC_REM_ACCESS_ERR);
+		CHECK_ERRNO(ibv_dereg_mr(mr), 0);
+	}
+	pair_down(&p);
+}
+
+/* As rdma_rxe of Linux 7.3 has it: inside a page it is accepted. */
+static void c_no_bytes(struct pair *p)
+{
+	uint8_t *mem = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	(void)p;
+	REQUIRE(mem != MAP_FAILED);
+	munmap(mem + 4096, 4096);
+	for (int odp = 0; odp < 2; odp++) {
+		if (odp && !(tdev()->odp.general_caps & IBV_ODP_SUPPORT))
+			break;
+		no_bytes_region(ALL_ACCESS | (odp ? IBV_ACCESS_ON_DEMAND : 0), mem + 100, true);
+		no_bytes_region(ALL_ACCESS | (odp ? IBV_ACCESS_ON_DEMAND : 0), mem + 4096 + 5,
+				false);
+	}
+	munmap(mem, 4096);
 }
 
 /* Windows or not, an MR may be meant for them: the kernel's common check lets it pass. */
@@ -351,7 +440,7 @@ int main(int argc, char **argv)
 		{"iova", c_iova, HERE},         {"rereg-access", c_rereg_access, HERE},
 		{"rereg-pd", c_rereg_pd, HERE}, {"rereg-move", c_rereg_move, HERE},
 		{"advise", c_advise, HERE},     {"mprotect", c_mprotect, HERE},
-		{"close", c_close, HERE},
+		{"close", c_close, HERE},       {"no bytes", c_no_bytes, HERE},
 	};
 
 	return t_main(argc, argv, 0, cases, ARRAY_SIZE(cases));
