@@ -4,6 +4,8 @@
  * errors, for every type of QP, with a receive queue of its own and with an SRQ. After
  * the error what is left is used up by good messages, or flushed.
  */
+#include <pthread.h>
+
 #include "harness.h"
 
 #define BAD_KEY(k) ((k) ^ 0x5a000)
@@ -313,11 +315,110 @@ static void c_srq_reset(struct pair *p)
 	pair_down(p);
 }
 
+/* ---- many senders of datagrams ---- */
+
+#define SENDERS 4
+#define EACH 64 /* together more than is posted: the others are lost */
+#define MANY 32
+#define ROUNDS 30
+
+struct sender {
+	pthread_t thread;
+	pthread_barrier_t *start;
+	struct ep ep;
+	int sent;
+};
+
+static void *sender_main(void *arg)
+{
+	struct twr s = {.id = 1, .op = IBV_WR_SEND, .flags = IBV_SEND_SIGNALED};
+	struct sender *me = arg;
+	struct ibv_wc wc;
+
+	s.len = 128u << tdev()->port.active_mtu; /* the longer, the more they meet */
+	pthread_barrier_wait(me->start);
+	for (me->sent = 0; me->sent < EACH; me->sent++)
+		if (ep_send(&me->ep, &s) || ep_poll(me->ep.scq, &wc, 1, LONG_MS) != 1 || wc.status)
+			break;
+	return NULL;
+}
+
+static void senders_run(struct sender *s)
+{
+	pthread_barrier_t start;
+	int i;
+
+	pthread_barrier_init(&start, NULL, SENDERS);
+	for (i = 0; i < SENDERS; i++)
+		s[i].start = &start;
+	for (i = 0; i < SENDERS; i++)
+		REQUIRE(pthread_create(&s[i].thread, NULL, sender_main, &s[i]) == 0);
+	for (i = 0; i < SENDERS; i++) {
+		pthread_join(s[i].thread, NULL);
+		CHECK_INT(s[i].sent, EACH);
+	}
+	pthread_barrier_destroy(&start);
+}
+
+/* Each receive once; those of a queue of its own in the order of posting. */
+static void check_round(struct pair *p, bool srq)
+{
+	struct ibv_wc wc[MANY];
+	int times[MANY] = {0}, i;
+
+	REQUIRE(side_poll(&p->b, RECV_CQ, wc, MANY, LONG_MS) == MANY);
+	for (i = 0; i < MANY; i++) {
+		CHECK_STATUS(wc[i].status, IBV_WC_SUCCESS);
+		if (!srq)
+			CHECK_INT(wc[i].wr_id, i);
+		if (CHECK(wc[i].wr_id < MANY))
+			CHECK_INT(++times[wc[i].wr_id], 1);
+	}
+	CHECK_INT(side_poll(&p->b, RECV_CQ, wc, 1, 0), 0);
+}
+
+static void many_senders(struct pair *p, bool srq)
+{
+	struct ep_conf ca = RC_CONF, cb;
+	struct sender s[SENDERS];
+	int i, k;
+
+	ca.type = IBV_QPT_UD;
+	cb = ca;
+	cb.srq_wr = srq ? MANY : 0;
+	REQUIRE(pair_up(p, &ca, &cb));
+	for (i = 0; i < SENDERS; i++) {
+		REQUIRE(ep_open(&s[i].ep, &ca) == 0);
+		CHECK_ERRNO(ep_init(&s[i].ep), 0);
+		CHECK_ERRNO(ep_rtr(&s[i].ep, &p->bi), 0);
+		CHECK_ERRNO(ep_rts(&s[i].ep), 0);
+	}
+	for (k = 0; k < ROUNDS && !t_failures(); k++) {
+		t_note("%s, round %d", srq ? "SRQ" : "RQ", k);
+		for (i = 0; i < MANY; i++)
+			CHECK_ERRNO(side_recv(&p->b, &(struct twr){.id = (uint64_t)i, .len = 8192}),
+				    0);
+		senders_run(s);
+		check_round(p, srq);
+	}
+	for (i = 0; i < SENDERS; i++)
+		CHECK_ERRNO(ep_close(&s[i].ep), 0);
+	pair_down(p);
+}
+
+static void c_many_senders(struct pair *p)
+{
+	many_senders(p, false);
+	if (!t_failures())
+		many_senders(p, true);
+}
+
 static const struct tcase cases[] = {
 	{"RC", c_rc, BOTH},
 	{"UC", c_uc, BOTH},
 	{"UD", c_ud, BOTH},
 	{"an SRQ whose QP is reset", c_srq_reset, BOTH},
+	{"many senders of datagrams", c_many_senders, BOTH},
 };
 
 int main(int argc, char **argv)
