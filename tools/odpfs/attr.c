@@ -29,24 +29,64 @@ void attr_fix(struct stat *st)
 	st->st_ino = attr_ino(st->st_dev, st->st_ino);
 }
 
-static void attr_reply(fuse_req_t req, int fd, double timeout)
+static void attr_reply(fuse_req_t req, struct node *node, double timeout)
 {
+	bool full = timeout > 0 && full_is(node);
 	struct stat st;
-	int err = mode_stat(fd, &st);
+	int err = mode_stat(node->fd, &st);
 
 	if (err) {
 		fuse_reply_err(req, -err);
 		return;
 	}
 	attr_fix(&st);
-	fuse_reply_attr(req, &st, timeout);
+	if (full)
+		node_ref(node); /* the kernel may forget it once it has the answer */
+	fuse_reply_attr(req, &st, full ? FULL_TIMEOUT : timeout);
+	if (full)
+		full_answered(node);
+}
+
+struct ask {
+	fuse_req_t req;
+	struct file *file;
+};
+
+static void ask_run(void *arg)
+{
+	struct ask *ask = arg;
+	struct node *node = ask->file->node;
+	int err = full_write(node, ask->file->fd);
+
+	if (err)
+		fuse_reply_err(ask->req, -err);
+	else
+		attr_reply(ask->req, node, odpfs.timeout);
+	free(ask);
+}
+
+/* Somebody wants to write: see full.c. */
+static void ask_reply(fuse_req_t req, struct file *file)
+{
+	struct ask *ask = malloc(sizeof(*ask));
+
+	if (!ask) {
+		fuse_reply_err(req, ENOMEM);
+		return;
+	}
+	*ask = (struct ask){.req = req, .file = file};
+	aside_run(ask_run, ask);
 }
 
 void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	(void)fi;
-	settle_wait(node_of(ino));
-	attr_reply(req, node_of(ino)->fd, odpfs.timeout);
+	struct node *node = node_of(ino);
+
+	settle_wait(node);
+	if (fi && full_is(node) && file_of(fi)->writer)
+		ask_reply(req, file_of(fi));
+	else
+		attr_reply(req, node, odpfs.timeout);
 }
 
 /* As every file system of the kernel does; S_ISGID without S_IXGRP is another thing. */
@@ -129,6 +169,18 @@ static int set_times(struct setattr *s)
 	return utimensat(s->node->fd, "", t, AT_EMPTY_PATH);
 }
 
+static int set_size(struct setattr *s)
+{
+	int err;
+
+	if (full_is_cut(s->node, s->req))
+		return full_cut_allowed(s->node, s->attr.st_size);
+	err = space_truncate(s->node, s->fd, s->attr.st_size, &s->unsettled, s->req);
+	if (!err)
+		full_clear(s->node);
+	return err;
+}
+
 /*
  * Besides a truncate by somebody without CAP_FSETID: chown(2) that changes neither owner
  * nor group arrives as a change of the times of status alone; before a write the kernel
@@ -151,7 +203,7 @@ static int setattr_do(struct setattr *s)
 	int err;
 
 	if (s->which & FUSE_SET_ATTR_SIZE) {
-		err = space_truncate(s->node, s->fd, s->attr.st_size, &s->unsettled, s->req);
+		err = set_size(s);
 		if (err)
 			return err;
 	}
@@ -174,7 +226,7 @@ static void setattr_run(void *arg)
 	if (err)
 		fuse_reply_err(s->req, -err);
 	else
-		attr_reply(s->req, node->fd, s->unsettled ? 0 : odpfs.timeout);
+		attr_reply(s->req, node, s->unsettled ? 0 : odpfs.timeout);
 	if (s->unsettled) {
 		settle_end(node);
 		node_put(node, 1);

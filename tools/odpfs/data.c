@@ -47,6 +47,8 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_
 	(void)ino;
 	if (fi->writepage) {
 		err = range_write(file->node, file->fd, buf, size, off);
+		if (err)
+			full_failed(file->node, -err, off, size);
 	} else {
 		settle_wait(file->node);
 		err = data_write(file->fd, buf, size, off);

@@ -6,12 +6,17 @@
 
 #include "odpfs.h"
 
-static void entry_fill(const struct node *node, struct fuse_entry_param *e)
+static void entry_fill(struct node *node, struct fuse_entry_param *e)
 {
 	attr_fix(&e->attr);
 	e->attr_timeout = settle_is_due(node) ? 0 : odpfs.timeout;
 	e->entry_timeout = odpfs.timeout;
 	e->ino = node_number(node);
+	if (e->attr_timeout > 0 && full_is(node)) {
+		e->attr_timeout = FULL_TIMEOUT;
+		node_ref(node);
+		full_answered(node);
+	}
 }
 
 /* The entry for FD (O_PATH, taken over); with one more lookup of its node. */

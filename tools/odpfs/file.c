@@ -48,8 +48,9 @@ static void file_free(struct file *file)
 {
 	/* Relaxed: as above; the kernel has written everything back by now. */
 	atomic_fetch_sub_explicit(&file->node->files, 1, memory_order_relaxed);
-	if (file->writer)
-		atomic_fetch_sub_explicit(&file->node->writers, 1, memory_order_relaxed);
+	if (file->writer &&
+	    atomic_fetch_sub_explicit(&file->node->writers, 1, memory_order_relaxed) == 1)
+		full_trim(file->node, file->fd);
 	close(file->fd);
 	reclaim_close();
 	node_put(file->node, 1);

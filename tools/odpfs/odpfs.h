@@ -37,6 +37,14 @@ struct node {
 	_Atomic unsigned files;     /* open files or directories, */
 	_Atomic unsigned writers;   /* of them those that may have dirty pages in the kernel */
 	_Atomic unsigned unsettled; /* truncates that transfers may still run behind */
+	struct {
+		_Atomic int err;     /* of a write-back that failed, or 0 */
+		_Atomic bool probed; /* there may be room beyond its end */
+		/* full.c's lock: */
+		uint64_t start, end; /* what found no room */
+		bool armed;          /* who asks for attributes of an open file, writes */
+		bool busy, again;    /* a thread takes care of a failure; another one came */
+	} full;
 };
 
 int node_init(int fd);
@@ -187,6 +195,23 @@ void range_close(struct range *range);
 /* Write back; 0 or -errno. */
 int range_write(const struct node *node, int fd, const char *buf, size_t size, off_t off);
 
+/* full.c: when the backing file system has no room for what is written back */
+void full_failed(struct node *node, int err, off_t off, size_t size);
+bool full_is(const struct node *node);
+void full_clear(struct node *node); /* it has been truncated */
+/* Attributes of a file that is full go to the kernel with this time to live, and with a
+ * call of full_answered(), before or after, which gives a lookup of NODE back. */
+#define FULL_TIMEOUT 86400.0
+void full_answered(struct node *node);
+/* The kernel asks before a write(2) to FD of ours: 0, or -ENOSPC and the like. Not in a
+ * session worker: it waits for the mount. */
+int full_write(struct node *node, int fd);
+/* REQ is a truncate by full.c itself; may it be? 0 or -EAGAIN. */
+bool full_is_cut(const struct node *node, fuse_req_t req);
+int full_cut_allowed(const struct node *node, off_t size);
+/* The last one who could write has closed it: FD is still open. */
+void full_trim(struct node *node, int fd);
+
 /* xattr.c */
 void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size,
 		 int flags);
@@ -207,6 +232,8 @@ struct fd_path fd_path(int fd);
 /* The size that the kernel has for NODE's file, which may be ahead of the backing
  * file's; by way of the mount, so never in a session worker. */
 int path_kernel_size(struct node *node, off_t *size);
+/* The file by a name on the mount, O_PATH; or -errno, -ENOENT without a name. */
+int path_open(const struct node *node);
 int path_mount_dev(uint64_t *dev);
 
 /* caller.c: has the thread PID CAP_SYS_ADMIN where this process has it? */

@@ -27,16 +27,10 @@ static ssize_t path_of_fd(int fd, char *path, size_t size)
 	return n;
 }
 
-/*
- * With the write-back cache the kernel alone knows a file's size while it has data that
- * it has not written yet. It tells it without asking us (AT_STATX_DONT_SYNC), by a path
- * below the mount point. A file without a name there: -ENOENT.
- */
-int path_kernel_size(struct node *node, off_t *size)
+static int path_on_mount(const struct node *node, char *below, size_t size)
 {
-	char root[PATH_MAX], path[PATH_MAX], below[2 * PATH_MAX];
+	char root[PATH_MAX], path[PATH_MAX];
 	ssize_t root_len = path_of_fd(odpfs.root_fd, root, sizeof(root));
-	struct statx st;
 
 	if (root_len < 0 || path_of_fd(node->fd, path, sizeof(path)) < 0)
 		return -errno;
@@ -44,7 +38,23 @@ int path_kernel_size(struct node *node, off_t *size)
 		root_len = 0;
 	if (strncmp(path, root, (size_t)root_len) || path[root_len] != '/')
 		return -ENOENT;
-	snprintf(below, sizeof(below), "%s%s", odpfs.mountpoint, path + root_len);
+	snprintf(below, size, "%s%s", odpfs.mountpoint, path + root_len);
+	return 0;
+}
+
+/*
+ * With the write-back cache the kernel alone knows a file's size while it has data that
+ * it has not written yet. It tells it without asking us (AT_STATX_DONT_SYNC), by a path
+ * below the mount point. A file without a name there: -ENOENT.
+ */
+int path_kernel_size(struct node *node, off_t *size)
+{
+	char below[2 * PATH_MAX];
+	struct statx st;
+	int err = path_on_mount(node, below, sizeof(below));
+
+	if (err)
+		return err;
 	if (statx(AT_FDCWD, below, AT_SYMLINK_NOFOLLOW | AT_STATX_DONT_SYNC, STATX_SIZE | STATX_INO,
 		  &st))
 		return -errno;
@@ -52,6 +62,24 @@ int path_kernel_size(struct node *node, off_t *size)
 		return -ENOENT;
 	*size = (off_t)st.stx_size;
 	return 0;
+}
+
+int path_open(const struct node *node)
+{
+	char below[2 * PATH_MAX];
+	struct statx st;
+	int err = path_on_mount(node, below, sizeof(below)), fd;
+
+	if (err)
+		return err;
+	fd = open(below, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (!statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_INO, &st) &&
+	    st.stx_ino == attr_ino(node->dev, node->ino))
+		return fd;
+	close(fd);
+	return -ENOENT;
 }
 
 /* The mount's device number as programs see it; also before the session loop runs. */
