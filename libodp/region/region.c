@@ -91,7 +91,9 @@ static int lock_charge(struct odp_region *r)
 	    len <= lim.rlim_cur || odp_lock_exempt())
 		return 0;
 	odp_log(ODP_LOG_WARN,
-		"RLIMIT_MEMLOCK: %lu KiB would be pinned, %lu KiB are allowed (see ulimit -l)",
+		"RLIMIT_MEMLOCK: %lu KiB would be pinned, %lu KiB are allowed: raise it (ulimit "
+		"-l), "
+		"or register on demand (IBV_ACCESS_ON_DEMAND)",
 		(long)(len >> 10), (long)(lim.rlim_cur >> 10));
 	return -ENOMEM;
 }

@@ -229,6 +229,18 @@ static inline int uodp_fail(int ret)
 	return -ret;
 }
 
+/* ---- hint.c: what to do about a refusal that newcomers meet ---- */
+enum uodp_hint {
+	UODP_HINT_GRH,     /* a path without a GID */
+	UODP_HINT_QP_TYPE, /* IBV_QPT_* that is not there; or what else of a QP, */
+	UODP_HINT_QP_EX,
+	UODP_HINT_ACCESS, /* or of an MR */
+	UODP_NUM_HINTS,
+};
+/* One line on stderr, once for each process and HINT; VALUE is what was asked for. Keeps
+ * errno. From any thread. */
+void uodp_hint(enum uodp_hint hint, unsigned value);
+
 /* ---- life.c: objects that have lost their device (see there) ---- */
 /* The process's part, once it has one; NULL in a child of fork that has opened no
  * device. What belongs to another value is the parent's. */

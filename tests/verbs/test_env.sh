@@ -183,6 +183,21 @@ name="an empty list of device names"
 devinfo UODP_DIR="$tmp/good" UODP_DEVICES=
 accepted uodp0
 
+# What a newcomer meets: the refusal has a line that says what to do.
+name="a path without a GID"
+if command -v ibv_rc_pingpong >/dev/null; then
+	# The server is the first to go to RTR, when a client has come.
+	UODP_DIR=$tmp/good timeout -s KILL 60 "$uodprun" ibv_rc_pingpong -d uodp0 -p 18599 \
+		>/dev/null 2>"$tmp/err" &
+	server=$!
+	while kill -0 $server 2>/dev/null && ! grep -q '^uodp' "$tmp/err"; do
+		UODP_DIR=$tmp/good timeout -s KILL 60 "$uodprun" ibv_rc_pingpong -d uodp0 -p 18599 \
+			localhost >/dev/null 2>&1
+	done
+	wait $server
+	one_line "without a GRH: .* -g 1"
+fi
+
 name="UODP_ONLY that is neither 0 nor 1"
 devinfo UODP_DIR="$tmp/good" UODP_ONLY=maybe
 [ $status -le 1 ] || fail "status $status"

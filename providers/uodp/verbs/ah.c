@@ -24,6 +24,8 @@ struct ibv_ah *uodp_create_ah(struct ibv_pd *pd, struct ibv_ah_attr *attr)
 	int ret = uodp_pd_check(pd);
 	struct uodp_ah *ah;
 
+	if (!ret && !attr->is_global)
+		uodp_hint(UODP_HINT_GRH, 0);
 	if (!ret && !attr_valid(attr))
 		ret = -EINVAL;
 	if (ret) {

@@ -106,6 +106,8 @@ static int check_transition(const struct uodp_qp *qp, enum ibv_qp_state cur, enu
 
 static int check_av(const struct ibv_ah_attr *av)
 {
+	if (!av->is_global)
+		uodp_hint(UODP_HINT_GRH, 0);
 	if (av->port_num != UODP_PORT || !av->is_global || av->grh.sgid_index >= UODP_NUM_GIDS)
 		return -EINVAL;
 	return 0;

@@ -76,7 +76,11 @@ static int access_check(int access)
 	if (access & ~ACCESS_KNOWN)
 		return -EINVAL;
 	/* Those of the optional range are hints. */
-	return access & ~(ACCESS_SUPPORTED | IBV_ACCESS_OPTIONAL_RANGE) ? -EOPNOTSUPP : 0;
+	access &= ~(ACCESS_SUPPORTED | IBV_ACCESS_OPTIONAL_RANGE);
+	if (!access)
+		return 0;
+	uodp_hint(UODP_HINT_ACCESS, (unsigned)access);
+	return -EOPNOTSUPP;
 }
 
 /* Lengths that end beyond the address space, but for one: all of it, on demand. */

@@ -66,17 +66,32 @@ static bool srq_known(const struct ibv_srq *ibsrq)
 	return !uodp_object_check(ibsrq->context, srq->proc, ibsrq->handle, srq->index);
 }
 
+/* Is that sort of QP there? */
+static int check_sort(const struct ibv_qp_init_attr_ex *a)
+{
+	uint32_t more =
+		a->comp_mask & ~(uint32_t)(IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_SEND_OPS_FLAGS |
+					   IBV_QP_INIT_ATTR_CREATE_FLAGS);
+
+	if (a->qp_type != IBV_QPT_RC && a->qp_type != IBV_QPT_UC && a->qp_type != IBV_QPT_UD) {
+		uodp_hint(UODP_HINT_QP_TYPE, a->qp_type);
+		return -EOPNOTSUPP;
+	}
+	if (a->comp_mask & IBV_QP_INIT_ATTR_CREATE_FLAGS)
+		more |= a->create_flags;
+	if (!more)
+		return 0;
+	uodp_hint(UODP_HINT_QP_EX, more);
+	return -EOPNOTSUPP;
+}
+
 static int check_init(const struct ibv_context *ctx, const struct ibv_qp_init_attr_ex *a)
 {
 	const struct ibv_qp_cap *cap = &a->cap;
+	int ret = check_sort(a);
 
-	if (a->qp_type != IBV_QPT_RC && a->qp_type != IBV_QPT_UC && a->qp_type != IBV_QPT_UD)
-		return -EOPNOTSUPP;
-	if (a->comp_mask & ~(uint32_t)(IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_SEND_OPS_FLAGS |
-				       IBV_QP_INIT_ATTR_CREATE_FLAGS))
-		return -EOPNOTSUPP;
-	if (a->comp_mask & IBV_QP_INIT_ATTR_CREATE_FLAGS && a->create_flags)
-		return -EOPNOTSUPP;
+	if (ret)
+		return ret;
 	if (!(a->comp_mask & IBV_QP_INIT_ATTR_PD) || !a->pd || !a->send_cq || !a->recv_cq)
 		return -EINVAL;
 	/* The kernel finds a context's own objects only. */
