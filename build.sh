@@ -72,6 +72,8 @@ need_tests() {
 	need ibverbs-utils command -v ibv_rc_pingpong
 	need python3 command -v python3
 	need python3-pyverbs have_pyverbs
+	need rdmacm-utils command -v rping
+	need libfabric-bin command -v fi_pingpong
 	need groff-base have_groff
 	need_odpfs
 }

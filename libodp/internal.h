@@ -108,6 +108,19 @@ int odp_proc_sys_int(const char *path);
 /* SIZE bytes of FD, shared, sparse, not inherited by fork, not in core dumps. */
 void *odp_map_shared(int fd, uint64_t off, size_t size);
 
+/* ---- valgrind.c ---- */
+/* Does this process run under valgrind? False where this library was built without
+ * valgrind's header. */
+bool odp_on_valgrind(void);
+/*
+ * [p, p+size) is a large sparse table: memcheck is not to look for pointers in it, which
+ * would allocate all of its pages, nor to report who uses it. SHOW: before it is unmapped.
+ */
+void odp_valgrind_hide(void *p, size_t size);
+void odp_valgrind_show(void *p, size_t size);
+/* Something that valgrind does not see has written there, or may at any time. */
+void odp_valgrind_defined(void *p, size_t size);
+
 /* ---- rundir.c ---- */
 /* Choose, make and check the run directory; its path in DIR, its fd returned. */
 int odp_rundir_open(char *dir, size_t size);
@@ -261,6 +274,8 @@ void odp_proc_lose(struct odp_proc *proc, const char *what, int fd);
 int odp_service_start(struct odp_proc *proc);
 void odp_service_go(struct odp_proc *proc);
 void odp_service_stop(struct odp_proc *proc);
+/* End the thread alone, as the process ends: what others use of it stays. */
+void odp_service_end(struct odp_proc *proc);
 /* In a child after fork: close the thread's descriptors. */
 void odp_service_child(struct odp_proc *proc);
 /* Watch a peer's pidfd; on exit peer->dead is set and the handler called. */

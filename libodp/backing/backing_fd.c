@@ -33,7 +33,7 @@ void odp_entry_fd_put(const struct odp_peer *peer, int fd)
 /* From one side to the other of our own pipe: bytes done, 0: none (pin_pipe). */
 static ssize_t bytes_pass(struct odp_mem *m, void *to, const void *from, size_t n)
 {
-	ssize_t put = write(m->pipe_wr, from, n), got;
+	ssize_t put = odp_own_write(m->pipe_wr, from, n), got;
 
 	if (put <= 0)
 		return 0;

@@ -83,7 +83,7 @@ static int group_hold(uint64_t addr, uint64_t len)
 	    (errno != EMFILE || !odp_fd_limit_raise() || pipe2(fd, O_CLOEXEC | O_NONBLOCK)))
 		return -errno;
 	/* Fails beyond what all pipes of an ordinary user may hold; it is full then. */
-	fcntl(fd[1], F_SETPIPE_SZ, (int)GROUP_SIZE);
+	odp_own_fcntl(fd[1], F_SETPIPE_SZ, (int)GROUP_SIZE);
 	ret = pages_put(fd[1], addr, len);
 	odp_fd_close(fd[1]);
 	if (!ret)
@@ -155,7 +155,7 @@ static bool pipe_skip(struct odp_mem *m, size_t n)
 	char scratch[ODP_PAGE_SIZE];
 
 	if (m->null_fd < 0)
-		m->null_fd = odp_fd_high(open("/dev/null", O_WRONLY | O_CLOEXEC));
+		m->null_fd = odp_fd_high(odp_own_open("/dev/null", O_WRONLY | O_CLOEXEC));
 	while (n) {
 		ssize_t done = m->null_fd < 0
 				       ? read(m->pipe_rd, scratch, odp_min(n, sizeof(scratch)))
@@ -171,7 +171,7 @@ static bool pipe_skip(struct odp_mem *m, size_t n)
 static void pipe_complain(const struct odp_mem *m)
 {
 	static _Atomic bool warned;
-	int size = fcntl(m->pipe_wr, F_GETPIPE_SZ);
+	int size = odp_own_fcntl(m->pipe_wr, F_GETPIPE_SZ, 0);
 
 	if (size < (int)GROUP_SIZE && !atomic_exchange(&warned, true))
 		odp_log(ODP_LOG_ERR,

@@ -33,7 +33,7 @@ static int proc_open(const struct odp_peer *peer, const char *name)
 	char path[40];
 
 	snprintf(path, sizeof(path), "/proc/%d/%s", (int)peer->pid, name);
-	return open(path, O_RDONLY | O_CLOEXEC);
+	return odp_own_open(path, O_RDONLY | O_CLOEXEC);
 }
 
 /* The first page of [start, end) that is neither in memory nor in swap; 0: none. */

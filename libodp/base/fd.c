@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "internal.h"
-#include "sys.h"
+#include "own.h"
 
 /* Programs select() on low descriptors, or close 3 to some small N at start. */
 #define FD_HIGH 512
@@ -54,7 +54,7 @@ void odp_fd_release(int fd)
 ODP_EXPORT void odp_fd_close(int fd)
 {
 	odp_fd_release(fd);
-	close(fd);
+	odp_own_close(fd);
 }
 
 ODP_EXPORT int odp_fd_kept(int fd)
@@ -78,7 +78,7 @@ int odp_fd_high(int fd)
 	if (fd < 0)
 		return fd;
 	/* With a low limit there is no room up there: then stay. */
-	high = fd < FD_HIGH ? fcntl(fd, F_DUPFD_CLOEXEC, FD_HIGH) : fd;
+	high = fd < FD_HIGH ? odp_own_fcntl(fd, F_DUPFD_CLOEXEC, FD_HIGH) : fd;
 	if (high < 0)
 		high = fd;
 	if (high != fd)
@@ -112,7 +112,7 @@ static ssize_t file_read(const char *path, char *buf, size_t size)
 	int fd;
 
 	do
-		fd = open(path, O_RDONLY | O_CLOEXEC);
+		fd = odp_own_open(path, O_RDONLY | O_CLOEXEC);
 	while (fd < 0 && errno == EMFILE && odp_fd_limit_raise());
 	if (fd < 0)
 		return -errno;
@@ -168,18 +168,21 @@ void *odp_map_shared(int fd, uint64_t off, size_t size)
 
 	/*
 	 * Inaccessible first: a program that has called mlockall(MCL_FUTURE) would
-	 * otherwise have every page of a sparse file brought in here.
+	 * otherwise have every page of a sparse file brought in here. Valgrind, which goes
+	 * through what mprotect() changes byte by byte, is spared it.
 	 */
-	p = mmap(NULL, size, PROT_NONE, MAP_SHARED | MAP_NORESERVE, fd, (off_t)off);
+	p = odp_own_mmap(NULL, size, odp_on_valgrind() ? PROT_READ | PROT_WRITE : PROT_NONE,
+			 MAP_SHARED | MAP_NORESERVE, fd, (off_t)off);
 	if (p == MAP_FAILED)
 		return NULL;
 	munlock(p, size);
 	/* Not mprotect(): the provider's, in front of libc's, would come back here. */
-	if (odp_sys(SYS_mprotect, p, size, PROT_READ | PROT_WRITE) ||
-	    madvise(p, size, MADV_DONTFORK)) {
+	if ((!odp_on_valgrind() && odp_sys(SYS_mprotect, p, size, PROT_READ | PROT_WRITE)) ||
+	    odp_own_madvise(p, size, MADV_DONTFORK)) {
 		odp_sys_munmap((uintptr_t)p, size);
 		return NULL;
 	}
+	odp_valgrind_hide(p, size);
 	/* Nor here: the program has left nothing out yet (dump.c). */
 	odp_sys_madvise((uintptr_t)p, size, MADV_DONTDUMP);
 	return p;

@@ -7,7 +7,7 @@
 #include <sys/mman.h>
 
 #include "internal.h"
-#include "sys.h"
+#include "own.h"
 
 #define PRIV_SHIFT_MIN 6
 #define PRIV_SHIFT_MAX 18 /* above 256 KiB: a mapping each */
@@ -26,18 +26,23 @@ static char *priv_chunk, *priv_chunk_end;
  * megabytes at a time nor at once because of an mlockall(MCL_FUTURE). */
 static void *priv_map(size_t size)
 {
-	void *p = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	/* See odp_map_shared(). */
+	const int prot = odp_on_valgrind() ? PROT_READ | PROT_WRITE : PROT_NONE;
+	void *p =
+		odp_own_mmap(NULL, size, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (p == MAP_FAILED)
 		return NULL;
 	munlock(p, size);
-	madvise(p, size, MADV_NOHUGEPAGE);
+	odp_own_madvise(p, size, MADV_NOHUGEPAGE);
 	/* Not mprotect() or munmap(): the provider's, in front of libc's, would come back
 	 * here, or take locks that are held. */
-	if (odp_sys(SYS_mprotect, p, size, PROT_READ | PROT_WRITE)) {
+	if (!prot && odp_sys(SYS_mprotect, p, size, PROT_READ | PROT_WRITE)) {
 		odp_sys_munmap((uintptr_t)p, size);
 		return NULL;
 	}
+	if (size > PRIV_CHUNK)
+		odp_valgrind_hide(p, size);
 	return p;
 }
 
@@ -106,6 +111,7 @@ ODP_EXPORT void odp_priv_free(void *p, size_t size)
 	if (!p)
 		return;
 	if (size > (size_t)1 << PRIV_SHIFT_MAX) {
+		odp_valgrind_show(p, priv_round(size));
 		odp_sys_munmap((uintptr_t)p, priv_round(size));
 		return;
 	}

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "internal.h"
+#include "own.h"
 
 #define DOMAIN_FILE "domain"
 
@@ -29,7 +30,7 @@ static int domain_lock_byte(int fd, short type)
 		.l_len = 1,
 	};
 
-	while (fcntl(fd, F_SETLKW, &fl)) {
+	while (odp_own_fcntl(fd, F_SETLKW, ODP_SYS_ARG(&fl))) {
 		if (errno != EINTR)
 			return -errno;
 	}
@@ -77,7 +78,7 @@ static_assert(offsetof(struct odp_domain, version) == offsetof(struct domain_hea
  */
 static int domain_reserve(int fd, off_t off, size_t len)
 {
-	if (fallocate(fd, 0, off, (off_t)len) && errno != EOPNOTSUPP && errno != ENOSYS)
+	if (odp_own_fallocate(fd, 0, off, (off_t)len) && errno != EOPNOTSUPP && errno != ENOSYS)
 		return -errno;
 	return 0;
 }
@@ -100,7 +101,7 @@ static int domain_create(int fd)
 	const size_t magic_size = sizeof(head.magic);
 	int ret;
 
-	if (ftruncate(fd, 0) || ftruncate(fd, sizeof(struct odp_domain)))
+	if (odp_own_ftruncate(fd, 0) || odp_own_ftruncate(fd, sizeof(struct odp_domain)))
 		return -errno;
 	ret = domain_reserve(fd, 0, offsetof(struct odp_domain, lanes));
 	if (ret)
@@ -120,7 +121,7 @@ static bool domain_in_use(int fd)
 			   .l_start = ODP_LIVE_BYTE,
 			   .l_len = ODP_MAX_PROCS};
 
-	return fcntl(fd, F_GETLK, &fl) || fl.l_type != F_UNLCK;
+	return odp_own_fcntl(fd, F_GETLK, ODP_SYS_ARG(&fl)) || fl.l_type != F_UNLCK;
 }
 
 /* Read, not mapped: the file may be shorter than it should be. What another
@@ -169,7 +170,7 @@ static int domain_prepare(struct odp_proc *proc)
 	struct stat st;
 	int ret;
 
-	if (fstat(proc->domain_fd, &st))
+	if (odp_own_fstat(proc->domain_fd, &st))
 		return -errno;
 	if (!st.st_nlink)
 		return -ESTALE;
@@ -182,7 +183,7 @@ static int domain_prepare(struct odp_proc *proc)
 				proc->dir, strerror(-ret));
 			return ret;
 		}
-		if (fstat(proc->domain_fd, &st))
+		if (odp_own_fstat(proc->domain_fd, &st))
 			return -errno;
 	}
 	return domain_check(proc, &st);
@@ -190,8 +191,8 @@ static int domain_prepare(struct odp_proc *proc)
 
 static int domain_open_file(struct odp_proc *proc)
 {
-	int fd = openat(proc->dir_fd, DOMAIN_FILE,
-			O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+	int fd = odp_own_openat(proc->dir_fd, DOMAIN_FILE,
+				O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
 	int ret;
 
 	if (fd < 0) {
@@ -257,7 +258,7 @@ int odp_domain_open(struct odp_proc *proc)
 
 void odp_domain_close(struct odp_proc *proc)
 {
-	munmap(proc->domain, sizeof(*proc->domain));
+	odp_own_munmap(proc->domain, sizeof(*proc->domain));
 	odp_fd_close(proc->domain_fd); /* drops the slot's lock too: the slot is dead */
 	odp_fd_close(proc->dir_fd);
 }

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "internal.h"
+#include "own.h"
 
 #define FENCE_SPIN_NS 50000u /* a slice is copied in less */
 #define FENCE_NAP_NS 50000u
@@ -238,7 +239,7 @@ static char fence_state(struct fence *f, unsigned nr, const _Atomic uint64_t *wo
 
 	snprintf(buf, sizeof(buf), "/proc/%d/task/%u/stat", f->proc->domain->slots[nr].pid,
 		 atomic_load_explicit(&lane->tid, memory_order_relaxed));
-	fd = open(buf, O_RDONLY | O_CLOEXEC);
+	fd = odp_own_open(buf, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return 0;
 	n = read(fd, buf, sizeof(buf) - 1);

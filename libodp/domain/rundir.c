@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "internal.h"
+#include "own.h"
 
 /* Left by su, sudo and containers, XDG_RUNTIME_DIR may name another user's
  * directory, or none: what is made in there would be refused, or in the way. */
@@ -16,7 +17,7 @@ static bool xdg_dir_usable(const char *dir)
 {
 	struct stat st;
 
-	return dir && dir[0] == '/' && !stat(dir, &st) && S_ISDIR(st.st_mode) &&
+	return dir && dir[0] == '/' && !odp_own_stat(dir, &st) && S_ISDIR(st.st_mode) &&
 	       st.st_uid == geteuid();
 }
 
@@ -80,7 +81,7 @@ static int rundir_open(const char *dir)
 	struct stat st;
 	int fd, ret;
 
-	fd = open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	fd = odp_own_open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0) {
 		ret = -errno;
 		if (ret == -ELOOP || ret == -ENOTDIR) {
@@ -90,14 +91,14 @@ static int rundir_open(const char *dir)
 				dir);
 			return -ENOTDIR;
 		}
-		if (ret == -EACCES && !lstat(dir, &st) && rundir_check(dir, &st))
+		if (ret == -EACCES && !odp_own_lstat(dir, &st) && rundir_check(dir, &st))
 			return -EACCES;
 		odp_log(ODP_LOG_ERR, "%s: cannot be opened: %s: set UODP_DIR to another place", dir,
 			strerror(-ret));
 		return ret;
 	}
 	fd = odp_fd_high(fd);
-	ret = fstat(fd, &st) ? -errno : rundir_check(dir, &st);
+	ret = odp_own_fstat(fd, &st) ? -errno : rundir_check(dir, &st);
 	if (ret) {
 		odp_fd_close(fd);
 		return ret;
@@ -140,7 +141,7 @@ ODP_EXPORT int odp_dir_find(char *buf, size_t size)
 
 	if (ret)
 		return ret;
-	if (lstat(buf, &st) && errno == ENOENT)
+	if (odp_own_lstat(buf, &st) && errno == ENOENT)
 		return -ENOENT;
 	return rundir_close(rundir_open(buf));
 }

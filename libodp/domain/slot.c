@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "internal.h"
+#include "own.h"
 
 static struct flock slot_live_byte(unsigned nr)
 {
@@ -29,7 +30,7 @@ static bool slot_locked(struct odp_proc *proc, unsigned nr)
 {
 	struct flock fl = slot_live_byte(nr);
 
-	if (fcntl(proc->domain_fd, F_GETLK, &fl))
+	if (odp_own_fcntl(proc->domain_fd, F_GETLK, ODP_SYS_ARG(&fl)))
 		return true; /* cannot tell: never reap the living */
 	return fl.l_type != F_UNLCK;
 }
@@ -163,7 +164,7 @@ static int slot_take(struct odp_proc *proc, unsigned nr)
 			proc->dir, strerror(-ret));
 		return ret;
 	}
-	if (fcntl(proc->domain_fd, F_SETLK, &fl)) {
+	if (odp_own_fcntl(proc->domain_fd, F_SETLK, ODP_SYS_ARG(&fl))) {
 		ret = -errno;
 		odp_log(ODP_LOG_ERR, "%s: slot %u cannot be locked: %s", proc->dir, nr,
 			strerror(-ret));

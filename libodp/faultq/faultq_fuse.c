@@ -309,10 +309,10 @@ static int file_open(int root)
 	int fd, ret;
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", root);
-	fd = open(path, O_RDWR | O_CLOEXEC | O_DIRECT);
+	fd = odp_own_open(path, O_RDWR | O_CLOEXEC | O_DIRECT);
 	if (fd < 0)
 		return -errno;
-	if (!fstat(fd, &st))
+	if (!odp_own_fstat(fd, &st))
 		return fd;
 	ret = -errno;
 	odp_fd_close(fd);

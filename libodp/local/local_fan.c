@@ -17,6 +17,7 @@
 #include <time.h>
 
 #include "local.h"
+#include "own.h"
 
 /* Younger than the headers of the systems that this is built on. */
 #define PRE_ACCESS 0x00100000ull
@@ -458,9 +459,11 @@ static bool fd_is(int dir, const char *fd, const struct stat *file)
 	struct statx st, link;
 
 	/* Not to wait for whoever serves some other file. */
-	return !statx(dir, fd, AT_STATX_DONT_SYNC, STATX_INO, &st) && st.stx_ino == file->st_ino &&
+	return !odp_own_statx(dir, fd, AT_STATX_DONT_SYNC, STATX_INO, &st) &&
+	       st.stx_ino == file->st_ino &&
 	       makedev(st.stx_dev_major, st.stx_dev_minor) == file->st_dev &&
-	       !statx(dir, fd, AT_SYMLINK_NOFOLLOW, STATX_MODE, &link) && (link.stx_mode & S_IWUSR);
+	       !odp_own_statx(dir, fd, AT_SYMLINK_NOFOLLOW, STATX_MODE, &link) &&
+	       (link.stx_mode & S_IWUSR);
 }
 
 static bool pid_holds(const char *pid, const struct stat *file)
@@ -471,7 +474,7 @@ static bool pid_holds(const char *pid, const struct stat *file)
 	DIR *dir;
 
 	snprintf(path, sizeof(path), "/proc/%.16s/fd", pid);
-	dir = opendir(path);
+	dir = odp_own_opendir(path);
 	while (dir && !found && (d = readdir(dir)))
 		found = d->d_name[0] != '.' && fd_is(dirfd(dir), d->d_name, file);
 	if (dir)
@@ -483,7 +486,7 @@ static bool others_hold(const struct stat *file)
 {
 	bool found = false;
 	struct dirent *d;
-	DIR *dir = opendir("/proc");
+	DIR *dir = odp_own_opendir("/proc");
 
 	while (dir && !found && (d = readdir(dir)))
 		found = d->d_name[0] >= '1' && d->d_name[0] <= '9' && atoi(d->d_name) != getpid() &&

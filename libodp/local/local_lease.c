@@ -14,6 +14,7 @@
 #include <sys/sysmacros.h>
 
 #include "local.h"
+#include "own.h"
 
 #define LEASE_MARGIN_MS 1000u
 
@@ -46,7 +47,7 @@ static int descriptors_try(struct odp_local *l, struct odp_local_file *f, fd_fn 
 {
 	int ret = -EBADF, one, fd;
 	struct dirent *d;
-	DIR *dir = opendir("/proc/self/fd");
+	DIR *dir = odp_own_opendir("/proc/self/fd");
 
 	if (!dir)
 		return -errno;
@@ -56,7 +57,7 @@ static int descriptors_try(struct odp_local *l, struct odp_local_file *f, fd_fn 
 		fd = (int)odp_sys(SYS_pidfd_getfd, l->pid_fd, atoi(d->d_name), 0);
 		if (fd < 0)
 			continue;
-		if (!same_file(fd, f) || (fcntl(fd, F_GETFL) & O_PATH)) {
+		if (!same_file(fd, f) || (odp_own_fcntl(fd, F_GETFL, 0) & O_PATH)) {
 			odp_sys(SYS_close, fd, 0, 0);
 			continue;
 		}
@@ -76,28 +77,29 @@ static int signal_route(struct odp_local *l, struct odp_local_file *f, int fd)
 {
 	struct f_owner_ex me = {F_OWNER_TID, atomic_load_explicit(&l->tid, memory_order_relaxed)};
 
-	f->old_sig = fcntl(fd, F_GETSIG);
-	if (fcntl(fd, F_GETOWN_EX, &f->old_owner))
+	f->old_sig = odp_own_fcntl(fd, F_GETSIG, 0);
+	if (odp_own_fcntl(fd, F_GETOWN_EX, ODP_SYS_ARG(&f->old_owner)))
 		return -errno;
-	if (fcntl(fd, F_SETSIG, SIGRTMAX) || fcntl(fd, F_SETOWN_EX, &me))
+	if (odp_own_fcntl(fd, F_SETSIG, SIGRTMAX) ||
+	    odp_own_fcntl(fd, F_SETOWN_EX, ODP_SYS_ARG(&me)))
 		return -errno;
 	return 0;
 }
 
 static void signal_unroute(struct odp_local_file *f, int fd)
 {
-	fcntl(fd, F_SETOWN_EX, &f->old_owner);
-	fcntl(fd, F_SETSIG, f->old_sig);
+	odp_own_fcntl(fd, F_SETOWN_EX, ODP_SYS_ARG(&f->old_owner));
+	odp_own_fcntl(fd, F_SETSIG, f->old_sig);
 }
 
 static int lease_set(struct odp_local *l, struct odp_local_file *f, int fd)
 {
-	int type = (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDONLY ? F_RDLCK : F_WRLCK, ret;
+	int type = (odp_own_fcntl(fd, F_GETFL, 0) & O_ACCMODE) == O_RDONLY ? F_RDLCK : F_WRLCK, ret;
 
 	ret = signal_route(l, f, fd);
 	if (ret)
 		return ret;
-	if (fcntl(fd, F_SETLEASE, type)) {
+	if (odp_own_fcntl(fd, F_SETLEASE, type)) {
 		ret = -errno;
 		signal_unroute(f, fd);
 		return ret;
@@ -110,7 +112,7 @@ static bool is_memfd(const char *path)
 {
 	char to[16];
 
-	return readlink(path, to, sizeof(to)) > 7 && !memcmp(to, "/memfd:", 7);
+	return odp_own_readlink(path, to, sizeof(to)) > 7 && !memcmp(to, "/memfd:", 7);
 }
 
 /*
@@ -186,7 +188,7 @@ int odp_lease_take(struct odp_local *l, struct odp_local_file *f)
 
 void odp_lease_drop(struct odp_local_file *f)
 {
-	fcntl(f->fd, F_SETLEASE, F_UNLCK);
+	odp_own_fcntl(f->fd, F_SETLEASE, F_UNLCK);
 	signal_unroute(f, f->fd);
 	odp_sys(SYS_close, f->fd, 0, 0);
 	f->fd = -1;
@@ -196,9 +198,9 @@ void odp_lease_drop(struct odp_local_file *f)
 bool odp_lease_broken(const struct odp_local_file *f)
 {
 	/* While it is being broken it is shown as what it is to become. */
-	int want = (fcntl(f->fd, F_GETFL) & O_ACCMODE) == O_RDONLY ? F_RDLCK : F_WRLCK;
+	int want = (odp_own_fcntl(f->fd, F_GETFL, 0) & O_ACCMODE) == O_RDONLY ? F_RDLCK : F_WRLCK;
 
-	return fcntl(f->fd, F_GETLEASE) != want;
+	return odp_own_fcntl(f->fd, F_GETLEASE, 0) != want;
 }
 
 int odp_lease_probe(void)
@@ -210,7 +212,7 @@ int odp_lease_probe(void)
 		return -errno;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", memfd);
 	fd = (int)odp_sys6(SYS_openat, AT_FDCWD, (long)path, O_RDWR | O_CLOEXEC, 0, 0, 0);
-	if (fd < 0 || fcntl(fd, F_SETLEASE, F_WRLCK))
+	if (fd < 0 || odp_own_fcntl(fd, F_SETLEASE, F_WRLCK))
 		ret = fd < 0 ? fd : -errno;
 	if (fd >= 0)
 		odp_sys(SYS_close, fd, 0, 0); /* with the lease */
@@ -222,13 +224,13 @@ int odp_lease_probe(void)
 
 static int seal_try(struct odp_local *l, struct odp_local_file *f, int fd)
 {
-	int seals = fcntl(fd, F_GET_SEALS);
+	int seals = odp_own_fcntl(fd, F_GET_SEALS, 0);
 
 	(void)l;
 	(void)f;
 	if (seals < 0)
 		return -errno;
-	if (!(seals & F_SEAL_SHRINK) && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK))
+	if (!(seals & F_SEAL_SHRINK) && odp_own_fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK))
 		return -errno;
 	odp_sys(SYS_close, fd, 0, 0);
 	return 0;

@@ -8,6 +8,7 @@
  * left to do.
  */
 #include "local.h"
+#include "own.h"
 
 /* lock */
 static struct odp_local_file *file_watched(struct odp_local *l, uint64_t dev, uint64_t ino)
@@ -34,10 +35,11 @@ static struct odp_local_file *file_by_id(struct odp_local *l, uint64_t id)
 /* Does the kernel refuse it anyway? */
 static bool refused(int fd, uint64_t end)
 {
-	int seals = fcntl(fd, F_GET_SEALS);
+	int seals = odp_own_fcntl(fd, F_GET_SEALS, 0);
 	int against = end == UINT64_MAX ? F_SEAL_SHRINK : F_SEAL_WRITE | F_SEAL_FUTURE_WRITE;
 
-	return (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDONLY || (seals > 0 && seals & against);
+	return (odp_own_fcntl(fd, F_GETFL, 0) & O_ACCMODE) == O_RDONLY ||
+	       (seals > 0 && seals & against);
 }
 
 static int recall_begin(struct odp_local *l, uint64_t dev, uint64_t ino, uint64_t start,

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "internal.h"
-#include "sys.h"
+#include "own.h"
 
 #define ARENA_PAGES ((uint32_t)((ODP_SEG_SIZE - ODP_ARENA_OFF) >> ODP_PAGE_SHIFT))
 #define ARENA_ORDERS 23u /* 2^22 pages: half the segment */
@@ -305,8 +305,8 @@ static int seg_create(void)
 	}
 	fd = odp_fd_high(fd);
 	/* Sealed, so that no process can be made to fault by a shrinking file. */
-	if (ftruncate(fd, (off_t)ODP_SEG_SIZE) ||
-	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)) {
+	if (odp_own_ftruncate(fd, (off_t)ODP_SEG_SIZE) ||
+	    odp_own_fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)) {
 		ret = -errno;
 		odp_log(ODP_LOG_ERR, "segment: cannot be sized: %s", strerror(-ret));
 		odp_fd_close(fd);
@@ -352,7 +352,7 @@ int odp_arena_open(struct odp_proc *proc)
 	return 0;
 
 err_unmap:
-	munmap(proc->self->seg, ODP_SEG_SIZE);
+	odp_own_munmap(proc->self->seg, ODP_SEG_SIZE);
 	proc->self->seg = NULL;
 err_close:
 	odp_fd_close(proc->seg_fd);
@@ -363,6 +363,6 @@ err_close:
 void odp_arena_close(struct odp_proc *proc)
 {
 	odp_priv_free(proc->arena, sizeof(*proc->arena));
-	munmap(proc->self->seg, ODP_SEG_SIZE);
+	odp_own_munmap(proc->self->seg, ODP_SEG_SIZE);
 	odp_fd_close(proc->seg_fd);
 }

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "peer.h"
-#include "sys.h"
+#include "own.h"
 
 struct odp_peer *odp_peer_new(struct odp_proc *proc, unsigned nr)
 {
@@ -134,7 +134,8 @@ static bool pool_has(struct odp_peer *peer, uint64_t end)
 	/* relaxed: sizes only grow; a stale one costs another look. */
 	if (odp_likely(end <= atomic_load_explicit(&peer->pool_size, memory_order_relaxed)))
 		return true;
-	if (fstat(peer->pool_fd, &st) || st.st_size < 0 || (uint64_t)st.st_size > ODP_POOL_SIZE)
+	if (odp_own_fstat(peer->pool_fd, &st) || st.st_size < 0 ||
+	    (uint64_t)st.st_size > ODP_POOL_SIZE)
 		return false;
 	atomic_store_explicit(&peer->pool_size, (uint64_t)st.st_size, memory_order_relaxed);
 	return end <= (uint64_t)st.st_size;

@@ -9,15 +9,22 @@
 #include <unistd.h>
 
 #include "peer.h"
-#include "sys.h"
+#include "own.h"
 
 /* How often to look again at a slot that is being set up or taken over. */
 #define PEER_TRIES 100
 #define PEER_NAP_US 1000
 
+/* Unknown to valgrind, which says so at length. */
+static int peer_pidfd(const struct odp_peer *peer)
+{
+	errno = ENOSYS;
+	return odp_on_valgrind() ? -1 : pidfd_open(peer->pid, 0);
+}
+
 static int peer_open_pid(struct odp_peer *peer)
 {
-	int fd = pidfd_open(peer->pid, 0);
+	int fd = peer_pidfd(peer);
 
 	if (fd < 0 && errno == ESRCH)
 		return -ENOENT;
@@ -51,8 +58,8 @@ static int peer_map_segment(struct odp_peer *peer)
 	fd = odp_peer_fd_open(peer, peer->slot->seg_fd, O_RDWR);
 	if (fd < 0)
 		return fd;
-	seals = fcntl(fd, F_GET_SEALS);
-	if (seals < 0 || !(seals & F_SEAL_SHRINK) || fstat(fd, &st) ||
+	seals = odp_own_fcntl(fd, F_GET_SEALS, 0);
+	if (seals < 0 || !(seals & F_SEAL_SHRINK) || odp_own_fstat(fd, &st) ||
 	    st.st_size != (off_t)ODP_SEG_SIZE)
 		goto out_close;
 	ret = -ENOMEM;
@@ -77,8 +84,8 @@ static int peer_open_pool(struct odp_peer *peer)
 	peer->pool_fd = odp_peer_fd_open(peer, peer->slot->pool_fd, O_RDWR);
 	if (peer->pool_fd < 0)
 		return peer->pool_fd;
-	if (fcntl(peer->pool_fd, F_GET_SEALS) < 0 || fstat(peer->pool_fd, &st) || st.st_size < 0 ||
-	    (uint64_t)st.st_size > ODP_POOL_SIZE)
+	if (odp_own_fcntl(peer->pool_fd, F_GET_SEALS, 0) < 0 || odp_own_fstat(peer->pool_fd, &st) ||
+	    st.st_size < 0 || (uint64_t)st.st_size > ODP_POOL_SIZE)
 		return -EPROTO;
 	atomic_store_explicit(&peer->pool_size, (uint64_t)st.st_size, memory_order_relaxed);
 	return 0;
@@ -93,7 +100,7 @@ static int peer_open_bell(struct odp_peer *peer)
 	peer->bell_fd = odp_peer_fd_open(peer, peer->slot->bell_fd, O_RDWR | O_NONBLOCK);
 	if (peer->bell_fd < 0)
 		return peer->bell_fd;
-	return fstat(peer->bell_fd, &st) || !S_ISFIFO(st.st_mode) ? -EPROTO : 0;
+	return odp_own_fstat(peer->bell_fd, &st) || !S_ISFIFO(st.st_mode) ? -EPROTO : 0;
 }
 
 static int peer_open(struct odp_peer *peer)

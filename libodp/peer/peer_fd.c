@@ -7,6 +7,7 @@
 #include <sys/pidfd.h>
 #include <unistd.h>
 
+#include "own.h"
 #include "peer.h"
 
 /* Opened anew through /proc, which needs the right to read the process only. */
@@ -16,7 +17,7 @@ int odp_peer_fd_open(const struct odp_peer *peer, int fd, int flags)
 	int ret;
 
 	snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)peer->pid, fd);
-	ret = open(path, flags | O_CLOEXEC | O_NOCTTY);
+	ret = odp_own_open(path, flags | O_CLOEXEC | O_NOCTTY);
 	if (ret < 0)
 		return errno == ENOENT ? -EBADF : -errno;
 	return odp_fd_high(ret);
@@ -41,7 +42,7 @@ static enum peer_fd_kind peer_fd_kind(const struct odp_peer *peer, int fd)
 	ssize_t n;
 
 	snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)peer->pid, fd);
-	n = readlink(path, target, sizeof(target) - 1);
+	n = odp_own_readlink(path, target, sizeof(target) - 1);
 	if (n < 0)
 		return errno == ENOENT ? PEER_FD_NONE : PEER_FD_OTHER;
 	target[n] = 0;
@@ -67,7 +68,7 @@ static int peer_fd_any(const struct odp_peer *peer, int fd, int flags)
 	default:
 		if (!peer->self)
 			return odp_peer_fd_take(peer, fd);
-		ret = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+		ret = odp_own_fcntl(fd, F_DUPFD_CLOEXEC, 0);
 		return ret < 0 ? -errno : odp_fd_high(ret);
 	}
 }

@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "peer.h"
-#include "sys.h"
+#include "own.h"
 
 /* For so long a thread that has not noticed a death may go on with a peer. */
 #define PEER_GRAVE_NS 2000000000u
@@ -29,12 +29,12 @@ static void peer_retire(struct odp_peer *peer)
 	const size_t len = (size_t)(keep & ~(ODP_PAGE_SIZE - 1));
 	const int pagemap = atomic_load_explicit(&peer->pagemap, memory_order_relaxed) - 1;
 	const int fds[] = {peer->pidfd, peer->pool_fd, peer->bell_fd, peer->uffd, pagemap};
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int null = odp_own_open("/dev/null", O_RDWR | O_CLOEXEC);
 	unsigned i;
 
 	for (i = 0; null >= 0 && i < sizeof(fds) / sizeof(fds[0]); i++) {
 		if (fds[i] >= 0)
-			dup3(null, fds[i], O_CLOEXEC);
+			odp_own_dup3(null, fds[i], O_CLOEXEC);
 	}
 	if (null >= 0)
 		odp_fd_close(null);

@@ -26,7 +26,7 @@ bool odp_dump_left_out(uint64_t addr)
 
 	if (!atomic_load_explicit(&noted, memory_order_relaxed))
 		return false;
-	f = fopen("/proc/self/smaps", "re");
+	f = odp_own_fopen("/proc/self/smaps");
 	while (f && !found && fgets(line, sizeof(line), f)) {
 		if (sscanf(line, "%lx-%lx %*4s", &start, &end) == 2)
 			here = start <= addr && addr < end;

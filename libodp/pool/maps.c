@@ -38,8 +38,8 @@ int odp_maps_open(struct odp_mem *m)
 
 	m->maps_buf = odp_priv_alloc(MAPS_BUF);
 	m->look_buf = odp_priv_alloc(MAPS_BUF);
-	m->maps_fd = odp_fd_high(open("/proc/self/maps", O_RDONLY | O_CLOEXEC));
-	m->pagemap_fd = odp_fd_high(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
+	m->maps_fd = odp_fd_high(odp_own_open("/proc/self/maps", O_RDONLY | O_CLOEXEC));
+	m->pagemap_fd = odp_fd_high(odp_own_open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
 	if (m->maps_buf && m->look_buf && m->maps_fd >= 0 && m->pagemap_fd >= 0) {
 		m->query_maps = odp_sys_ioctl(m->maps_fd, MAPS_QUERY, &q) == 0;
 		return 0;
@@ -74,6 +74,7 @@ static bool line_query(struct odp_mem *m, uint64_t at, struct maps_line *line)
 	}
 	if (ret)
 		return false;
+	odp_valgrind_defined(line->name, q.name_size);
 	if (!q.name_size)
 		line->name[0] = 0;
 	line->start = q.start;

@@ -92,8 +92,8 @@ static int pool_open(struct odp_mem *m)
 		return -errno;
 	fd = odp_fd_high(fd);
 	/* Sealed in size: a peer that maps it cannot be given SIGBUS by a truncate. */
-	if (ftruncate(fd, ODP_POOL_SIZE) || fstat(fd, &st) ||
-	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)) {
+	if (odp_own_ftruncate(fd, ODP_POOL_SIZE) || odp_own_fstat(fd, &st) ||
+	    odp_own_fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)) {
 		int err = -errno;
 
 		odp_fd_close(fd);
@@ -122,7 +122,7 @@ static void *table_map(size_t size)
 
 	if (fd < 0)
 		return NULL;
-	if (!ftruncate(fd, (off_t)size))
+	if (!odp_own_ftruncate(fd, (off_t)size))
 		p = odp_map_shared(fd, 0, size);
 	odp_fd_close(fd);
 	return p;
@@ -140,13 +140,13 @@ static int tables_map(struct odp_mem *m)
 static void tables_unmap(struct odp_mem *m)
 {
 	if (m->refs)
-		munmap(m->refs, (ODP_POOL_SIZE >> ODP_PAGE_SHIFT) * sizeof(*m->refs));
+		odp_own_munmap(m->refs, (ODP_POOL_SIZE >> ODP_PAGE_SHIFT) * sizeof(*m->refs));
 	if (m->free_keys)
-		munmap(m->free_keys, ODP_MAX_REGIONS * sizeof(*m->free_keys));
+		odp_own_munmap(m->free_keys, ODP_MAX_REGIONS * sizeof(*m->free_keys));
 	if (m->variants)
-		munmap(m->variants, ODP_MAX_REGIONS);
+		odp_own_munmap(m->variants, ODP_MAX_REGIONS);
 	if (m->bounces)
-		munmap(m->bounces, ODP_BOUNCES * ODP_BOUNCE_SIZE);
+		odp_own_munmap(m->bounces, ODP_BOUNCES * ODP_BOUNCE_SIZE);
 }
 
 static void optional_open(struct odp_mem *m)

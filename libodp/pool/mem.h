@@ -32,7 +32,7 @@
 
 #include "internal.h"
 #include "itree.h"
-#include "sys.h"
+#include "own.h"
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22
@@ -211,8 +211,8 @@ struct odp_mem {
 /* Memory of libodp's own, sparse; not from the program's heap. */
 static inline void *odp_mem_map(size_t size)
 {
-	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *p = odp_own_mmap(NULL, size, PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	return p == MAP_FAILED ? NULL : p;
 }

@@ -30,16 +30,17 @@ int odp_uffd_open(uint64_t features)
 	 * fail. The device file may be open to those whom the call refuses. */
 	if (fd < 0) {
 		err = -errno;
-		dev = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+		dev = odp_own_open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
 		if (dev < 0)
 			return err;
-		fd = ioctl(dev, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
+		fd = (int)odp_own_ret(odp_sys_ioctl(dev, USERFAULTFD_IOC_NEW,
+						    (void *)(intptr_t)(O_CLOEXEC | O_NONBLOCK)));
 		err = -errno;
 		odp_fd_close(dev);
 		if (fd < 0)
 			return err;
 	}
-	if (ioctl(fd, UFFDIO_API, &api)) {
+	if (odp_own_ioctl(fd, UFFDIO_API, &api)) {
 		err = -errno;
 		odp_fd_close(fd);
 		return err;
@@ -57,18 +58,18 @@ static int probe_map(struct odp_mem *m)
 	if (!ext)
 		return -ENOMEM;
 	odp_extent_hold(ext);
-	p = mmap(NULL, ODP_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, m->pool_fd,
-		 (off_t)ext->it.start);
+	p = odp_own_mmap(NULL, ODP_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, m->pool_fd,
+			 (off_t)ext->it.start);
 	if (p == MAP_FAILED)
 		return -errno;
-	madvise(p, ODP_PAGE_SIZE, MADV_DONTFORK);
+	odp_own_madvise(p, ODP_PAGE_SIZE, MADV_DONTFORK);
 	*(volatile char *)p = 0;
 	reg.range.start = (uintptr_t)p;
 	reg.range.len = ODP_PAGE_SIZE;
-	if (ioctl(m->uffd, UFFDIO_REGISTER, &reg)) {
+	if (odp_own_ioctl(m->uffd, UFFDIO_REGISTER, &reg)) {
 		int err = -errno;
 
-		munmap(p, ODP_PAGE_SIZE);
+		odp_own_munmap(p, ODP_PAGE_SIZE);
 		return err;
 	}
 	m->probe = (uintptr_t)p;
@@ -83,6 +84,8 @@ int odp_uffd_init(struct odp_mem *m)
 
 	if (off && *off && strcmp(off, "0"))
 		return -ECANCELED; /* for tests */
+	if (odp_on_valgrind())
+		return -ECANCELED;
 	fd = odp_uffd_open(FEATURES);
 	if (fd < 0)
 		return fd;
@@ -96,7 +99,7 @@ int odp_uffd_init(struct odp_mem *m)
 	if (ret)
 		goto err_close_conv;
 	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
-	m->fdinfo_fd = odp_fd_high(open(path, O_RDONLY | O_CLOEXEC)); /* or -1 */
+	m->fdinfo_fd = odp_fd_high(odp_own_open(path, O_RDONLY | O_CLOEXEC)); /* or -1 */
 	return 0;
 
 err_close_conv:

@@ -78,7 +78,7 @@ static bool is_uffd(pid_t pid, int fd)
 	ssize_t n;
 
 	snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)pid, fd);
-	n = readlink(path, target, sizeof(target) - 1);
+	n = odp_own_readlink(path, target, sizeof(target) - 1);
 	if (n < 0)
 		return false;
 	target[n] = 0;
@@ -124,7 +124,7 @@ bool odp_mem_uffd_recover(struct odp_proc *proc)
 	trial_close(&t);
 	if (fd < 0)
 		return found;
-	found = dup3(fd, m->uffd, O_CLOEXEC) >= 0;
+	found = odp_own_dup3(fd, m->uffd, O_CLOEXEC) >= 0;
 	odp_fd_close(fd);
 	return found;
 }

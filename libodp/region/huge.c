@@ -15,7 +15,7 @@
 static uint64_t smaps_page_size(uint64_t at)
 {
 	unsigned long start, end, kib;
-	FILE *f = fopen("/proc/self/smaps", "re");
+	FILE *f = odp_own_fopen("/proc/self/smaps");
 	uint64_t size = 0;
 	char line[512];
 	bool here = false;

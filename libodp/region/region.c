@@ -321,7 +321,7 @@ static int region_fd(struct odp_region *r, const struct odp_region_attr *a)
 {
 	if (a->backing != ODP_BACKING_FD)
 		return 0;
-	r->fd = fcntl(a->fd, F_DUPFD_CLOEXEC, 0);
+	r->fd = odp_own_fcntl(a->fd, F_DUPFD_CLOEXEC, 0);
 	if (r->fd < 0)
 		return -errno;
 	r->fd = odp_fd_high(r->fd);
@@ -348,6 +348,8 @@ static int region_make(struct odp_proc *proc, const struct odp_region_attr *a,
 		region_release(r);
 		return ret;
 	}
+	if (r->xlat && r->fd < 0 && a->access & ODP_ACCESS_LOCAL_WRITE)
+		odp_valgrind_defined(a->addr, a->length);
 	/* release: pairs with the acquire in odp_span_region(). */
 	atomic_store_explicit(&r->mr->key, r->key, memory_order_release);
 	if (odp_files_lost(r)) {

@@ -95,7 +95,8 @@ static void service_loop(struct odp_service *svc)
 	unsigned ev;
 	bool lost = false;
 
-	for (;;) {
+	/* relaxed: the bell that follows the change wakes this thread. */
+	while (!atomic_load_explicit(&svc->stop, memory_order_relaxed)) {
 		/* Deaf, it has to look for itself. */
 		timeout = svc->broken & ODP_EV_BELL ? ODP_DEAF_NS : ODP_WAIT_FOREVER;
 		if (service_take_incoming(svc))
@@ -129,7 +130,7 @@ static const struct odp_poller *service_poller_open(struct odp_service *svc)
 
 	if (env && strcmp(env, "0") && strcmp(env, "1") && *env)
 		odp_log(ODP_LOG_WARN, "UODP_NO_IOURING=%.32s is not 0 or 1: using 0", env);
-	if (!env || strcmp(env, "1")) {
+	if ((!env || strcmp(env, "1")) && !odp_on_valgrind()) {
 		ret = odp_poller_uring.open(svc);
 		if (!ret)
 			return &odp_poller_uring;
@@ -170,12 +171,9 @@ static void *service_main(void *arg)
 	svc->poller = service_poller_open(svc);
 	sem_post(&svc->opened);
 	service_sem_wait(&svc->go);
-	if (svc->stop) {
-		svc->poller->close(svc);
-		return NULL;
-	}
 	svc->uffd = odp_mem_uffd(svc->proc);
 	service_loop(svc);
+	svc->poller->close(svc);
 	return NULL;
 }
 
@@ -201,10 +199,11 @@ static void service_close_bell(struct odp_proc *proc)
 	proc->bell_rd = proc->self->bell_fd = -1;
 }
 
-/* Before the first handler was set: it is in none. */
+/* It may be in a handler, which it leaves first. */
 static void service_end_worker(struct odp_service *svc)
 {
-	svc->stop = true;
+	/* relaxed: the release of the call that follows publishes it. */
+	atomic_store_explicit(&svc->stop, true, memory_order_relaxed);
 	odp_worker_call(svc);
 	pthread_join(svc->worker, NULL);
 }
@@ -273,13 +272,21 @@ void odp_service_go(struct odp_proc *proc)
 	sem_post(&proc->service->go);
 }
 
-void odp_service_stop(struct odp_proc *proc)
+void odp_service_end(struct odp_proc *proc)
 {
 	struct odp_service *svc = proc->service;
 
 	service_end_worker(svc);
 	sem_post(&svc->go);
+	odp_bell_ring(proc->self);
 	pthread_join(svc->thread, NULL);
+}
+
+void odp_service_stop(struct odp_proc *proc)
+{
+	struct odp_service *svc = proc->service;
+
+	odp_service_end(proc);
 	service_close_bell(proc);
 	odp_priv_free(svc, sizeof(*svc));
 	proc->service = NULL;

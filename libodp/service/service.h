@@ -46,7 +46,7 @@ struct odp_service {
 	struct robust_list_head robust; /* of the thread, for slot->life */
 	struct robust_list robust_entry;
 	sem_t opened, go;
-	bool stop; /* written before CALLS or GO says so */
+	_Atomic bool stop; /* written before CALLS, GO and the bell say so */
 	int uffd;
 	struct odp_peer *_Atomic incoming; /* to be watched: pushed by anyone */
 	struct odp_peer *waiting;          /* taken from there, not watched yet */

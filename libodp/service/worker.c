@@ -60,7 +60,8 @@ void *odp_worker_main(void *arg)
 		worker_wait(svc, seen, deadline);
 		/* acquire: pairs with odp_worker_call(). */
 		calls = atomic_load_explicit(&svc->calls, memory_order_acquire);
-		if (svc->stop)
+		/* relaxed: the acquire above pairs with the call that followed the store. */
+		if (atomic_load_explicit(&svc->stop, memory_order_relaxed))
 			return NULL;
 		if (calls == seen && (deadline == UINT64_MAX || odp_now() < deadline))
 			continue;

@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 
 #include "local.h"
+#include "own.h"
 
 static void found(struct odp_cap *c, bool present, const char *detail)
 {
@@ -27,7 +28,7 @@ static void failed(struct odp_cap *c, int err)
 static int proc_sys_int(const char *path)
 {
 	int v = -1;
-	FILE *f = fopen(path, "re");
+	FILE *f = odp_own_fopen(path);
 
 	if (!f)
 		return -1;
@@ -112,7 +113,7 @@ static void cap_pin(struct odp_cap *c)
 	else
 		found(c, true, "registered buffers hold long-term pins");
 	odp_fd_close(fd);
-	munmap(page, ODP_PAGE_SIZE);
+	odp_own_munmap(page, ODP_PAGE_SIZE);
 }
 
 static void cap_pidfd(struct odp_cap *c)
@@ -181,7 +182,7 @@ static void cap_memfd(struct odp_cap *c)
 		failed(c, errno);
 		return;
 	}
-	if (ftruncate(fd, (off_t)ODP_POOL_SIZE))
+	if (odp_own_ftruncate(fd, (off_t)ODP_POOL_SIZE))
 		failed(c, errno);
 	else
 		found(c, true, "sparse files of 4 TiB");

@@ -146,6 +146,18 @@ static void proc_exit(void)
 		odp_uffd_quiet(proc->mem);
 }
 
+/* Memcheck warns of what it is still told to overlook, and the service thread must not
+ * use it after that. */
+__attribute__((destructor)) static void proc_exit_valgrind(void)
+{
+	struct odp_proc *proc = odp_proc_attached();
+
+	if (!odp_on_valgrind() || !proc)
+		return;
+	odp_service_end(proc);
+	odp_valgrind_show(NULL, SIZE_MAX);
+}
+
 static int proc_handlers_set(void)
 {
 	int ret;

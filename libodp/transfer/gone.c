@@ -51,7 +51,7 @@ static int pagemap_of(struct odp_peer *peer)
 	if (odp_likely(fd))
 		return fd - 1;
 	snprintf(path, sizeof(path), "/proc/%d/pagemap", (int)peer->pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
+	fd = odp_own_open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0 || !odp_peer_check(peer)) { /* the pid may be another's by now */
 		if (fd >= 0)
 			odp_fd_close(fd);
@@ -102,6 +102,7 @@ static bool look_scan(struct look *l, int fd, uint64_t start, uint64_t end)
 		n = odp_sys_ioctl(fd, PAGEMAP_SCAN_CMD, &arg);
 		if (n < 0)
 			return n != -ENOTTY && n != -EINVAL;
+		odp_valgrind_defined(ranges, (size_t)n * sizeof(*ranges));
 		for (long i = 0; i < n; i++)
 			range_forget(l, ranges[i].start, ranges[i].end);
 		if (arg.walk_end <= start)

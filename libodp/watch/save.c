@@ -38,7 +38,7 @@ int odp_saver_open(pid_t pid)
 	char path[32];
 
 	snprintf(path, sizeof(path), "/proc/%d/pagemap", (int)pid);
-	return open(path, O_RDONLY | O_CLOEXEC);
+	return odp_own_open(path, O_RDONLY | O_CLOEXEC);
 }
 
 static void *saver_main(void *arg)

@@ -245,6 +245,8 @@ int uodp_table_claim(struct uodp_proc *proc, struct uodp_table *table, void *obj
 void *uodp_table_find(struct uodp_proc *proc, struct uodp_table *table,
 		      const struct ibv_context *ctx);
 void uodp_table_release(struct uodp_proc *proc, struct uodp_table *table, uint32_t index);
+/* INDEX stays taken for ever, by no object. */
+void uodp_table_retire(struct uodp_proc *proc, struct uodp_table *table, uint32_t index);
 
 /* An attribute that others read while its owner may change it; see shm.h. */
 static inline uint32_t uodp_attr(const _Atomic uint32_t *attr)
@@ -343,12 +345,30 @@ void uodp_qp_unpin(struct uodp_qp *qp);
  * When it wants to be asked again, UINT64_MAX: never. */
 uint64_t uodp_unplugged_end(struct uodp_proc *proc);
 
+/* ---- wake.c ---- */
+/* Note, under whatever lock, that CQ of PEER has an event for its channel (the CQ's lock
+ * held); that PEER's bell is to be rung. */
+void uodp_wake_cq(struct uodp_proc *proc, struct odp_peer *peer, struct uodp_cq_shm *cq);
+void uodp_wake_bell(struct uodp_proc *proc, struct odp_peer *peer);
+/* What this thread has noted. */
+extern __thread uint32_t uodp_wakes __attribute__((tls_model("initial-exec")));
+void uodp_wakes_tell(struct uodp_proc *proc);
+/* Tell it: no lock is held that other processes take. */
+static inline void uodp_wakes_pass(struct uodp_proc *proc)
+{
+	if (uodp_unlikely(uodp_wakes))
+		uodp_wakes_tell(proc);
+}
+/* Wait until nobody is about to tell of CQ, which has been ended; false: somebody who is
+ * stopped, or was killed, may be for ever. */
+bool uodp_cq_told(struct uodp_cq_shm *cq);
+
 /* ---- event.c ---- */
 /* Write an event to a context's async_fd; HANDLE: of the object it names. */
 void uodp_async_deliver(int fd, uint64_t handle, uint32_t type);
 /* Hand the events that peers raised to the program (service thread). */
 void uodp_events_drain(struct uodp_proc *proc);
-/* Write the completion event of a CQ of PEER to its channel. */
+/* Write the completion event of a CQ of PEER to its channel (no shared lock held). */
 void uodp_channel_notify(struct uodp_proc *proc, struct odp_peer *peer, int fd, uint32_t id,
 			 uint64_t handle);
 /*

@@ -18,7 +18,7 @@
 #define UODP_MAX_QP 32768u
 #define UODP_MAX_CQ 32768u
 #define UODP_MAX_SRQ 8192u
-#define UODP_MAX_CQE 262143u
+#define UODP_MAX_CQE 4194303u
 #define UODP_MAX_WR 32768u
 #define UODP_MAX_SGE 32u
 #define UODP_MAX_INLINE 1024u
@@ -57,14 +57,15 @@ struct uodp_cq_shm {
 	_Atomic uint32_t gen; /* odd while in use */
 	uint64_t ring;        /* offset of (mask + 1) CQEs */
 	uint32_t mask;
-	uint32_t cqe;              /* usable entries */
-	int32_t channel_fd;        /* write end of the channel's pipe in the owner, -1 */
-	_Atomic uint32_t armed;    /* enum uodp_arm; seq_cst with prod */
-	_Atomic uint32_t overflow; /* no completion is stored any more */
-	uint32_t channel_id;       /* tells reuse of the descriptor number */
-	uint64_t user_handle;      /* struct ibv_cq * in the owner */
-	uint32_t solicited;        /* PROD after the last one that a solicited arming is for */
-	uint32_t pad0[3];
+	uint32_t cqe;               /* usable entries */
+	int32_t channel_fd;         /* write end of the channel's pipe in the owner, -1 */
+	_Atomic uint32_t armed;     /* enum uodp_arm; seq_cst with prod */
+	_Atomic uint32_t overflow;  /* no completion is stored any more */
+	uint32_t channel_id;        /* tells reuse of the descriptor number */
+	uint64_t user_handle;       /* struct ibv_cq * in the owner */
+	uint32_t solicited;         /* PROD after the last one that a solicited arming is for */
+	_Atomic uint32_t notifying; /* threads that are about to write its event (wake.c) */
+	uint32_t pad0[2];
 	/* line 2 */
 	_Atomic uint32_t prod;
 	uint32_t pad1[15];

@@ -303,6 +303,8 @@ const struct uodp_device *uodp_view_device(unsigned n);
 /* The device of which ST is the directory that stands for its file, or NULL. */
 struct stat;
 const struct uodp_device *uodp_view_node(const struct stat *st);
+/* The number of the connection manager's file. */
+dev_t uodp_view_rdma_cm(void);
 
 /* ---- context.c, channel.c (control plane) ---- */
 struct verbs_context *uodp_alloc_context(struct ibv_device *dev, int cmd_fd, void *priv);
@@ -342,7 +344,8 @@ int uodp_channels_init(struct uodp_proc *proc);
 void uodp_cq_event(struct ibv_cq *cq);
 void uodp_async_event(struct ibv_context *ctx, struct ibv_async_event *event);
 /* Raise an async event on object INDEX (QP, CQ or SRQ) of PEER; delivered by
- * that process's service thread into the context's async_fd. */
+ * that process's service thread into the context's async_fd.
+ * The bell that brings it there is rung by uodp_wakes_pass(). */
 void uodp_event_raise(struct uodp_proc *proc, struct odp_peer *peer, enum ibv_event_type type,
 		      uint32_t index);
 

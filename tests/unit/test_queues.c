@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
 /* The provider's queues from inside: wrap-around, overflow, cleaning, arming. */
 #include <errno.h>
+#include <pthread.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,7 +40,10 @@ static int push(struct ibv_cq *cq, uint64_t wr_id, uint32_t qpn, bool solicited)
 {
 	struct uodp_cqe cqe = {.wr_id = wr_id, .qp_num = qpn, .status = IBV_WC_SUCCESS};
 
-	return uodp_cq_push(proc, proc->self, to_uodp_cq(cq)->index, &cqe, solicited);
+	int ret = uodp_cq_push(proc, proc->self, to_uodp_cq(cq)->index, &cqe, solicited);
+
+	uodp_wakes_pass(proc);
+	return ret;
 }
 
 /* Poll all of CQ; the wr_ids must be FIRST, FIRST + STEP, ... and N of them. */
@@ -206,6 +210,98 @@ static void cq_destroy_purges_events(void)
 	CU_ASSERT_EQUAL(ibv_destroy_comp_channel(ch), 0);
 }
 
+/* ---- telling after the lock ---- */
+
+static int push_only(struct ibv_cq *cq)
+{
+	struct uodp_cqe cqe = {.status = IBV_WC_SUCCESS};
+
+	return uodp_cq_push(proc, proc->self, to_uodp_cq(cq)->index, &cqe, false);
+}
+
+static _Atomic int noted;
+
+/* Notes an event, and tells of it later, or never. */
+static void *teller(void *arg)
+{
+	push_only(arg);
+	atomic_store(&noted, 1);
+	return NULL;
+}
+
+static void *teller_late(void *arg)
+{
+	teller(arg);
+	usleep(100000);
+	uodp_wakes_pass(proc);
+	atomic_store(&noted, 2);
+	return NULL;
+}
+
+static struct ibv_cq *cq_noted(struct ibv_comp_channel *ch, void *(*fn)(void *), pthread_t *th)
+{
+	struct ibv_cq *cq = ibv_create_cq(ctx, 8, NULL, ch, 0);
+
+	CU_ASSERT_PTR_NOT_NULL_FATAL(cq);
+	ibv_req_notify_cq(cq, 0);
+	atomic_store(&noted, 0);
+	CU_ASSERT_EQUAL_FATAL(pthread_create(th, NULL, fn, cq), 0);
+	while (!atomic_load(&noted))
+		usleep(100);
+	return cq;
+}
+
+/* Nothing is written while the CQ is locked. */
+static void event_comes_after_lock(void)
+{
+	struct ibv_comp_channel *ch = ibv_create_comp_channel(ctx);
+	struct ibv_cq *cq = ibv_create_cq(ctx, 8, NULL, ch, 0);
+
+	CU_ASSERT_PTR_NOT_NULL_FATAL(cq);
+	ibv_req_notify_cq(cq, 0);
+	CU_ASSERT_EQUAL(push_only(cq), 0);
+	CU_ASSERT_FALSE(event_waits(ch));
+	CU_ASSERT_TRUE(odp_trylock(proc->odp, &to_uodp_cq(cq)->shm->lock));
+	odp_unlock(&to_uodp_cq(cq)->shm->lock);
+	uodp_wakes_pass(proc);
+	event_take(ch, cq);
+	CU_ASSERT_EQUAL(ibv_destroy_cq(cq), 0);
+	CU_ASSERT_EQUAL(ibv_destroy_comp_channel(ch), 0);
+}
+
+/* No event comes after the CQ is gone. */
+static void cq_destroy_waits_for_tellers(void)
+{
+	struct ibv_comp_channel *ch = ibv_create_comp_channel(ctx);
+	pthread_t th;
+	struct ibv_cq *cq = cq_noted(ch, teller_late, &th);
+
+	CU_ASSERT_EQUAL(ibv_destroy_cq(cq), 0);
+	pthread_join(th, NULL);
+	CU_ASSERT_FALSE(event_waits(ch));
+	CU_ASSERT_EQUAL(ibv_destroy_comp_channel(ch), 0);
+}
+
+/* Of one that ended in between nobody knows: memory and index stay what they were. */
+static void cq_outlives_lost_teller(void)
+{
+	struct ibv_comp_channel *ch = ibv_create_comp_channel(ctx);
+	pthread_t th;
+	struct ibv_cq *cq = cq_noted(ch, teller, &th), *next;
+	uint32_t index = to_uodp_cq(cq)->index;
+
+	pthread_join(th, NULL);
+	CU_ASSERT_EQUAL(ibv_destroy_cq(cq), 0);
+	CU_ASSERT_EQUAL(to_uodp_cq(cq)->index, index);
+	CU_ASSERT_PTR_EQUAL(cq->context, ctx);
+	proc->cqs->next = index;
+	next = ibv_create_cq(ctx, 8, NULL, NULL, 0);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(next);
+	CU_ASSERT_NOT_EQUAL(to_uodp_cq(next)->index, index);
+	CU_ASSERT_EQUAL(ibv_destroy_cq(next), 0);
+	CU_ASSERT_EQUAL(ibv_destroy_comp_channel(ch), 0);
+}
+
 static void rq_wraps_and_fills(void)
 {
 	struct uodp_rq_shm shm = {.mask = 0};
@@ -271,6 +367,9 @@ int main(void)
 		{"a CQ is resized with what it holds", cq_resizes_with_content},
 		{"a CQ is armed for all or for solicited completions", cq_arms},
 		{"destroying a CQ removes its events alone", cq_destroy_purges_events},
+		{"an event comes after the lock", event_comes_after_lock},
+		{"destroying a CQ waits for who tells of it", cq_destroy_waits_for_tellers},
+		{"a CQ outlives a teller that is lost", cq_outlives_lost_teller},
 		{"a receive queue wraps, fills, and is not trusted", rq_wraps_and_fills},
 		{"indexes are handed out in turn", table_hands_out_in_turn},
 		CU_TEST_INFO_NULL,

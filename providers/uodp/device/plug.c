@@ -123,6 +123,7 @@ static bool qp_end(struct uodp_qp *qp)
 		uodp_resp_flush(qp->proc, qp->proc->self, shm);
 	}
 	odp_unlock(&shm->lock);
+	uodp_wakes_pass(qp->proc);
 	if (!uodp_spin_try(&qp->sq_lock))
 		return false;
 	uodp_sq_run(qp);

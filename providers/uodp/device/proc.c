@@ -35,7 +35,7 @@ int uodp_table_claim(struct uodp_proc *proc, struct uodp_table *table, void *obj
 	for (uint32_t n = 0; n < table->size; n++) {
 		uint32_t i = table->next++ % table->size;
 
-		if (table->slots[i])
+		if (table->slots[i] || table->owners[i])
 			continue;
 		table->slots[i] = obj;
 		table->owners[i] = ctx;
@@ -53,6 +53,16 @@ void uodp_table_release(struct uodp_proc *proc, struct uodp_table *table, uint32
 	pthread_mutex_lock(&proc->pin_lock);
 	table->slots[index] = NULL;
 	table->owners[index] = NULL;
+	pthread_mutex_unlock(&proc->pin_lock);
+}
+
+void uodp_table_retire(struct uodp_proc *proc, struct uodp_table *table, uint32_t index)
+{
+	static struct ibv_context nobody;
+
+	pthread_mutex_lock(&proc->pin_lock);
+	table->slots[index] = NULL;
+	table->owners[index] = &nobody;
 	pthread_mutex_unlock(&proc->pin_lock);
 }
 

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "tree.h"
@@ -108,6 +109,29 @@ static void ours_link(struct uodp_dir *root, const char *run, const struct uodp_
 	uodp_dir_close(&dir, root);
 }
 
+dev_t uodp_view_rdma_cm(void)
+{
+	return makedev(10, 0x40000); /* a misc device's, that the kernel gives nobody */
+}
+
+/* The connection manager's file, and what is said of it. */
+static void rdma_cm_write(struct uodp_dir *run, struct uodp_dir *root)
+{
+	struct uodp_dir dir = uodp_dir_sub(run, "dev/rdma_cm");
+
+	if (!dir.err && fchmod(dir.fd, UODP_NODE_MODE))
+		dir.err = -errno;
+	uodp_dir_close(&dir, run);
+	dir = uodp_dir_sub(root, "sys/class/misc/rdma_cm");
+	uodp_file_write(&dir, "abi_version", "4");
+	uodp_file_write(&dir, "dev", "%u:%u", major(uodp_view_rdma_cm()),
+			minor(uodp_view_rdma_cm()));
+	uodp_dir_close(&dir, root);
+	dir = uodp_dir_sub(root, "dev/infiniband");
+	uodp_link_write(&dir, "rdma_cm", "../../../../dev/rdma_cm");
+	uodp_dir_close(&dir, root);
+}
+
 static void versions_write(struct uodp_dir *root)
 {
 	struct uodp_dir dir = uodp_dir_sub(root, "sys/class/infiniband_verbs");
@@ -134,6 +158,7 @@ static void view_write(const char *run, const struct uodp_device *devs, unsigned
 	if (!only)
 		host_walk(host_link, &root);
 	versions_write(&root);
+	rdma_cm_write(&dir, &root);
 	for (unsigned i = 0; i < n; i++)
 		ours_link(&root, run, &devs[i]);
 	uodp_dir_close(&root, &dir);

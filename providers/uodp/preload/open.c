@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "cdev.h"
+#include "cm_open.h"
 #include "files.h"
 #include "uodp.h"
 
@@ -67,7 +68,7 @@ static int path_open(const struct uodp_path *p, int flags, mode_t mode)
 			return fail(ENOTDIR);
 		if ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL))
 			return fail(EEXIST);
-		return uodp_cdev_open(p->dev, p->real, flags);
+		return p->dev ? uodp_cdev_open(p->dev, p->real, flags) : cm_open(flags);
 	case UODP_PATH_TREE:
 		return tree_open(p, flags);
 	default:

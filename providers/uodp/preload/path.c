@@ -12,6 +12,7 @@
 
 #define SYS "/sys/class/infiniband"
 #define DEV "/dev/infiniband"
+#define MISC "/sys/class/misc/rdma_cm"
 
 bool uodp_path_maybe(int dirfd, const char *path)
 {
@@ -19,7 +20,7 @@ bool uodp_path_maybe(int dirfd, const char *path)
 		return false;
 	if (*path == '/')
 		return (path[1] == 's' || path[1] == 'd' || path[1] == '/' || path[1] == '.') &&
-		       strstr(path, "infiniband");
+		       (strstr(path, "infiniband") || strstr(path, "rdma_cm"));
 	(void)dirfd;
 	return *path == 'i' && !strncmp(path, "infiniband", 10);
 }
@@ -124,18 +125,23 @@ static enum uodp_path_kind classify(const char *path, struct uodp_path *p)
 										  : UODP_PATH_HOST;
 	if ((tail = rest(path, SYS, "_mad")))
 		return !*tail || !strcmp(tail, "/abi_version") ? UODP_PATH_TREE : UODP_PATH_HOST;
+	if (rest(path, MISC, ""))
+		return UODP_PATH_TREE;
 	tail = rest(path, DEV, "");
 	if (!tail)
 		return UODP_PATH_OTHER;
 	if (!*tail)
 		return UODP_PATH_TREE;
+	if (!strcmp(tail, "/rdma_cm"))
+		return UODP_PATH_NODE;
 	p->dev = uverbs_of(tail);
 	return p->dev ? UODP_PATH_NODE : UODP_PATH_HOST;
 }
 
 static bool prefixed(const char *path)
 {
-	return !strncmp(path, SYS, strlen(SYS)) || !strncmp(path, DEV, strlen(DEV));
+	return !strncmp(path, SYS, strlen(SYS)) || !strncmp(path, DEV, strlen(DEV)) ||
+	       !strncmp(path, MISC, strlen(MISC));
 }
 
 enum uodp_path_kind uodp_path_find(int dirfd, const char *path, struct uodp_path *p)
@@ -169,5 +175,5 @@ out:
 void uodp_node_stat(const struct uodp_device *dev, mode_t *mode, dev_t *rdev)
 {
 	*mode = S_IFCHR | 0666;
-	*rdev = dev->rdev;
+	*rdev = dev ? dev->rdev : uodp_view_rdma_cm();
 }

@@ -55,12 +55,17 @@ static int node_stat(const struct uodp_path *p, struct stat *st, int ret)
 static int fd_stat(int fd, struct stat *st, int ret)
 {
 	const struct uodp_handle *h = ret ? NULL : uodp_handle_get(fd);
-	const struct uodp_device *dev = h && h->ops->node ? h->dev : NULL;
+	const struct uodp_device *dev;
 
-	if (!ret && !dev && S_ISDIR(st->st_mode) && (st->st_mode & 07777) == UODP_NODE_MODE)
+	if (ret)
+		return ret;
+	if (h && h->ops->node) {
+		node_fill(h->dev, st);
+	} else if (S_ISDIR(st->st_mode) && (st->st_mode & 07777) == UODP_NODE_MODE) {
 		dev = uodp_view_node(st);
-	if (dev)
-		node_fill(dev, st);
+		if (dev)
+			node_fill(dev, st);
+	}
 	return ret;
 }
 
@@ -196,7 +201,7 @@ int statx(int dirfd, const char *path, int flags, unsigned mask, struct statx *s
 	if (!find(dirfd, path, &p)) {
 		ret = UODP_NEXT(statx)(dirfd, path, flags, mask, stx);
 		h = !ret && by_fd(path, flags) ? uodp_handle_get(dirfd) : NULL;
-		if (h && h->ops->node && h->dev)
+		if (h && h->ops->node)
 			node_statx(h->dev, stx);
 		return ret;
 	}

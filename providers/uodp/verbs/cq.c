@@ -52,7 +52,7 @@ static int push_locked(struct uodp_proc *proc, struct odp_peer *peer, struct uod
 	armed = atomic_load_explicit(&cq->armed, memory_order_relaxed);
 	if (uodp_unlikely(armed) && (armed == UODP_ARM_NEXT || solicited)) {
 		atomic_store_explicit(&cq->armed, UODP_ARM_NONE, memory_order_relaxed);
-		uodp_channel_notify(proc, peer, cq->channel_fd, cq->channel_id, cq->user_handle);
+		uodp_wake_cq(proc, peer, cq);
 	}
 	return 0;
 }
@@ -170,10 +170,10 @@ int uodp_req_notify_cq(struct ibv_cq *ibcq, int solicited_only)
 		atomic_store_explicit(&shm->armed, want, memory_order_relaxed);
 	if (holds_wanted(shm, want)) {
 		atomic_store_explicit(&shm->armed, UODP_ARM_NONE, memory_order_relaxed);
-		uodp_channel_notify(cq->proc, cq->proc->self, shm->channel_fd, shm->channel_id,
-				    shm->user_handle);
+		uodp_wake_cq(cq->proc, cq->proc->self, shm);
 	}
 	odp_unlock(&shm->lock);
+	uodp_wakes_pass(cq->proc);
 	/* Unplugged? Either we see it here, or uodp_cqs_wake() sees that it is armed. */
 	return -uodp_context_recheck(ibcq->context);
 }
@@ -356,14 +356,18 @@ static bool cq_end(struct uodp_cq *cq)
 	struct ibv_cq *ibcq = &cq->vcq.cq;
 	struct uodp_proc *proc = cq->proc;
 	struct uodp_cq_shm *shm = cq->shm;
-	bool purged = true;
+	bool purged = true, told;
 
 	/* Under the lock, so that no producer is inside; an even generation
 	 * turns late ones away. */
 	odp_lock(proc->odp, &shm->lock);
 	atomic_fetch_add_explicit(&shm->gen, 1, memory_order_relaxed);
 	odp_unlock(&shm->lock);
-	uodp_table_release(proc, proc->cqs, cq->index);
+	told = uodp_cq_told(shm);
+	if (told)
+		uodp_table_release(proc, proc->cqs, cq->index);
+	else
+		uodp_table_retire(proc, proc->cqs, cq->index);
 
 	if (cq->channel)
 		purged = uodp_pipe_purge(proc, &cq->channel->pipe, sizeof(uint64_t),
@@ -376,7 +380,7 @@ static bool cq_end(struct uodp_cq *cq)
 	odp_arena_free(proc->odp, cq->ring_off, ((size_t)cq->mask + 1) * sizeof(*cq->ring));
 	if (cq->channel)
 		uodp_channel_drop(cq->channel);
-	return purged;
+	return purged && told;
 }
 
 int uodp_destroy_cq(struct ibv_cq *ibcq)

@@ -109,7 +109,7 @@ static void channel_write(struct uodp_proc *proc, struct odp_peer *peer, int fd,
 {
 	struct uodp_channels *ch = proc->channels;
 	struct channel_fd *c = channel_find(ch, peer, fd, id);
-	int ours;
+	int ours, cancel;
 
 	if (c) {
 		raw_write(c->ours, desc, sizeof(*desc));
@@ -118,7 +118,10 @@ static void channel_write(struct uodp_proc *proc, struct odp_peer *peer, int fd,
 		uodp_spin_unlock(&ch->lock);
 		return;
 	}
+	/* The thread may hold a send queue's lock: it must not end here. */
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	ours = odp_fd_keep(odp_peer_fd(peer, fd, O_WRONLY | O_NONBLOCK | O_CLOEXEC));
+	pthread_setcancelstate(cancel, NULL);
 	if (ours < 0)
 		return;
 	raw_write(ours, desc, sizeof(*desc));
@@ -169,7 +172,7 @@ void uodp_event_raise(struct uodp_proc *proc, struct odp_peer *peer, enum ibv_ev
 		atomic_store_explicit(&root->event_prod, prod + 1, memory_order_release);
 	}
 	odp_unlock(&root->event_lock);
-	odp_bell_ring(peer);
+	uodp_wake_bell(proc, peer);
 }
 
 void uodp_async_deliver(int fd, uint64_t handle, uint32_t type)

@@ -232,6 +232,7 @@ static void leave(struct uodp_qp *qp, enum ibv_qp_state next, bool quiesce)
 	else
 		uodp_resp_flush(qp->proc, qp->proc->self, shm);
 	odp_unlock(&shm->lock);
+	uodp_wakes_pass(qp->proc);
 }
 
 static void enter(struct uodp_qp *qp, enum ibv_qp_state cur, enum ibv_qp_state next)

@@ -111,6 +111,7 @@ void uodp_sq_run(struct uodp_qp *qp)
 			}
 			if (step(qp, w, &budget)) {
 				uodp_pending_set(qp);
+				uodp_wakes_pass(qp->proc);
 				return;
 			}
 			status = qp->x.status;
@@ -121,9 +122,11 @@ void uodp_sq_run(struct uodp_qp *qp)
 			break;
 		}
 		end(qp, w, status);
+		uodp_wakes_pass(qp->proc);
 	}
 	uodp_pending_clear(qp);
 	if (uodp_unlikely(qp->sqd_notify) &&
 	    atomic_load_explicit(&qp->shm->state, memory_order_relaxed) == IBV_QPS_SQD)
 		drained(qp);
+	uodp_wakes_pass(qp->proc);
 }

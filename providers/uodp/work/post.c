@@ -173,6 +173,7 @@ int uodp_post_recv(struct ibv_qp *ibqp, struct ibv_recv_wr *wr, struct ibv_recv_
 		odp_lock(qp->proc->odp, &qp->shm->lock);
 		uodp_resp_flush(qp->proc, qp->proc->self, qp->shm);
 		odp_unlock(&qp->shm->lock);
+		uodp_wakes_pass(qp->proc);
 	}
 	return -ret;
 }

@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/*
+ * Which process has which service, and who listens: one table in the run directory, in
+ * chains by service ID. Whoever reads or changes it holds a lock on the file, which the
+ * kernel drops when its holder ends; a change is complete with its last store to a
+ * chain, so that a holder that is killed leaves at worst an unused record. Records of
+ * processes that are no more go when somebody comes by.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cm.h"
+
+#define MAGIC 0x756f6470636d0001ull
+#define BUCKETS 8192u
+#define RECORDS 65536u
+
+enum { USED = 1, LISTENS = 2, REUSE = 4, AFONLY = 8, ANY = 16 };
+
+struct record {
+	uint64_t sid;
+	uint8_t gid[16]; /* IPv4: mapped */
+	uint64_t start;
+	uint32_t pid;
+	uint32_t flags;
+	uint32_t next; /* index + 1 */
+	uint16_t family;
+	uint16_t pad[7];
+};
+_Static_assert(sizeof(struct record) == 64, "one line a record");
+
+struct table {
+	uint64_t magic;
+	uint32_t hint; /* where the search for a free record begins */
+	uint32_t pad[13];
+	uint32_t buckets[BUCKETS];
+	struct record records[RECORDS];
+};
+
+static struct table *table;
+static int table_fd = -1;
+static pid_t table_pid; /* a child of fork opens it for itself: it has locks of its own */
+
+#define LOCK_TRIES 2000 /* of a millisecond */
+
+static bool lock_by(short type)
+{
+	struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_len = 1};
+
+	return !fcntl(table_fd, F_OFD_SETLK, &lock);
+}
+
+/* Bounded: the holder may be stopped. */
+static int lock(void)
+{
+	for (int i = 0; i < LOCK_TRIES; i++) {
+		if (lock_by(F_WRLCK))
+			return 0;
+		if (errno != EAGAIN && errno != EACCES)
+			return -errno;
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	}
+	odp_log(ODP_LOG_ERR, "the table of rdma_cm services stays locked: is a process of this "
+			     "run directory stopped?");
+	return -EAGAIN;
+}
+
+static void unlock(void)
+{
+	lock_by(F_UNLCK);
+}
+
+static int table_map(int dir)
+{
+	struct stat st;
+	int fd = openat(dir, "services", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &st) || !S_ISREG(st.st_mode) || st.st_uid != geteuid() ||
+	    ftruncate(fd, sizeof(*table))) {
+		close(fd);
+		return -EIO;
+	}
+	table = mmap(NULL, sizeof(*table), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (table == MAP_FAILED) {
+		int err = -errno;
+
+		close(fd);
+		table = NULL;
+		return err;
+	}
+	table_fd = odp_fd_keep(fd);
+	table_pid = getpid();
+	return 0;
+}
+
+static int table_open(void)
+{
+	char path[IBV_SYSFS_PATH_MAX + 8];
+	char run[IBV_SYSFS_PATH_MAX];
+	int dir, ret;
+
+	if (table && table_pid == getpid())
+		return 0;
+	if (odp_dir_get(run, sizeof(run)))
+		return -EIO;
+	snprintf(path, sizeof(path), "%s/cm", run);
+	if (mkdir(path, 0700) && errno != EEXIST)
+		return -errno;
+	dir = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (dir < 0)
+		return -errno;
+	ret = table_map(dir);
+	close(dir);
+	return ret;
+}
+
+/* Open and lock; a table of another layout is begun anew. */
+static int table_lock(void)
+{
+	int ret = table_open();
+
+	if (!ret)
+		ret = lock();
+	if (!ret && table->magic != MAGIC) {
+		memset(table, 0, sizeof(*table));
+		table->magic = MAGIC;
+	}
+	return ret;
+}
+
+/* Fields 3 and 22 of /proc/PID/stat. */
+bool node_alive(const struct cm_node *node)
+{
+	char path[32], buf[512], *p, state;
+	unsigned long long start;
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%u/stat", node->pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	n = read(fd, buf, sizeof(buf) - 1);
+	close(fd);
+	if (n <= 0)
+		return false;
+	buf[n] = '\0';
+	p = strrchr(buf, ')');
+	return p &&
+	       sscanf(p,
+		      ") %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d "
+		      "%*d %*d %llu",
+		      &state, &start) == 2 &&
+	       state != 'Z' && state != 'X' && (!node->start || start == node->start);
+}
+
+static uint32_t *bucket(uint64_t sid)
+{
+	return &table->buckets[(sid ^ sid >> 16) * 0x9e3779b1u % BUCKETS];
+}
+
+static struct record *record_at(uint32_t link)
+{
+	return link && link <= RECORDS ? &table->records[link - 1] : NULL;
+}
+
+static void record_unlink(uint32_t *at, struct record *r)
+{
+	*at = r->next;
+	r->flags = 0;
+}
+
+/* The next record of SID behind *AT, of a process that lives; NULL: none. At most as
+ * many as there are: a chain that somebody has garbled may be a ring. */
+static struct record *record_next(uint64_t sid, uint32_t **at)
+{
+	struct record *r;
+
+	for (uint32_t n = 0; (r = record_at(**at)) && n < RECORDS; n++) {
+		struct cm_node node = {r->pid, r->start};
+
+		if (!(r->flags & USED) || !node_alive(&node)) {
+			record_unlink(*at, r);
+			continue;
+		}
+		*at = &r->next;
+		if (r->sid == sid)
+			return r;
+	}
+	return NULL;
+}
+
+static uint32_t flags_of(const struct cm_id *id)
+{
+	return USED | (id->reuseaddr ? REUSE : 0) | (id->afonly ? AFONLY : 0) |
+	       (addr_any(&id->src) ? ANY : 0);
+}
+
+/* May ID have SID beside those that are there? As cma.c, cma_check_port(). */
+static int conflict(const struct cm_id *id, uint64_t sid, bool reuse)
+{
+	union ibv_gid gid = addr_gid(&id->src);
+	uint32_t *at = bucket(sid);
+	struct record *r;
+
+	while ((r = record_next(sid, &at))) {
+		if (id->service && r == record_at(id->service))
+			continue;
+		if (reuse && r->flags & REUSE)
+			continue;
+		if (id->afonly && r->flags & AFONLY && id->src.sa.sa_family != r->family)
+			continue;
+		if (addr_any(&id->src) || r->flags & ANY)
+			return -EADDRNOTAVAIL;
+		if (!memcmp(r->gid, &gid, sizeof(gid)))
+			return -EADDRINUSE;
+	}
+	return 0;
+}
+
+static bool taken(uint64_t sid)
+{
+	uint32_t *at = bucket(sid);
+
+	return record_next(sid, &at);
+}
+
+static struct record *record_free(void)
+{
+	for (uint32_t n = 0; n < RECORDS; n++) {
+		struct record *r = &table->records[(table->hint + n) % RECORDS];
+		struct cm_node node = {r->pid, r->start};
+
+		if (!(r->flags & USED) || (n > RECORDS / 2 && !node_alive(&node))) {
+			table->hint = (table->hint + n + 1) % RECORDS;
+			return r;
+		}
+	}
+	return NULL;
+}
+
+static void port_range(unsigned *low, unsigned *high)
+{
+	FILE *f = fopen("/proc/sys/net/ipv4/ip_local_port_range", "re");
+
+	if (!f || fscanf(f, "%u %u", low, high) != 2 || *low < 1 || *high > 65535 || *low > *high) {
+		*low = 32768;
+		*high = 60999;
+	}
+	if (f)
+		fclose(f);
+}
+
+/* A port that nobody has, into ID's address. */
+static int port_any(struct cm_id *id)
+{
+	unsigned low, high, n, start = cm_random();
+
+	port_range(&low, &high);
+	n = high - low + 1;
+	for (unsigned i = 0; i < n; i++) {
+		addr_port_set(&id->src, (uint16_t)(low + (start + i) % n));
+		if (!taken(addr_service(id->ps, &id->src)))
+			return 0;
+	}
+	addr_port_set(&id->src, 0);
+	return -EADDRNOTAVAIL;
+}
+
+static int record_make(struct cm_id *id)
+{
+	struct record *r = record_free();
+	union ibv_gid gid = addr_gid(&id->src);
+	uint32_t *head;
+
+	if (!r)
+		return -ENOMEM;
+	r->sid = addr_service(id->ps, &id->src);
+	memcpy(r->gid, &gid, sizeof(r->gid));
+	r->family = id->src.sa.sa_family;
+	r->pid = cm.self.pid;
+	r->start = cm.self.start;
+	r->flags = flags_of(id);
+	head = bucket(r->sid);
+	r->next = *head;
+	/* release: the record is complete for who is stopped and killed here. */
+	__atomic_store_n(head, (uint32_t)(r - table->records) + 1, __ATOMIC_RELEASE);
+	id->service = (uint32_t)(r - table->records) + 1;
+	return 0;
+}
+
+int service_bind(struct cm_id *id)
+{
+	int ret = table_lock();
+
+	if (ret)
+		return ret;
+	if (!addr_port(&id->src))
+		ret = port_any(id);
+	else
+		ret = conflict(id, addr_service(id->ps, &id->src), id->reuseaddr);
+	if (!ret)
+		ret = record_make(id);
+	unlock();
+	return ret;
+}
+
+int service_listen(struct cm_id *id)
+{
+	struct record *r = record_at(id->service);
+	int ret;
+
+	if (!r)
+		return -EINVAL;
+	ret = table_lock();
+	if (ret)
+		return ret;
+	ret = conflict(id, r->sid, false);
+	if (!ret)
+		r->flags = flags_of(id) | LISTENS;
+	unlock();
+	return ret;
+}
+
+void service_drop(struct cm_id *id)
+{
+	struct record *r = record_at(id->service), *i;
+	uint32_t *at;
+
+	/* A child's copy is the parent's record. */
+	if (!r || table_pid != getpid())
+		return;
+	id->service = 0;
+	if (table_lock()) {
+		r->flags = 0; /* it is unlinked when somebody comes by */
+		return;
+	}
+	for (at = bucket(r->sid); (i = record_at(*at)) && i != r; at = &i->next)
+		;
+	if (i)
+		record_unlink(at, r);
+	unlock();
+}
+
+bool service_find(uint64_t sid, const union ibv_gid *gid, struct cm_node *node)
+{
+	struct record *r, *best = NULL;
+	uint32_t *at;
+
+	if (table_lock())
+		return false;
+	for (at = bucket(sid); (r = record_next(sid, &at));) {
+		bool v4 = IN6_IS_ADDR_V4MAPPED(gid);
+
+		if (!(r->flags & LISTENS))
+			continue;
+		if (r->flags & ANY ? (r->flags & AFONLY && r->family != AF_IB &&
+				      (r->family == AF_INET) != v4)
+				   : memcmp(r->gid, gid, sizeof(r->gid)))
+			continue;
+		/* The exact address before any. */
+		if (!best || best->flags & ANY)
+			best = r;
+	}
+	if (best)
+		*node = (struct cm_node){best->pid, best->start};
+	unlock();
+	return best;
+}
