@@ -365,11 +365,18 @@ void odp_changes_told(void);
  */
 size_t odp_range_moved(struct odp_proc *proc, const void *addr, size_t length, bool *moved);
 /*
- * For whoever takes memory out of core dumps (MADV_DONTDUMP), before the first time:
- * from now on registration looks whether what it moves was left out, and leaves it
- * out too. From any thread, attached or not.
+ * For whoever says something of private memory that is to stay when it moves (madvise(),
+ * mlock(): 0), before the first time: from now on registration looks what was said of
+ * what it moves. MADV_DONTFORK counts from when it was noted once: it may be another
+ * library's, which fears for memory that devices use. From any thread, attached or not.
  */
-void odp_dump_note(void);
+void odp_advice_note(int advice);
+/*
+ * MADV_WIPEONFORK, MADV_KEEPONFORK, MADV_DONTFORK or MADV_DOFORK, said of whole pages
+ * that are in the pool, which fork() treats as libodp does and not as the kernel would.
+ * 0, -EINVAL (another advice, unaligned), -ENOMEM.
+ */
+int odp_range_advise(struct odp_proc *proc, const void *addr, size_t length, int advice);
 
 struct odp_region_stats {                    /* names as `rdma statistic show mr` */
 	uint64_t page_faults;                /* pages a transfer found missing */

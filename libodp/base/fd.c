@@ -183,7 +183,7 @@ void *odp_map_shared(int fd, uint64_t off, size_t size)
 		return NULL;
 	}
 	odp_valgrind_hide(p, size);
-	/* Nor here: the program has left nothing out yet (dump.c). */
+	/* Nor here: the program has left nothing out yet (said.c). */
 	odp_sys_madvise((uintptr_t)p, size, MADV_DONTDUMP);
 	return p;
 }

@@ -26,8 +26,9 @@
 
 struct piece {
 	uint64_t addr, len, off;
+	uint64_t stage; /* where its old pages are */
 	uint32_t prot;
-	bool no_dump;
+	uint32_t said; /* by the program, of the memory */
 	struct odp_extent *ext;
 };
 
@@ -148,9 +149,12 @@ static int part_publish(struct odp_mem *m, const struct piece *p, uint64_t at, u
 	if (ret)
 		return ret;
 	odp_sys_madvise(at, end - at, MADV_DONTFORK);
-	if (p->no_dump)
-		odp_sys_madvise(at, end - at, MADV_DONTDUMP);
-	return odp_umem_add(m, at, end - at, p->off + (at - p->addr), p->ext, p->prot);
+	odp_said_again(at, end - at, p->said, false);
+	odp_said_nodes(p->stage, at, end - at);
+	ret = odp_umem_add(m, at, end - at, p->off + (at - p->addr), p->ext, p->prot);
+	if (!ret)
+		odp_umem_find(m, at)->said = p->said;
+	return ret;
 }
 
 /* The pool is mapped, nothing watches it yet: touches see true content or make
@@ -265,6 +269,9 @@ static int piece_move(struct odp_mem *m, struct piece *p)
 	ret = pages_take(m, p, stage);
 	if (ret)
 		goto out_release_stage;
+	p->stage = (uint64_t)stage;
+	if (p->said & ODP_SAID_LOCKED) /* or it would count twice */
+		odp_sys(SYS_munlock, stage, p->len, 0);
 	ret = stage_ready(m, p, (uint64_t)stage);
 	if (!ret)
 		ret = pages_copy(m, (uint64_t)stage, p);
@@ -359,7 +366,7 @@ static int pieces_move(struct odp_mem *m, struct piece *p, uint64_t end)
 
 int odp_convert(struct odp_mem *m, uint64_t start, uint64_t end, uint32_t prot)
 {
-	struct piece p = {.addr = start, .prot = prot, .no_dump = odp_dump_left_out(start)};
+	struct piece p = {.addr = start, .prot = prot, .said = odp_said(start)};
 	int ret = odp_umem_reserve(m, 2);
 
 	if (ret)

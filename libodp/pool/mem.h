@@ -79,6 +79,7 @@ struct odp_umem {
 	uint64_t off;        /* pool offset of it.start */
 	struct odp_extent *ext;
 	uint32_t prot;
+	uint32_t said;         /* ODP_SAID_* */
 	struct odp_umem *next; /* in mem->spare */
 };
 
@@ -331,9 +332,17 @@ void odp_forgotten(struct odp_mr_shm *mr, uint64_t n);
  * a page is there. */
 int odp_huge_check(struct odp_region *r);
 
-/* ---- dump.c ---- */
-/* Is the mapping at ADDR left out of core dumps? */
-bool odp_dump_left_out(uint64_t addr);
+/* ---- said.c ---- */
+#define ODP_SAID_NODUMP 1u
+#define ODP_SAID_WIPE 2u   /* a child of fork sees zeros */
+#define ODP_SAID_NOFORK 4u /* a child of fork does not have it */
+#define ODP_SAID_LOCKED (1u << 7)
+/* What the program has said of the mapping at ADDR: bits (conv_lock). */
+uint32_t odp_said(uint64_t addr);
+/* Tell the kernel so of [addr, addr+len): private memory, or a mapping of the pool. */
+void odp_said_again(uint64_t addr, uint64_t len, uint32_t said, bool private);
+/* [to, to+len) is bound to the NUMA nodes that FROM is bound to. */
+void odp_said_nodes(uint64_t from, uint64_t to, uint64_t len);
 
 /* ---- convert.c (conv_lock) ---- */
 /* Move [start, end), part of one private anonymous mapping, to the pool. */

@@ -95,6 +95,7 @@ static struct odp_umem *umem_new(struct odp_mem *m, uint64_t start, uint64_t las
 	um->off = off;
 	um->ext = ext;
 	um->prot = prot;
+	um->said = 0;
 	odp_itree_insert(&m->umems, &um->it);
 	m->numems++;
 	m->moved = true;
@@ -169,13 +170,16 @@ struct odp_umem *odp_umem_extend(struct odp_mem *m, uint64_t addr)
 int odp_umem_split(struct odp_mem *m, uint64_t at)
 {
 	struct odp_umem *um = odp_umem_find(m, at);
+	struct odp_umem *upper;
 	uint64_t last;
 
 	if (!um || um->it.start == at)
 		return 0;
 	last = um->it.last;
-	if (!umem_new(m, at, last, um->off + (at - um->it.start), um->ext, um->prot))
+	upper = umem_new(m, at, last, um->off + (at - um->it.start), um->ext, um->prot);
+	if (!upper)
 		return -ENOMEM;
+	upper->said = um->said;
 	/* For a moment both cover AT: the lock keeps others from seeing it. */
 	odp_itree_resize(&m->umems, &um->it, um->it.start, at - 1);
 	return 0;

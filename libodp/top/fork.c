@@ -24,6 +24,7 @@
 struct range {
 	uint64_t start, len, off;
 	uint32_t prot;
+	uint32_t said; /* ODP_SAID_* */
 };
 
 /* What the calling thread's fork began with: attaching may come in between. */
@@ -44,8 +45,8 @@ static bool ranges_fill(struct odp_mem *m)
 		struct odp_umem *um = (struct odp_umem *)n;
 
 		if (ranges_count < ranges_room)
-			ranges[ranges_count] =
-				(struct range){n->start, n->last + 1 - n->start, um->off, um->prot};
+			ranges[ranges_count] = (struct range){n->start, n->last + 1 - n->start,
+							      um->off, um->prot, um->said};
 		ranges_count++;
 		/* Again: ibv_fork_init() has libibverbs undo it when a region ends, and
 		 * then the child would share the pool's pages with its parent. */
@@ -201,6 +202,9 @@ static int range_copy(struct odp_mem *m, const struct range *r)
 
 	if (ret != (long)at)
 		return ret < 0 ? (int)ret : -EEXIST;
+	odp_said_again(at, r->len, r->said, true);
+	if (r->said & ODP_SAID_WIPE)
+		off = limit;
 	for (; off < limit; at += next - off, off = next) {
 		if (!odp_pool_run(m, off, limit, &next))
 			continue;
@@ -236,6 +240,8 @@ static void fork_child(void)
 	if (!m)
 		return;
 	for (size_t i = 0; i < ranges_count; i++) {
+		if (ranges[i].said & ODP_SAID_NOFORK)
+			continue;
 		ret = range_copy(m, &ranges[i]);
 		/* Another thread has put something else there since the list was made. */
 		if (ret == -EEXIST)

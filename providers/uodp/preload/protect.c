@@ -13,6 +13,7 @@
  */
 #include <dlfcn.h>
 #include <errno.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -30,6 +31,9 @@
 
 static struct {
 	int (*madvise)(void *addr, size_t len, int advice);
+	int (*mlock)(const void *addr, size_t len);
+	int (*mlock2)(const void *addr, size_t len, unsigned flags);
+	int (*mlockall)(int flags);
 	int (*mprotect)(void *addr, size_t len, int prot);
 	int (*pkey_mprotect)(void *addr, size_t len, int prot, int pkey);
 } next;
@@ -38,6 +42,9 @@ static struct {
 __attribute__((constructor)) static void protect_init(void)
 {
 	next.madvise = dlsym(RTLD_NEXT, "madvise");
+	next.mlock = dlsym(RTLD_NEXT, "mlock");
+	next.mlock2 = dlsym(RTLD_NEXT, "mlock2");
+	next.mlockall = dlsym(RTLD_NEXT, "mlockall");
 	next.mprotect = dlsym(RTLD_NEXT, "mprotect");
 	next.pkey_mprotect = dlsym(RTLD_NEXT, "pkey_mprotect");
 }
@@ -131,18 +138,67 @@ static int madvise_parts(struct odp_proc *proc, char *addr, size_t len, int advi
 	return ret;
 }
 
-static int madvise_call(void *addr, size_t len, int advice)
+/* What is said of memory for good. */
+static bool advice_stays(int advice)
+{
+	switch (advice) {
+	case MADV_DONTDUMP:
+	case MADV_WIPEONFORK:
+	case MADV_DONTFORK:
+	case MADV_HUGEPAGE:
+	case MADV_NOHUGEPAGE:
+	case MADV_SEQUENTIAL:
+	case MADV_RANDOM:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static bool of_fork(int advice)
+{
+	return advice == MADV_WIPEONFORK || advice == MADV_KEEPONFORK || advice == MADV_DONTFORK ||
+	       advice == MADV_DOFORK;
+}
+
+/*
+ * Of memory in the pool it is libodp that makes the child's copy, so that nothing of a
+ * region is lost at a fork: libibverbs need not keep it from the child.
+ */
+static int fork_parts(struct odp_proc *proc, char *addr, size_t len, int advice, bool verbs)
+{
+	while (len) {
+		bool moved;
+		size_t n = odp_range_moved(proc, addr, len, &moved);
+		int ret = 0;
+
+		if (moved && !(verbs && advice == MADV_DONTFORK))
+			ret = odp_range_advise(proc, addr, n, advice);
+
+		if (ret)
+			errno = -ret;
+		if (ret || (!moved && madvise_next(addr, n, advice)))
+			return -1;
+		addr += n;
+		len -= n;
+	}
+	return 0;
+}
+
+static int madvise_call(void *addr, size_t len, int advice, bool verbs)
 {
 	struct odp_proc *proc = odp_proc_attached();
 	size_t pages = (len + PAGE_MASK) & ~PAGE_MASK;
 	uintptr_t begin = (uintptr_t)addr;
 
-	if (advice == MADV_DONTDUMP)
-		odp_dump_note();
+	if (advice_stays(advice) && !verbs)
+		odp_advice_note(advice);
 	if (!proc || begin & PAGE_MASK || pages < len || begin + pages < begin)
 		return madvise_next(addr, len, advice);
 	if (advice == MADV_REMOVE)
 		return uodp_madvise_remove(proc, addr, pages, madvise_next);
+	if (of_fork(advice))
+		return fork_parts(proc, addr, pages, advice, verbs);
 	if (advice != MADV_FREE && advice != MADV_DONTNEED)
 		return madvise_next(addr, len, advice);
 	return madvise_parts(proc, addr, pages, advice);
@@ -166,9 +222,18 @@ static bool discards(int advice, enum odp_change *change)
 	}
 }
 
+/* Is CALLER in libibverbs, which has ibv_fork_init() to follow? */
+static bool in_verbs(const void *caller)
+{
+	Dl_info info;
+
+	return dladdr(caller, &info) && info.dli_fname && strstr(info.dli_fname, "/libibverbs.so");
+}
+
 int madvise(void *addr, size_t len, int advice)
 {
-	int ret = madvise_call(addr, len, advice), err = errno;
+	bool verbs = of_fork(advice) && in_verbs(__builtin_return_address(0));
+	int ret = madvise_call(addr, len, advice, verbs), err = errno;
 	struct odp_proc *proc = odp_proc_attached();
 	enum odp_change change;
 
@@ -181,4 +246,24 @@ int madvise(void *addr, size_t len, int advice)
 		odp_range_changed(proc, addr, len, change);
 	errno = err;
 	return ret;
+}
+
+/* What is locked stays locked when it moves. */
+int mlock(const void *addr, size_t len)
+{
+	odp_advice_note(0);
+	return next.mlock ? next.mlock(addr, len) : (int)syscall(SYS_mlock, addr, len);
+}
+
+int mlock2(const void *addr, size_t len, unsigned flags)
+{
+	odp_advice_note(0);
+	return next.mlock2 ? next.mlock2(addr, len, flags)
+			   : (int)syscall(SYS_mlock2, addr, len, flags);
+}
+
+int mlockall(int flags)
+{
+	odp_advice_note(0);
+	return next.mlockall ? next.mlockall(flags) : (int)syscall(SYS_mlockall, flags);
 }
