@@ -41,8 +41,10 @@ static void *priv_map(size_t size)
 		odp_sys_munmap((uintptr_t)p, size);
 		return NULL;
 	}
-	if (size > PRIV_CHUNK)
+	if (size > PRIV_CHUNK) {
 		odp_valgrind_hide(p, size);
+		odp_sys_madvise((uintptr_t)p, size, MADV_DONTDUMP);
+	}
 	return p;
 }
 
