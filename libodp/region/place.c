@@ -41,10 +41,15 @@ __attribute__((constructor)) static void tls_size_get(void)
 {
 	void (*get)(size_t * size, size_t * align) =
 		(void (*)(size_t *, size_t *))dlsym(RTLD_DEFAULT, "_dl_get_tls_static_info");
+	/* The interface for debuggers tells how much of it is the thread's block, which is
+	 * above. */
+	const uint32_t *block = dlsym(RTLD_DEFAULT, "_thread_db_sizeof_pthread");
 	size_t size = 0, align = 0;
 
 	if (get)
 		get(&size, &align);
+	if (block && *block < size)
+		size -= *block;
 	if (size && size < TLS_BELOW)
 		tls_below = size;
 }

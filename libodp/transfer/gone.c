@@ -35,7 +35,7 @@ struct scan_range {
  * pager, each access looks. */
 #define LOOK_BLOCK ((uint64_t)1 << 20)
 #define LOOK_NS 200000u
-#define LOOKS 16u
+#define LOOKS 8u
 #define READ_PAGES 256u
 
 /* Of PEER, opened when it is first needed: the descriptor, or negative. */
