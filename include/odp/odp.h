@@ -665,6 +665,9 @@ bool odp_region_revoked(const struct odp_region *region);
  * that were. Waits for transfers under way, at most a second for those of a stopped
  * process. Not from the service thread. */
 unsigned odp_peer_revoke(struct odp_proc *proc, struct odp_peer *peer, uint32_t tag);
+/* The same for PEER's region with KEY alone: 0, or -ENOENT (there is none, or it is
+ * revoked). */
+int odp_peer_revoke_key(struct odp_proc *proc, struct odp_peer *peer, uint32_t key);
 /* The strictest policy of the files under it; DEFAULT: nobody recalls any of them. */
 enum odp_policy odp_region_policy(const struct odp_region *region);
 

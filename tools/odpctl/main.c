@@ -15,6 +15,7 @@
 static const char usage[] =
 	"Usage: odpctl [OPTION]... [devices | processes | qps | cqs | mrs | stats | caps]\n"
 	"       odpctl [OPTION]... {unplug | plug} DEVICE\n"
+	"       odpctl [OPTION]... --file=FILE {mrs | revoke}\n"
 	"Show what is attached to a run directory of uodp; without a subcommand, an\n"
 	"overview. Take a device away from its programs, and give it back.\n"
 	"\n"
@@ -28,9 +29,13 @@ static const char usage[] =
 	"  unplug DEVICE      end the device for the processes that have it open, and\n"
 	"                     let no other open it\n"
 	"  plug DEVICE        let processes open it again\n"
+	"  revoke             end the access through the memory regions on a file\n"
 	"\n"
 	"  -j, --json         print JSON\n"
 	"  -p, --pid=PID      show, or act on, this process alone\n"
+	"  -f, --file=FILE    memory regions on this file alone, whoever owns them\n"
+	"  -r, --range=START[:LENGTH]\n"
+	"                     on these bytes of it\n"
 	"  -D, --dir=DIR      the run directory (default: as for uodprun)\n"
 	"  -h, --help         print this and exit\n"
 	"  -V, --version      print the version and exit\n"
@@ -47,7 +52,7 @@ static const struct subcommand {
 	{"qps", qps_show, true, false},         {"cqs", cqs_show, true, false},
 	{"mrs", mrs_show, true, false},         {"stats", stats_show, true, false},
 	{"caps", caps_show, false, false},      {"unplug", unplug_run, true, true},
-	{"plug", plug_run, true, true},
+	{"plug", plug_run, true, true},         {"revoke", revoke_run, true, false},
 };
 
 static const struct subcommand overview = {"overview", overview_show, true, false};
@@ -167,20 +172,28 @@ static const struct subcommand *subcommand_find(const char *name)
 static const struct subcommand *options_parse(struct ctl *ctl, int argc, char **argv)
 {
 	static const struct option options[] = {
-		{"json", no_argument, NULL, 'j'},      {"pid", required_argument, NULL, 'p'},
-		{"dir", required_argument, NULL, 'D'}, {"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'V'},   {0},
+		{"json", no_argument, NULL, 'j'},        {"pid", required_argument, NULL, 'p'},
+		{"dir", required_argument, NULL, 'D'},   {"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'},     {"file", required_argument, NULL, 'f'},
+		{"range", required_argument, NULL, 'r'}, {0},
 	};
+	const char *range = NULL;
 	const struct subcommand *sub = &overview;
 	int c;
 
-	while ((c = getopt_long(argc, argv, "jp:D:hV", options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "jp:D:f:r:hV", options, NULL)) != -1) {
 		switch (c) {
 		case 'j':
 			ctl->json = true;
 			break;
 		case 'p':
 			ctl->pid = pid_parse(optarg);
+			break;
+		case 'f':
+			file_set(ctl, optarg);
+			break;
+		case 'r':
+			range = optarg;
 			break;
 		case 'D':
 			dir_set(optarg);
@@ -202,6 +215,12 @@ static const struct subcommand *options_parse(struct ctl *ctl, int argc, char **
 		ctl->device = argv[optind++];
 	if (optind < argc)
 		usage_die("one subcommand at a time, not \"%s\" too", argv[optind]);
+	if (range && (!ctl->file.path || !range_set(&ctl->file, range)))
+		usage_die("--range takes START[:LENGTH], in bytes of a --file, not \"%s\"", range);
+	if (ctl->file.path && sub->show != mrs_show && sub->show != revoke_run)
+		usage_die("%s takes no --file", sub->name);
+	if (sub->show == revoke_run && !ctl->file.path)
+		usage_die("revoke needs a --file");
 	if (ctl->pid && !sub->dir)
 		usage_die("%s is about the host: it takes no --pid", sub->name);
 	return sub;

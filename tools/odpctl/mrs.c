@@ -61,6 +61,7 @@ static const struct column columns[M_COLUMNS] = {
 struct mrs {
 	struct table t;
 	bool iova_differs, policies, revoked;
+	struct mappings on; /* the file, if one is named */
 };
 
 /* What the entries say; 0 when they say nothing, or more than one thing. */
@@ -198,13 +199,16 @@ static void mr_row(struct mrs *mrs, const struct process *p, const struct odp_mr
 static void process_mrs(struct ctl *ctl, struct process *p, void *arg)
 {
 	const struct odp_mr_shm *mr;
+	struct mrs *mrs = arg;
 	struct scan s;
 
-	(void)ctl;
 	scan_begin(&s, p, offsetof(struct odp_seg, mrs), sizeof(*mr), p->regions,
 		   offsetof(struct odp_mr_shm, key));
+	if (ctl->file.path)
+		mappings_find(ctl, p, &mrs->on);
 	while ((mr = scan_next(&s)))
-		mr_row(arg, p, mr);
+		if (!ctl->file.path || mappings_hold(&mrs->on, mr->addr, mr->length))
+			mr_row(mrs, p, mr);
 }
 
 void mrs_show(struct ctl *ctl)

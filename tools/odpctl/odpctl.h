@@ -20,13 +20,22 @@
 
 enum { CTL_OK = 0, CTL_FAILED = 1, CTL_USAGE = 2 };
 
+/* Bytes [START, END) of a file; PATH NULL: none was named. */
+struct file_part {
+	const char *path;
+	dev_t dev;
+	ino_t ino;
+	uint64_t start, end;
+};
+
 struct ctl {
 	bool json;
-	pid_t pid;          /* show this process only, 0: all */
-	const char *device; /* the argument of those that take one */
-	char dir[256];      /* the run directory */
-	bool attached;      /* there is a domain: domain_fd is open */
-	int dir_fd;         /* -1: there is no run directory */
+	pid_t pid;             /* show this process only, 0: all */
+	const char *device;    /* the argument of those that take one */
+	struct file_part file; /* regions on it alone */
+	char dir[256];         /* the run directory */
+	bool attached;         /* there is a domain: domain_fd is open */
+	int dir_fd;            /* -1: there is no run directory */
 	int domain_fd;
 	int status; /* what to exit with */
 	bool quiet; /* has said already what it could not show */
@@ -97,6 +106,19 @@ void scan_begin(struct scan *s, const struct process *p, uint64_t base, size_t s
  * NULL at the end. Its index is s->next - 1. */
 const void *scan_next(struct scan *s);
 
+/* ---- onfile.c ---- */
+/* --file, and --range ("START[:LENGTH]"; false: it is none). */
+void file_set(struct ctl *ctl, const char *path);
+bool range_set(struct file_part *file, const char *text);
+/* Where a process maps the part of the file: N ranges [start, end). */
+struct mappings {
+	uint64_t (*at)[2];
+	size_t n, room;
+};
+void mappings_find(struct ctl *ctl, const struct process *p, struct mappings *m);
+bool mappings_hold(const struct mappings *m, uint64_t addr, uint64_t length);
+void mappings_free(struct mappings *m);
+
 /* ---- count.c ---- */
 struct counts {
 	uint64_t qps, qps_rts, cqs, srqs;
@@ -112,6 +134,7 @@ void devices_show(struct ctl *ctl);
 void processes_show(struct ctl *ctl);
 void qps_show(struct ctl *ctl);
 void mrs_show(struct ctl *ctl);
+void revoke_run(struct ctl *ctl);
 void cqs_show(struct ctl *ctl);
 void stats_show(struct ctl *ctl);
 void caps_show(struct ctl *ctl);
