@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause)
 """pyverbs on uodp0's device memory: allocation, copies, MRs, RDMA between two
-allocations, and what is refused."""
+allocations, in children of fork, and what is refused."""
+import multiprocessing
 import random
 import sys
 import time
@@ -80,6 +81,28 @@ class End:
         self.dm.close()
 
 
+def alloc_in_child(context, size, answers):
+    try:
+        DM(context, AllocDmAttr(size, 0, 0))
+        answers.put(0)
+    except PyverbsRDMAError as error:
+        answers.put(error.error_code)
+
+
+def in_children(context, size):
+    """Children of fork allocate at once, on the context that they have inherited."""
+    fork = multiprocessing.get_context("fork")
+    answers = fork.Queue()
+    children = [fork.Process(target=alloc_in_child, args=(context, size, answers))
+                for _ in range(5)]
+    for child in children:
+        child.start()
+    for child in children:
+        assert answers.get(timeout=60) == 0, "a child got no device memory"
+    for child in children:
+        child.join()
+
+
 def main():
     context = Context(name="uodp0")
     most = context.query_device_ex().max_dm_size
@@ -107,6 +130,8 @@ def main():
     refused("a copy of parts of words", 22, lambda: far.dm.copy_to_dm(2, data, 4))
     refused("an MR beyond its end", 22, lambda: DMMR(pd, SIZE, ACCESS, dm=far.dm, offset=1))
     refused("an MR that is not zero-based", 22, lambda: DMMR(pd, SIZE, RIGHTS, dm=far.dm, offset=0))
+    in_children(context, most // 2)
+    print("ok: children")
     near.close()
     far.close()
     pd.close()
