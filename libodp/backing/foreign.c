@@ -137,7 +137,7 @@ static bool stale(struct odp_foreign_shm *shm, unsigned i, uint64_t now)
 
 /* Is PAGE in the table? -ENOENT if not. Two who ask at once may both put it there: the
  * second touch finds the page. */
-static int page_look(struct odp_foreign_shm *shm, uint64_t page, uint64_t now)
+static int page_look(struct odp_foreign_shm *shm, uint64_t page, uint32_t key, uint64_t now)
 {
 	for (unsigned i = 0; i < ODP_FOREIGN_PAGES; i++) {
 		/* acquire: FAILED_AT belongs to it. */
@@ -147,13 +147,17 @@ static int page_look(struct odp_foreign_shm *shm, uint64_t page, uint64_t now)
 			continue;
 		if (state_of(word) != ODP_FOREIGN_FAILED)
 			return -EINPROGRESS;
-		if (!stale(shm, i, now) && word_change(&shm->pages[i], word, 0))
+		/* Memory that was unmapped meanwhile fails for the region that asked, not
+		 * for one that was registered at its address since. */
+		if (!word_change(&shm->pages[i], word, 0) || stale(shm, i, now))
+			continue;
+		if (atomic_load_explicit(&shm->keys[i], memory_order_relaxed) == key)
 			return -EFAULT;
 	}
 	return -ENOENT;
 }
 
-static bool page_put(struct odp_foreign_shm *shm, uint64_t page, uint64_t now)
+static bool page_put(struct odp_foreign_shm *shm, uint64_t page, uint32_t key, uint64_t now)
 {
 	for (unsigned i = 0; i < ODP_FOREIGN_PAGES; i++) {
 		uint64_t word = atomic_load_explicit(&shm->pages[i], memory_order_acquire);
@@ -162,6 +166,7 @@ static bool page_put(struct odp_foreign_shm *shm, uint64_t page, uint64_t now)
 			continue;
 		if (!word_change(&shm->pages[i], word, page | ODP_FOREIGN_ASKED))
 			continue;
+		atomic_store_explicit(&shm->keys[i], key, memory_order_relaxed);
 		/* seq_cst: before the look of the owner's at the bell. */
 		atomic_fetch_add_explicit(&shm->bell, 1, memory_order_seq_cst);
 		odp_sys6(SYS_futex, (long)&shm->bell, FUTEX_WAKE, 1, 0, 0, 0);
@@ -170,7 +175,7 @@ static bool page_put(struct odp_foreign_shm *shm, uint64_t page, uint64_t now)
 	return false;
 }
 
-int odp_foreign_ready(struct odp_peer *peer, uint64_t addr, size_t n, uint64_t *when)
+int odp_foreign_ready(struct odp_peer *peer, uint32_t key, uint64_t addr, size_t n, uint64_t *when)
 {
 	struct odp_foreign_shm *shm;
 	uint64_t page, now;
@@ -186,11 +191,11 @@ int odp_foreign_ready(struct odp_peer *peer, uint64_t addr, size_t n, uint64_t *
 	if (!shm)
 		return -EFAULT;
 	now = odp_now();
-	ret = page_look(shm, page, now);
+	ret = page_look(shm, page, key, now);
 	*when = now + WAIT_NS;
 	if (ret != -ENOENT)
 		return ret;
-	if (!page_put(shm, page, now))
+	if (!page_put(shm, page, key, now))
 		*when = now + WAIT_FULL_NS;
 	return -EINPROGRESS;
 }

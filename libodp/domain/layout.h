@@ -14,7 +14,7 @@
 
 #include <odp/odp.h>
 
-#define ODP_LAYOUT_VERSION 5u
+#define ODP_LAYOUT_VERSION 6u
 
 #define ODP_PAGE_SHIFT 12
 #define ODP_PAGE_SIZE ((uint64_t)1 << ODP_PAGE_SHIFT)
@@ -266,6 +266,7 @@ struct odp_foreign_shm {
 	/* 0: free; else an address, and enum odp_foreign_state in the bits below it */
 	_Atomic uint64_t pages[ODP_FOREIGN_PAGES];
 	_Atomic uint64_t failed_at[ODP_FOREIGN_PAGES]; /* FAILED since, odp_now() */
+	_Atomic uint32_t keys[ODP_FOREIGN_PAGES];      /* of the region that asked */
 };
 
 enum odp_foreign_state {

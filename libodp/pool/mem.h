@@ -484,7 +484,7 @@ void odp_foreign_start(struct odp_mem *m);
 /* Are the N bytes at ADDR there, or to be had without asking? 0; -EINPROGRESS: the
  * program's handler is being asked, come back at *WHEN; -EFAULT: it was, in vain.
  * Waits for nobody; outside the pool side. */
-int odp_foreign_ready(struct odp_peer *peer, uint64_t addr, size_t n, uint64_t *when);
+int odp_foreign_ready(struct odp_peer *peer, uint32_t key, uint64_t addr, size_t n, uint64_t *when);
 
 /* ---- backing_va.c, backing_pin.c, backing_pipe.c: outside the pool side ---- */
 /* Copy N bytes between BUF and the owner's address ADDR: bytes done, or -errno;

@@ -319,7 +319,7 @@ static ssize_t run_copy(struct odp_span *span, const struct run *run, void *buf,
 	if (run->where == ODP_E_PIN)
 		return odp_pin_io(span->peer, span->mr, run->addr, buf, n, write);
 	if (odp_unlikely(odp_mr_flags(span->mr) & ODP_MR_FOREIGN))
-		ret = odp_foreign_ready(span->peer, run->addr, n, &span->when);
+		ret = odp_foreign_ready(span->peer, span->key, run->addr, n, &span->when);
 	if (!ret)
 		ret = odp_va_io(span->peer, run->addr, buf, n, write, run->gate);
 	/* A page that was not there may have gone while RUN became untrue (seq_cst: as
