@@ -22,11 +22,13 @@ static int advise(void *p, int advice)
 {
 	return madvise(p, LEN, advice);
 }
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 static int lock(void *p, int arg)
 {
 	(void)arg;
 	return mlock(p, LEN);
 }
+#endif
 static int bind_nodes(void *p, int mode)
 {
 	unsigned long mask = 1;
@@ -107,7 +109,9 @@ static const struct said {
 	{"MADV_HUGEPAGE", advise, MADV_HUGEPAGE, shows_flag, " hg", 1},
 	{"MADV_RANDOM", advise, MADV_RANDOM, shows_flag, " rr", 1},
 	{"MADV_SEQUENTIAL", advise, MADV_SEQUENTIAL, shows_flag, " sr", 1},
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* they lock nothing */
 	{"mlock", lock, 0, shows_flag, " lo", 1},
+#endif
 	{"mbind", bind_nodes, MPOL_BIND, shows_nodes, NULL, MPOL_BIND},
 };
 
