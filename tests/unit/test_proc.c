@@ -368,6 +368,11 @@ static void test_lock_of_the_dead(void)
 	lock->owner = self->lock_owner - (1u << 16);
 	odp_lock(self, lock);
 	odp_unlock(lock);
+	lock->owner = self->lock_owner - (1u << 16);
+	CU_ASSERT_FALSE(odp_trylock(self, lock));
+	CU_ASSERT_TRUE(odp_lock_try(self, lock));
+	CU_ASSERT_FALSE(odp_lock_try(self, lock)); /* its holder lives */
+	odp_unlock(lock);
 	lock->owner = 0xffffu;
 	odp_lock(self, lock);
 	odp_unlock(lock);
