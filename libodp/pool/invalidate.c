@@ -63,81 +63,22 @@ static void regions_invalidate(struct odp_mem *m, uint64_t start, uint64_t end, 
 	}
 }
 
-/* Copy frame FROM to the spare TO, both through our own view. */
-static void frame_copy(struct odp_mem *m, uint64_t from, uint64_t to)
-{
-	void *src = odp_pool_ptr(m->proc->self, from, ODP_PAGE_SIZE);
-	void *dst = odp_pool_ptr(m->proc->self, to, ODP_PAGE_SIZE);
-
-	if (src && dst)
-		odp_sys_copy(dst, src, ODP_PAGE_SIZE);
-}
-
-/*
- * Frame OFF at ADDR is about to lose its page, but is pinned: the pinned regions
- * go on with a copy. A region's page becomes an orphan once at most, since it
- * then no longer follows the address: so a spare frame per page is enough, and
- * the first region's serves all.
- */
-static void frame_orphan(struct odp_mem *m, uint64_t addr, uint64_t off, bool fenced)
-{
-	struct odp_extent *ext = NULL;
-	uint64_t to = 0;
-	struct odp_inode *n;
-
-	for (n = odp_itree_first(&m->regions, addr, addr); n;
-	     n = odp_itree_next(&m->regions, n, addr, addr)) {
-		struct odp_region *r = (struct odp_region *)n;
-		_Atomic odp_entry_t *p;
-		odp_entry_t e;
-
-		if (r->kind != ODP_PINNED)
-			continue;
-		p = &r->xlat[(addr - n->start) >> ODP_PAGE_SHIFT];
-		e = atomic_load_explicit(p, memory_order_relaxed);
-		if ((e & ODP_E_WHERE) != ODP_E_POOL || (e & ODP_E_FRAME) != off)
-			continue;
-		if (!ext) {
-			ext = r->spares;
-			to = ext->it.start + (addr - n->start);
-			frame_copy(m, off, to);
-		}
-		odp_frames_get(m, ext, to, 1);
-		/* release: after the copy. */
-		atomic_store_explicit(p, (e & ~ODP_E_FRAME) | to, memory_order_release);
-		odp_frames_put(m, off, 1, fenced);
-	}
-}
-
-static void frames_orphan(struct odp_mem *m, uint64_t addr, uint64_t end, uint64_t off, bool fenced)
-{
-	for (; addr < end; addr += ODP_PAGE_SIZE, off += ODP_PAGE_SIZE)
-		if (m->refs[off >> ODP_PAGE_SHIFT] > 1)
-			frame_orphan(m, addr, off, fenced);
-}
-
 void odp_inv_remove(struct odp_mem *m, uint64_t start, uint64_t end, bool fenced)
 {
-	struct odp_inode *n;
+	struct odp_umem *um;
 
 	regions_invalidate(m, start, end, CLEAR, true);
-	for (n = odp_itree_first(&m->umems, start, end - 1); n;
-	     n = odp_itree_next(&m->umems, n, start, end - 1)) {
-		struct odp_umem *um = (struct odp_umem *)n;
-		uint64_t a = odp_max(start, n->start), b = odp_min(end, n->last + 1);
-		uint64_t off = um->off + (a - n->start);
+	while (start < end && (um = odp_umem_first(m, start, end))) {
+		uint64_t a = odp_max(start, um->it.start), b = odp_min(end, um->it.last + 1);
+		uint64_t off = um->off + (a - um->it.start);
 
-		frames_orphan(m, a, b, off, fenced);
-		odp_pool_punch(m, off, b - a);
+		start = odp_frames_part(m, um, a, b, fenced);
+		/* What is the address's alone. */
+		if (start > a)
+			continue;
+		start = odp_frames_shared_from(m, a, b, off);
+		odp_pool_punch(m, off, start - a);
 	}
-}
-
-/* Make START and END borders of records. */
-static void borders_make(struct odp_mem *m, uint64_t start, uint64_t end)
-{
-	if (odp_umem_split(m, start) || odp_umem_split(m, end))
-		odp_log(ODP_LOG_ERR, "out of memory for the record of %#lx-%#lx", (long)start,
-			(long)end);
 }
 
 /* Could the program grow the mapping below START back over UM? */
@@ -154,15 +95,35 @@ void odp_inv_unmap(struct odp_mem *m, uint64_t start, uint64_t end, bool fenced)
 	struct odp_umem *um;
 
 	regions_invalidate(m, start, end, FORGET, true);
-	borders_make(m, start, end);
 	while ((um = odp_umem_first(m, start, end))) {
+		uint64_t a = odp_max(start, um->it.start), b = odp_min(end, um->it.last + 1);
+		uint64_t off = um->off + (a - um->it.start);
+
 		/* It would see these offsets again, where new memory must be. */
 		if (grows_back(m, um, start))
-			frames_orphan(m, um->it.start, um->it.last + 1, um->off, fenced);
-		odp_frames_put(m, um->off, (um->it.last + 1 - um->it.start) >> ODP_PAGE_SHIFT,
-			       fenced);
-		odp_umem_remove(m, um);
+			odp_frames_orphan(m, a, b, off, fenced);
+		/* Of what is unmapped alone: pages beside it are the program's still. */
+		odp_frames_put(m, off, (b - a) >> ODP_PAGE_SHIFT, fenced);
+		odp_umem_cut(m, um, a, b);
 	}
+}
+
+/*
+ * What UM, which overlaps [from, from+len), has there is at TO now. Without a record for
+ * what is left behind, what has moved keeps this one.
+ */
+static void umem_move(struct odp_mem *m, struct odp_umem *um, uint64_t from, uint64_t to,
+		      uint64_t len)
+{
+	uint64_t a = odp_max(from, um->it.start), b = odp_min(from + len, um->it.last + 1);
+
+	odp_umem_split(m, b);
+	if (!odp_umem_split(m, a))
+		um = odp_umem_find(m, a);
+	else
+		um->off += a - um->it.start;
+	odp_itree_resize(&m->umems, &um->it, to + (a - from), to + (b - 1 - from));
+	odp_xlat_adopt(m, to + (a - from), to + (b - from));
 }
 
 void odp_inv_remap(struct odp_mem *m, uint64_t from, uint64_t to, uint64_t len, bool fenced)
@@ -171,13 +132,8 @@ void odp_inv_remap(struct odp_mem *m, uint64_t from, uint64_t to, uint64_t len, 
 
 	odp_inv_unmap(m, to, to + len, fenced);
 	regions_invalidate(m, from, from + len, FORGET, true);
-	borders_make(m, from, from + len);
-	while ((um = odp_umem_first(m, from, from + len))) {
-		uint64_t start = to + (um->it.start - from), last = to + (um->it.last - from);
-
-		odp_itree_resize(&m->umems, &um->it, start, last);
-		odp_xlat_adopt(m, start, last + 1);
-	}
+	while ((um = odp_umem_first(m, from, from + len)))
+		umem_move(m, um, from, to, len);
 }
 
 ODP_EXPORT int odp_invalidate(struct odp_proc *proc, void *addr, size_t length)

@@ -281,8 +281,10 @@ struct odp_vma {
 	bool shared;
 };
 
-/* ---- umem.c: all under mem_lock but odp_umem_reserve() ---- */
+/* ---- umem.c: all under mem_lock but the first two ---- */
 int odp_umem_reserve(struct odp_mem *m, unsigned n);
+/* Fill the reserve of records up; by the service thread, the gate open. */
+void odp_umem_refill(struct odp_mem *m);
 struct odp_umem *odp_umem_find(struct odp_mem *m, uint64_t addr);
 /* The first that overlaps [start, end). */
 struct odp_umem *odp_umem_first(struct odp_mem *m, uint64_t start, uint64_t end);
@@ -299,8 +301,24 @@ bool odp_umem_look(struct odp_mem *m, uint64_t addr, struct odp_vma *vma);
 struct odp_extent *odp_extent_vacant(struct odp_mem *m, uint64_t off);
 /* Make AT the start of a record, if it lies inside one. */
 int odp_umem_split(struct odp_mem *m, uint64_t at);
+/* Cut [start, end) out of UM, which it overlaps; allocates nothing and cannot fail: what
+ * there is no record for is forgotten, and its frames, still counted, stay as they are. */
+void odp_umem_cut(struct odp_mem *m, struct odp_umem *um, uint64_t start, uint64_t end);
 /* Forget a record (the frames' counts are the caller's matter). */
 void odp_umem_remove(struct odp_mem *m, struct odp_umem *um);
+
+/* ---- orphan.c: in an invalidation, under mem_lock ---- */
+/*
+ * The page at ADDR of UM goes, and perhaps those behind it, below END. Where pinned
+ * regions have its frame, they and the address part here: up to where that has been done;
+ * ADDR: the frame is the address's alone.
+ */
+uint64_t odp_frames_part(struct odp_mem *m, struct odp_umem *um, uint64_t addr, uint64_t end,
+			 bool fenced);
+/* The first address, from ADDR to END, whose frame (OFF on) is not its own alone. */
+uint64_t odp_frames_shared_from(struct odp_mem *m, uint64_t addr, uint64_t end, uint64_t off);
+/* Pinned regions with the frames OFF on, of [addr, end), go on with copies. */
+void odp_frames_orphan(struct odp_mem *m, uint64_t addr, uint64_t end, uint64_t off, bool fenced);
 
 /* ---- maps.c ---- */
 int odp_maps_open(struct odp_mem *m);

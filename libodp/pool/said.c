@@ -38,14 +38,21 @@ static const struct said {
 };
 #define SAIDS (sizeof(saids) / sizeof(*saids))
 
-static _Atomic bool noted, noted_nofork;
+static _Atomic bool noted, noted_nofork, noted_kept;
 
 ODP_EXPORT void odp_advice_note(int advice)
 {
 	if (advice == MADV_DONTFORK)
 		atomic_store_explicit(&noted_nofork, true, memory_order_relaxed);
+	else
+		atomic_store_explicit(&noted_kept, true, memory_order_relaxed);
 	/* relaxed: registration of that memory follows in the program's own order. */
 	atomic_store_explicit(&noted, true, memory_order_relaxed);
+}
+
+bool odp_said_kept(void)
+{
+	return atomic_load_explicit(&noted_kept, memory_order_relaxed);
 }
 
 static uint32_t line_parse(const char *line)

@@ -357,6 +357,7 @@ static int events_read(struct odp_mem *m, struct uffd_msg *msgs)
 	bool fenced;
 	ssize_t n;
 
+	odp_umem_refill(m);
 	odp_freeze(m->proc);
 	fenced = odp_fence(m->proc, false);
 	/* seq_cst, before the read: pairs with odp_uffd_settle(). */

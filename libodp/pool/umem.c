@@ -5,8 +5,13 @@
  */
 #include "mem.h"
 
-#define SPARE_LOW 64u
-#define SPARE_CHUNK 512u /* nodes that the service thread maps when none is left */
+/*
+ * What the events of one read may need at most, and more: 32 messages, of which each cuts
+ * two records at two places (mremap onto others). The reserve is filled up before the
+ * gate is shut and after it is open again, never between.
+ */
+#define SPARE_LOW 256u
+#define SPARE_CHUNK 512u /* nodes that the service thread maps at once */
 
 static void spare_push(struct odp_mem *m, struct odp_umem *um)
 {
@@ -36,24 +41,31 @@ int odp_umem_reserve(struct odp_mem *m, unsigned n)
 
 /* A program that punches thousands of mappings between two registrations uses
  * the reserve up; a plain mmap waits for nobody. */
-static void spare_refill(struct odp_mem *m)
+void odp_umem_refill(struct odp_mem *m)
 {
-	long p = odp_sys_mmap(0, SPARE_CHUNK * sizeof(struct odp_umem), PROT_READ | PROT_WRITE,
-			      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	unsigned have;
+	long p;
 
-	if (p < 0 && p > -4096)
+	pthread_mutex_lock(&m->mem_lock);
+	have = m->nspare;
+	pthread_mutex_unlock(&m->mem_lock);
+	if (odp_likely(have >= SPARE_LOW))
 		return;
+	p = odp_sys_mmap(0, SPARE_CHUNK * sizeof(struct odp_umem), PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p < 0 && p > -4096)
+		return; /* the next one may; without any, records are lost (odp_umem_cut()) */
+	/* Touched by being linked: not later, in an invalidation. */
+	pthread_mutex_lock(&m->mem_lock);
 	for (unsigned i = 0; i < SPARE_CHUNK; i++)
 		spare_push(m, (struct odp_umem *)p + i);
+	pthread_mutex_unlock(&m->mem_lock);
 }
 
 static struct odp_umem *spare_pop(struct odp_mem *m)
 {
-	struct odp_umem *um;
+	struct odp_umem *um = m->spare;
 
-	if (!m->spare)
-		spare_refill(m);
-	um = m->spare;
 	if (um) {
 		m->spare = um->next;
 		m->nspare--;
@@ -167,6 +179,13 @@ struct odp_umem *odp_umem_extend(struct odp_mem *m, uint64_t addr)
 	return odp_umem_find(m, addr);
 }
 
+/* UM loses what lies below AT. */
+static void umem_begin_at(struct odp_mem *m, struct odp_umem *um, uint64_t at)
+{
+	um->off += at - um->it.start;
+	odp_itree_resize(&m->umems, &um->it, at, um->it.last);
+}
+
 int odp_umem_split(struct odp_mem *m, uint64_t at)
 {
 	struct odp_umem *um = odp_umem_find(m, at);
@@ -183,6 +202,27 @@ int odp_umem_split(struct odp_mem *m, uint64_t at)
 	/* For a moment both cover AT: the lock keeps others from seeing it. */
 	odp_itree_resize(&m->umems, &um->it, um->it.start, at - 1);
 	return 0;
+}
+
+void odp_umem_cut(struct odp_mem *m, struct odp_umem *um, uint64_t start, uint64_t end)
+{
+	bool below = um->it.start < start, above = um->it.last >= end;
+
+	if (below && above && odp_umem_split(m, end)) {
+		odp_log(ODP_LOG_ERR,
+			"out of memory for records: %#lx-%#lx keeps its pages for good, and is no "
+			"longer followed",
+			(long)end, (long)um->it.last + 1);
+		above = false;
+	} else if (below && above) {
+		above = false; /* it has a record of its own */
+	}
+	if (below)
+		odp_itree_resize(&m->umems, &um->it, um->it.start, start - 1);
+	else if (above)
+		umem_begin_at(m, um, end);
+	else
+		odp_umem_remove(m, um);
 }
 
 void odp_umem_remove(struct odp_mem *m, struct odp_umem *um)
