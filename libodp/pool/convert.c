@@ -28,7 +28,8 @@ struct piece {
 	uint64_t addr, len, off;
 	uint64_t stage; /* where its old pages are */
 	uint32_t prot;
-	uint32_t said; /* by the program, of the memory */
+	uint32_t said;   /* by the program, of the memory */
+	bool unrecorded; /* some of it is mapped, and there is no record of it */
 	struct odp_extent *ext;
 };
 
@@ -288,6 +289,7 @@ static int piece_move(struct odp_mem *m, struct piece *p)
 		goto err_punch;
 	}
 	ret = piece_publish(m, p);
+	p->unrecorded |= ret && ret != -ENOENT;
 	pages_map(m, p);
 	uffd_wake_all(m->conv_uffd, p->addr, p->len);
 	goto out_release_stage;
@@ -379,9 +381,13 @@ int odp_convert(struct odp_mem *m, uint64_t start, uint64_t end, uint32_t prot)
 	odp_mem_unlock(m);
 	p.off = p.ext->it.start;
 	ret = pieces_move(m, &p, end);
-	odp_mem_lock(m);
-	odp_extent_drop(m, p.ext, true);
-	odp_mem_unlock(m);
+	/* Mapped without a record: nobody will tell when the program unmaps it, so the
+	 * offsets are nobody else's, ever. */
+	if (!p.unrecorded) {
+		odp_mem_lock(m);
+		odp_extent_drop(m, p.ext, true);
+		odp_mem_unlock(m);
+	}
 	if (ret)
 		odp_log(ODP_LOG_DEBUG, "%#lx-%#lx cannot move to the pool: %s", (long)start,
 			(long)end, strerrordesc_np(-ret));

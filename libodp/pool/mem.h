@@ -361,6 +361,9 @@ uint32_t odp_said(uint64_t addr);
 void odp_said_again(uint64_t addr, uint64_t len, uint32_t said, bool private);
 /* [to, to+len) is bound to the NUMA nodes that FROM is bound to. */
 void odp_said_nodes(uint64_t from, uint64_t to, uint64_t len);
+/* Has anything ever been said that the kernel keeps with a mapping, and a new mapping in
+ * its place would lose? */
+bool odp_said_kept(void);
 
 /* ---- convert.c (conv_lock) ---- */
 /* Move [start, end), part of one private anonymous mapping, to the pool. */

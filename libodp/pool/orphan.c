@@ -7,7 +7,7 @@
  * once: no byte is copied and no page allocated, however large the region is.
  *
  * Only where the kernel refuses it (the limit of mappings), and where the program has
- * taken memory out of core dumps, which a new mapping would undo, is it done the other
+ * given advice that a new mapping would undo (said.c), is it done the other
  * way round: the region goes on with a copy in its spare, and the address keeps the frame.
  */
 #include "mem.h"
@@ -117,7 +117,7 @@ static bool run_remap(struct odp_mem *m, uint64_t addr, uint64_t end, uint64_t o
 {
 	struct odp_vma vma;
 
-	if (odp_dump_noted() || !odp_umem_look(m, addr, &vma) || vma.end < end ||
+	if (odp_said_kept() || !odp_umem_look(m, addr, &vma) || vma.end < end ||
 	    vma.off + (addr - vma.start) != off ||
 	    odp_sys6(SYS_remap_file_pages, (long)addr, (long)(end - addr), 0,
 		     (long)(to >> ODP_PAGE_SHIFT), MAP_NONBLOCK, 0))
@@ -161,7 +161,7 @@ uint64_t odp_frames_part(struct odp_mem *m, struct odp_umem *um, uint64_t addr, 
 			 bool fenced)
 {
 	uint64_t off = um->off + (addr - um->it.start), to;
-	uint32_t prot = um->prot;
+	uint32_t prot = um->prot, said = um->said;
 	struct odp_region *r;
 
 	if (m->refs[off >> ODP_PAGE_SHIFT] <= 1)
@@ -174,6 +174,7 @@ uint64_t odp_frames_part(struct odp_mem *m, struct odp_umem *um, uint64_t addr, 
 		odp_umem_cut(m, um, addr, end);
 		odp_frames_put(m, off, (end - addr) >> ODP_PAGE_SHIFT, fenced);
 		odp_umem_add(m, addr, end - addr, to, r->spares, prot);
+		odp_umem_find(m, addr)->said |= said; /* of a fork, which is our own */
 		regions_reframe(m, addr, end, to);
 		return end;
 	}

@@ -30,7 +30,8 @@ static void region_protect(struct odp_region *r, uint64_t start, uint64_t end, o
 		odp_forgotten(r->mr, gone);
 }
 
-static int umems_protect(struct odp_mem *m, uint64_t start, uint64_t end, uint32_t prot)
+/* [start, end), of one mapping, has the rights PROT now. */
+static int part_protect(struct odp_mem *m, uint64_t start, uint64_t end, uint32_t prot)
 {
 	struct odp_inode *n;
 
@@ -49,24 +50,53 @@ static int umems_protect(struct odp_mem *m, uint64_t start, uint64_t end, uint32
 	return 0;
 }
 
+/*
+ * What the mappings allow now, which the kernel is asked for with the lock held: of two
+ * threads that have changed the same pages, the one that comes here last need not be the
+ * one whose mprotect() was last.
+ */
+static int umems_protect(struct odp_mem *m, uint64_t start, uint64_t end)
+{
+	struct odp_vma vma;
+	int ret = 0;
+
+	for (; !ret && start < end && odp_vma_from(m, start, end, &vma); start = vma.end)
+		ret = part_protect(m, odp_max(start, vma.start), odp_min(end, vma.end), vma.prot);
+	return ret;
+}
+
+/* Does any of it concern us? */
+static bool range_ours(struct odp_mem *m, uint64_t start, uint64_t end)
+{
+	bool ours;
+
+	odp_mem_lock(m);
+	ours = odp_umem_first(m, start, end) || odp_itree_first(&m->regions, start, end - 1);
+	odp_mem_unlock(m);
+	return ours;
+}
+
 ODP_EXPORT int odp_protect(struct odp_proc *proc, void *addr, size_t length, int prot)
 {
 	struct odp_mem *m = proc->mem;
 	uint64_t start = odp_page_down((uintptr_t)addr), end;
 	int ret;
 
+	(void)prot; /* what holds is asked for */
 	if (__builtin_add_overflow((uintptr_t)addr, length, &end))
 		return -EINVAL;
 	end = odp_page_up(end);
-	if (end <= start)
+	/* Other memory's mprotect() stops no transfer. */
+	if (end <= start || !range_ours(m, start, end))
 		return 0;
 	ret = odp_umem_reserve(m, 2);
 	if (ret)
 		return ret;
 	odp_freeze(proc);
+	/* A transfer that is stopped inside goes on with the rights it had, once. */
 	odp_fence(proc, false);
 	odp_mem_lock(m);
-	ret = umems_protect(m, start, end, (uint32_t)prot);
+	ret = umems_protect(m, start, end);
 	odp_mem_unlock(m);
 	odp_thaw(proc);
 	return ret;

@@ -58,12 +58,15 @@ ODP_EXPORT enum odp_policy odp_watch_policy(struct odp_watch *w, uint64_t ino, u
 static void owner_freeze(struct odp_watch *w, struct odp_peer *peer)
 {
 	pthread_mutex_lock(&w->lock);
-	if (!w->owners[peer->nr].frozen++) {
-		if (w->local)
-			odp_freeze(w->proc);
-		else
-			odp_freeze_peer(peer->slot, w->index);
-	}
+	/*
+	 * The gate of a slot that was reaped is open, whoever had shut it. So it is shut each
+	 * time, which does no harm twice; one that has the slot since waits for the older
+	 * recall too.
+	 */
+	if (!w->owners[peer->nr].frozen++ && w->local)
+		odp_freeze(w->proc);
+	if (!w->local)
+		odp_freeze_peer(peer->slot, w->index);
 	pthread_mutex_unlock(&w->lock);
 }
 
