@@ -574,6 +574,11 @@ struct odp_watch_attr {
 	enum odp_policy policy; /* for regions on them; DEFAULT: names none */
 	uint32_t lease_ms;      /* lease-break time for regions without one; 0: what
 				 * $UODP_LEASE_MS, else /proc/sys/fs/lease-break-time says */
+	/* NULL, or called when a region of policy LEASE or KILL on file INO becomes known,
+	 * before its registration succeeds; by the watch's thread, with a lock held: it
+	 * must not call back here, nor wait. */
+	void (*leased)(void *arg, uint64_t ino);
+	void *arg;
 };
 
 /*
@@ -622,6 +627,11 @@ int odp_recall_begin(struct odp_watch *watch, uint64_t ino, uint64_t start, uint
  * is to be ended. The owners have been told, and their time runs on. */
 int odp_recall_begin_unless(struct odp_watch *watch, uint64_t ino, uint64_t start, uint64_t end,
 			    struct odp_recall *recall, bool (*given_up)(void *arg), void *arg);
+/* Only what odp_recall_begin_unless() waits for first: leases, whose time is over then, and
+ * killed owners' ends. Until odp_recall_end() registrations on that range wait, so that a
+ * recall of it that begins before waits for no lease. */
+int odp_recall_await(struct odp_watch *watch, uint64_t ino, uint64_t start, uint64_t end,
+		     struct odp_recall *recall, bool (*given_up)(void *arg), void *arg);
 void odp_recall_end(struct odp_watch *watch, struct odp_recall *recall);
 
 /*

@@ -167,10 +167,10 @@ static int recall_enter(struct odp_watch *w, struct odp_recall *rc, const struct
 	return 0;
 }
 
-static int recall_begin(struct odp_watch *w, uint64_t ino, uint64_t start, uint64_t end,
-			struct odp_recall *rc, const struct how *how)
+/* BITS: the processes with regions there; NULL: not asked for. */
+static int recall_wait(struct odp_watch *w, uint64_t ino, uint64_t start, uint64_t end,
+		       struct odp_recall *rc, const struct how *how, uint64_t *bits)
 {
-	uint64_t bits[ODP_MAX_PROCS / 64];
 	int ret;
 
 	memset(rc, 0, sizeof(*rc));
@@ -179,11 +179,20 @@ static int recall_begin(struct odp_watch *w, uint64_t ino, uint64_t start, uint6
 	rc->end = end;
 	pthread_mutex_lock(&w->lock);
 	ret = recall_enter(w, rc, how);
-	if (!ret)
+	if (!ret && bits)
 		owners_collect(w, rc, bits);
 	pthread_mutex_unlock(&w->lock);
 	if (ret == -EINTR)
 		odp_watch_ring(w); /* registrations have waited for its end */
+	return ret;
+}
+
+static int recall_begin(struct odp_watch *w, uint64_t ino, uint64_t start, uint64_t end,
+			struct odp_recall *rc, const struct how *how)
+{
+	uint64_t bits[ODP_MAX_PROCS / 64];
+	int ret = recall_wait(w, ino, start, end, rc, how, bits);
+
 	if (ret)
 		return ret;
 	for (unsigned nr = 0; nr < ODP_MAX_PROCS; nr++) {
@@ -215,6 +224,14 @@ ODP_EXPORT int odp_recall_begin_unless(struct odp_watch *w, uint64_t ino, uint64
 	const struct how how = {.given_up = given_up, .arg = arg};
 
 	return recall_begin(w, ino, start, end, rc, &how);
+}
+
+ODP_EXPORT int odp_recall_await(struct odp_watch *w, uint64_t ino, uint64_t start, uint64_t end,
+				struct odp_recall *rc, bool (*given_up)(void *arg), void *arg)
+{
+	const struct how how = {.given_up = given_up, .arg = arg};
+
+	return recall_wait(w, ino, start, end, rc, &how, NULL);
 }
 
 ODP_EXPORT int odp_recall_hold(struct odp_watch *w, uint64_t ino, uint64_t start, uint64_t end,

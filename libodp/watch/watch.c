@@ -211,6 +211,9 @@ static void node_admit(struct odp_watch *w, struct odp_node *node)
 	struct odp_file_shm *f = odp_node_record(node);
 
 	if (!under_recall(w, node)) {
+		if (w->leased &&
+		    (node->policy == ODP_POLICY_LEASE || node->policy == ODP_POLICY_KILL))
+			w->leased(w->leased_arg, node->ino->nr);
 		record_answer(f, ODP_FILE_KNOWN, 0);
 		return;
 	}
@@ -450,6 +453,8 @@ ODP_EXPORT int odp_watch_create(struct odp_proc *proc, const struct odp_watch_at
 		return -ENOMEM;
 	w->proc = proc;
 	w->lease_ms = attr->lease_ms ? attr->lease_ms : lease_default();
+	w->leased = attr->leased;
+	w->leased_arg = attr->arg;
 	pthread_mutex_init(&w->lock, NULL);
 	odp_cond_init(&w->changed);
 	ret = odp_domain_lock(proc);

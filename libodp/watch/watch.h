@@ -67,6 +67,8 @@ struct odp_watch {
 	uint32_t serial;
 	bool local; /* of this process alone: the record is private */
 	uint32_t lease_ms;
+	void (*leased)(void *arg, uint64_t ino); /* NULL: nobody asks */
+	void *leased_arg;
 	pthread_t thread;
 	struct odp_saver saver;
 	_Atomic bool stop;

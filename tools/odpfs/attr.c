@@ -122,6 +122,7 @@ struct setattr {
 	int which;
 	struct stat attr;
 	bool unsettled;
+	struct ahead *ahead;
 };
 
 static int set_mode(const struct setattr *s)
@@ -221,6 +222,7 @@ static void setattr_run(void *arg)
 	struct node *node = s->node;
 	int err = setattr_do(s);
 
+	ahead_end(s->ahead);
 	if (s->unsettled)
 		node_ref(node); /* the kernel may forget it once it has the answer */
 	if (err)
@@ -248,10 +250,14 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int which,
 			      .fd = fi ? file_of(fi)->fd : -1,
 			      .which = which,
 			      .attr = *attr};
-	if (which & FUSE_SET_ATTR_SIZE && space_truncate_waits(s->node, attr->st_size))
-		aside_run(setattr_run, s);
-	else
+	if (!(which & FUSE_SET_ATTR_SIZE) || !space_truncate_waits(s->node, attr->st_size)) {
 		setattr_run(s);
+	} else if (ahead_begin(req, s->node, attr->st_size, !fi, &s->ahead)) {
+		free(s);
+		fuse_reply_err(req, ESTALE);
+	} else {
+		aside_run(setattr_run, s);
+	}
 }
 
 void op_statfs(fuse_req_t req, fuse_ino_t ino)

@@ -16,7 +16,9 @@
 
 #include "odpfs.h"
 
-enum { LEAVING_TRIES = 1000, LEAVING_MS = 10 };
+/* How long one that ends is waited for; and one that seems to stay: its device number
+ * may have passed to another mount already. */
+enum { LEAVING_TRIES = 1000, STAYING_TRIES = 200, LEAVING_MS = 10 };
 
 /* As /proc/locks writes it: MAJOR:MINOR:INODE. */
 static bool lock_is_on(const char *line, const struct stat *st, int *pid)
@@ -118,12 +120,12 @@ static bool holder_leaves(int fd)
 static int lock_take(int fd, int how)
 {
 	const struct timespec nap = {.tv_nsec = LEAVING_MS * 1000000};
-	int tries = LEAVING_TRIES;
+	int tries = 0;
 
 	while (flock(fd, how | LOCK_NB)) {
 		if (errno != EWOULDBLOCK)
 			return -errno;
-		if (!tries-- || !holder_leaves(fd))
+		if (tries++ >= STAYING_TRIES && (tries > LEAVING_TRIES || !holder_leaves(fd)))
 			return -EBUSY;
 		nanosleep(&nap, NULL);
 	}

@@ -89,7 +89,7 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 /* The kernel drops these pages from its cache, and writes the dirty ones first. */
 void data_flush(const struct node *node, off_t off, off_t len)
 {
-	fuse_lowlevel_notify_inval_inode(odpfs.session, node_number(node), off, len);
+	inside_inval(node_number(node), off, len);
 }
 
 struct seek {

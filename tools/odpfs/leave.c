@@ -60,13 +60,8 @@ void leave_now(void)
  */
 static void *leave_thread(void *arg)
 {
-	int fd = open(odpfs.mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
 	(void)arg;
-	if (fd >= 0) {
-		syncfs(fd);
-		close(fd);
-	}
+	inside_sync();
 	leave_now();
 	return NULL;
 }

@@ -265,6 +265,8 @@ static int serve(const struct fuse_cmdline_opts *common, const struct recall_opt
 	if (!err && !common->foreground)
 		err = backing_relock();
 	if (!err)
+		err = inside_start();
+	if (!err)
 		err = leave_watch();
 	if (!err)
 		err = reclaim_start();
@@ -294,6 +296,7 @@ static void clean_up(bool mounted)
 	if (aside_running())
 		return;
 	reclaim_stop();
+	inside_stop();
 	recall_detach();
 	if (mounted)
 		fuse_session_unmount(odpfs.session); /* closes, and frees, what it has */

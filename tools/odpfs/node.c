@@ -164,6 +164,18 @@ struct node *node_get_known(dev_t dev, ino_t ino, fuse_ino_t parent, const char 
 	return node;
 }
 
+struct node *node_get_number(uint64_t ino)
+{
+	struct node *node;
+
+	pthread_mutex_lock(&table.lock);
+	node = node_find(table.root.dev, ino);
+	if (node)
+		node->lookups++;
+	pthread_mutex_unlock(&table.lock);
+	return node;
+}
+
 void node_ref(struct node *node)
 {
 	pthread_mutex_lock(&table.lock);

@@ -6,7 +6,8 @@
  * only into the backing file system, and hold no lock meanwhile that another
  * worker could want for long. Whatever can wait for the mount itself (a recall that
  * reads the owner's pages, a write-back that the kernel is asked for) runs in a
- * thread of its own (aside.c), so that there is always a worker to serve it.
+ * thread of its own (aside.c), so that there is always a worker to serve it. Calls that
+ * a SIGKILL would not end are made by another process (inside.c).
  */
 #ifndef ODPFS_H
 #define ODPFS_H
@@ -45,6 +46,7 @@ struct node {
 		bool armed;          /* who asks for attributes of an open file, writes */
 		bool busy, again;    /* a thread takes care of a failure; another one came */
 	} full;
+	_Atomic unsigned refresh; /* questions after which the kernel gets new attributes */
 };
 
 int node_init(int fd);
@@ -57,6 +59,9 @@ int node_get(int fd, fuse_ino_t parent, const char *name, struct node **node, st
  * none yet. It takes no descriptor.
  */
 struct node *node_get_known(dev_t dev, ino_t ino, fuse_ino_t parent, const char *name);
+/* The one that programs see as INO, with one more lookup, or NULL; of BACKING's own file
+ * system alone. */
+struct node *node_get_number(uint64_t ino);
 void node_ref(struct node *node);
 void node_put(struct node *node, uint64_t lookups);
 size_t node_count(void);
@@ -211,8 +216,22 @@ bool full_is_cut(const struct node *node, fuse_req_t req);
 int full_cut_allowed(const struct node *node, off_t size);
 /* The last one who could write has closed it: FD is still open. */
 void full_trim(struct node *node, int fd);
+/*
+ * ahead.c: leases are waited for before the kernel sends the truncate. By the number that
+ * programs see: regions with leases are on the file now.
+ */
+struct ahead;
+void ahead_leased(uint64_t ino);
+/* A FUSE_GETXATTR: true if it is answered later, since a truncate is on its way. */
+bool ahead_ask(fuse_req_t req, struct node *node, const char *name, size_t buf_size);
+/* A truncate has come: 0, or -ESTALE, as which it is to be answered, to come again. Not in
+ * the course of ftruncate(2) (BY_NAME). */
+int ahead_begin(fuse_req_t req, const struct node *node, off_t size, bool by_name,
+		struct ahead **ahead);
+void ahead_end(struct ahead *ahead); /* NULL is good */
 
 /* xattr.c */
+void xattr_get(fuse_req_t req, const struct node *node, const char *name, size_t size);
 void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size,
 		 int flags);
 void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size);
@@ -234,6 +253,8 @@ struct fd_path fd_path(int fd);
 int path_kernel_size(struct node *node, off_t *size);
 /* The file by a name on the mount, O_PATH; or -errno, -ENOENT without a name. */
 int path_open(const struct node *node);
+/* Have the kernel ask for its attributes anew. */
+void path_kernel_refresh(const struct node *node);
 int path_mount_dev(uint64_t *dev);
 
 /* caller.c: has the thread PID CAP_SYS_ADMIN where this process has it? */
@@ -271,6 +292,19 @@ void daemon_ready(int status);
 int backing_lock(int root_fd); /* 0 or -EBUSY, with a line that says who has it */
 int backing_relock(void);      /* the same, in the background process */
 
+/*
+ * inside.c: calls that go into the mount itself, or wait for what we have still to
+ * write. In a session worker they would wait for each other; see there for the rest.
+ */
+int inside_start(void); /* from the main thread, before there is any other */
+void inside_stop(void);
+/* The kernel writes dirty pages of these bytes (LEN 0: to the end) and drops them all. */
+void inside_inval(fuse_ino_t ino, off_t off, off_t len);
+void inside_forget(fuse_ino_t parent, const char *name);
+/* statx(2) with FLAGS, by a path on the mount; 0 or -errno. */
+int inside_stat(const char *path, int flags, uint64_t *ino, off_t *size);
+void inside_sync(void);
+
 /* leave.c */
 int leave_watch(void);
 void leave_now(void);
@@ -285,6 +319,11 @@ int recall_attach(const struct recall_options *options);
 void recall_detach(void);
 /* There are memory regions on these bytes: recall_begin() is no quick call. */
 bool recall_waits(const struct node *node, uint64_t start, uint64_t end);
+/* A truncate to SIZE would wait for leases. */
+bool recall_leased(const struct node *node, off_t size);
+/* Wait for these alone; then registrations there wait for recall_end(). */
+int recall_await(const struct node *node, uint64_t start, uint64_t end, struct odp_recall *recall,
+		 fuse_req_t req);
 /* For REQ: 0, -ETXTBSY, or -EINTR. */
 int recall_begin(const struct node *node, uint64_t start, uint64_t end, struct odp_recall *recall,
 		 fuse_req_t req);

@@ -42,6 +42,19 @@ static int path_on_mount(const struct node *node, char *below, size_t size)
 	return 0;
 }
 
+static int kernel_stat(const struct node *node, int flags, off_t *size)
+{
+	char below[2 * PATH_MAX];
+	int err = path_on_mount(node, below, sizeof(below));
+	uint64_t ino;
+
+	if (!err)
+		err = inside_stat(below, flags, &ino, size);
+	if (err)
+		return err;
+	return ino == attr_ino(node->dev, node->ino) ? 0 : -ENOENT;
+}
+
 /*
  * With the write-back cache the kernel alone knows a file's size while it has data that
  * it has not written yet. It tells it without asking us (AT_STATX_DONT_SYNC), by a path
@@ -49,19 +62,14 @@ static int path_on_mount(const struct node *node, char *below, size_t size)
  */
 int path_kernel_size(struct node *node, off_t *size)
 {
-	char below[2 * PATH_MAX];
-	struct statx st;
-	int err = path_on_mount(node, below, sizeof(below));
+	return kernel_stat(node, AT_STATX_DONT_SYNC, size);
+}
 
-	if (err)
-		return err;
-	if (statx(AT_FDCWD, below, AT_SYMLINK_NOFOLLOW | AT_STATX_DONT_SYNC, STATX_SIZE | STATX_INO,
-		  &st))
-		return -errno;
-	if (st.stx_ino != attr_ino(node->dev, node->ino))
-		return -ENOENT;
-	*size = (off_t)st.stx_size;
-	return 0;
+void path_kernel_refresh(const struct node *node)
+{
+	off_t size;
+
+	kernel_stat(node, AT_STATX_FORCE_SYNC, &size);
 }
 
 int path_open(const struct node *node)

@@ -36,9 +36,17 @@ int recall_options_check(const struct recall_options *options)
 	return 0;
 }
 
+/* With libodp's lock. */
+static void leased(void *arg, uint64_t ino)
+{
+	(void)arg;
+	ahead_leased(ino);
+}
+
 static int watch_start(const struct recall_options *options)
 {
-	struct odp_watch_attr attr = {.dev = odpfs.dev, .lease_ms = options->lease_ms};
+	struct odp_watch_attr attr = {
+		.dev = odpfs.dev, .lease_ms = options->lease_ms, .leased = leased};
 	const struct timespec nap = {.tv_nsec = STALE_MS * 1000000};
 	struct odp_proc *proc;
 	int err = odp_proc_get(&proc);
@@ -90,6 +98,17 @@ bool recall_waits(const struct node *node, uint64_t start, uint64_t end)
 				ODP_POLICY_DEFAULT;
 }
 
+bool recall_leased(const struct node *node, off_t size)
+{
+	enum odp_policy policy = ODP_POLICY_DEFAULT;
+
+	if (watch)
+		policy = odp_watch_policy(watch, attr_ino(node->dev, node->ino), (uint64_t)size,
+					  UINT64_MAX);
+	/* What another one denies comes later, or not at all. */
+	return policy >= ODP_POLICY_LEASE;
+}
+
 /* As truncate(2) says of leases: a signal ends the wait. */
 static bool interrupted(void *req)
 {
@@ -103,6 +122,13 @@ int recall_begin(const struct node *node, uint64_t start, uint64_t end, struct o
 		return 0;
 	return odp_recall_begin_unless(watch, attr_ino(node->dev, node->ino), start, end, recall,
 				       interrupted, req);
+}
+
+int recall_await(const struct node *node, uint64_t start, uint64_t end, struct odp_recall *recall,
+		 fuse_req_t req)
+{
+	return odp_recall_await(watch, attr_ino(node->dev, node->ino), start, end, recall,
+				interrupted, req);
 }
 
 bool recall_end(struct odp_recall *recall)

@@ -133,8 +133,7 @@ static bool reclaim_some(bool directories)
 		visited_find(&visited);
 	n = node_places(places, sizeof(places) / sizeof(places[0]), directories ? &visited : NULL);
 	for (size_t i = 0; i < n; i++) {
-		fuse_lowlevel_notify_inval_entry(odpfs.session, places[i].parent, places[i].name,
-						 strlen(places[i].name));
+		inside_forget(places[i].parent, places[i].name);
 		free(places[i].name);
 	}
 	return n > 0;

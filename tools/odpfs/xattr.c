@@ -47,9 +47,9 @@ static void xattr_reply(fuse_req_t req, ssize_t n, const char *buf, size_t size)
 		fuse_reply_buf(req, buf, (size_t)n);
 }
 
-void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
+void xattr_get(fuse_req_t req, const struct node *node, const char *name, size_t size)
 {
-	struct fd_path path = fd_path(node_of(ino)->fd);
+	struct fd_path path = fd_path(node->fd);
 	char *buf = size ? malloc(size) : NULL;
 
 	if (size && !buf)
@@ -57,6 +57,12 @@ void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 	else
 		xattr_reply(req, getxattr(path.text, name, buf, size), buf, size);
 	free(buf);
+}
+
+void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
+{
+	if (!ahead_ask(req, node_of(ino), name, size))
+		xattr_get(req, node_of(ino), name, size);
 }
 
 /* Leave the names out that only an administrator sees; the new length. */
