@@ -60,7 +60,7 @@ expect '^host0 uodp0 $' "$uodprun" sh -c 'ls /sys/class/infiniband | tr "\n" " "
 expect '^uodp0 $' "$uodprun" --only sh -c 'ls /sys/class/infiniband | tr "\n" " "'
 expect '^1122:3344:5566:7788$' "$uodprun" cat /sys/class/infiniband/host0/node_guid
 expect 'No such file' "$uodprun" --only cat /sys/class/infiniband/host0/node_guid
-expect '^uverbs0 uverbs65 $' "$uodprun" sh -c 'ls /dev/infiniband | tr "\n" " "'
+expect '^rdma_cm uverbs0 uverbs65 $' "$uodprun" sh -c 'ls /dev/infiniband | tr "\n" " "'
 # The host's file is the host's, and can be written.
 expect '^written$' "$uodprun" sh -c 'echo x >/dev/infiniband/uverbs0 && echo written'
 exit $failed
