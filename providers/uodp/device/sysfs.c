@@ -205,7 +205,9 @@ static void uverbs_write(struct uodp_dir *run, struct uodp_device *dev)
 	if (n < 0)
 		for (n = (int)uverbs_base(); uverbs_is(&all, n, NULL); n++)
 			;
-	dev->uverbs = n;
+	/* Written once: others read it without a lock. */
+	if (dev->uverbs != (unsigned)n)
+		dev->uverbs = (unsigned)n;
 	snprintf(name, sizeof(name), "uverbs%u", dev->uverbs);
 	dir = uodp_dir_sub(&all, name);
 	uodp_file_write(&dir, "abi_version", "1");
