@@ -16,10 +16,7 @@ try:
     from pyverbs.pyverbs_error import PyverbsRDMAError
     from pyverbs.qp import QP, QPAttr, QPCap, QPInitAttr
     from pyverbs.wr import SGE, SendWR
-    try:
-        import pyverbs.enums as e
-    except ImportError:  # since rdma-core 65
-        import pyverbs.libibverbs_enums as e
+    import verbs_enums as e
 except ImportError as error:
     print(f"skipped: {error}")
     sys.exit(77)
