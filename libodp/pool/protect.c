@@ -111,6 +111,8 @@ ODP_EXPORT size_t odp_range_moved(struct odp_proc *proc, const void *addr, size_
 
 	if (!length || __builtin_add_overflow(start, length, &end))
 		end = UINT64_MAX;
+	/* Records of what was unmapped before this call must be gone. */
+	odp_uffd_acted(m);
 	odp_mem_lock(m);
 	um = odp_umem_first(m, start, end);
 	*moved = um && um->it.start <= start;
