@@ -141,6 +141,8 @@ void odp_domain_child(void);
 int odp_slot_claim(struct odp_proc *proc);
 /* Does the process that claimed slot NR live? Asks the kernel. */
 bool odp_slot_alive(struct odp_proc *proc, unsigned nr);
+/* The PID namespace of the caller, as slot->pid_ns; 0: not known. */
+uint32_t odp_pid_namespace(void);
 /* Free the slots of processes that died. */
 int odp_slot_reap(struct odp_proc *proc);
 

@@ -81,7 +81,7 @@ struct odp_slot {
 	int32_t pool_fd;
 	int32_t bell_fd; /* write end of the service thread's pipe */
 	int32_t uffd_fd;
-	int32_t pad0;
+	uint32_t pid_ns;     /* that PID is a number of: inode of /proc/self/ns/pid, 0: unknown */
 	uint64_t start_time; /* field 22 of /proc/PID/stat */
 	char comm[16];
 	/* A ringer adds to RUNG, then writes to the bell if ASLEEP; the service thread

@@ -129,6 +129,14 @@ static int slot_find(struct odp_proc *proc, bool thorough)
 	return found;
 }
 
+uint32_t odp_pid_namespace(void)
+{
+	struct stat st;
+
+	/* The kernel gives namespaces numbers of 32 bits. */
+	return odp_own_stat("/proc/self/ns/pid", &st) ? 0 : (uint32_t)st.st_ino;
+}
+
 static void slot_fill(struct odp_proc *proc, unsigned nr)
 {
 	struct odp_domain *dom = proc->domain;
@@ -140,6 +148,7 @@ static void slot_fill(struct odp_proc *proc, unsigned nr)
 	atomic_store_explicit(&slot->state, ODP_SLOT_SETUP, memory_order_relaxed);
 	gen = atomic_fetch_add_explicit(&slot->gen, 1, memory_order_acq_rel) + 1;
 	slot->pid = getpid();
+	slot->pid_ns = odp_pid_namespace();
 	slot->start_time = odp_pid_start_time(slot->pid);
 	slot->seg_fd = slot->pool_fd = slot->bell_fd = slot->uffd_fd = -1;
 	strncpy(slot->comm, program_invocation_short_name, sizeof(slot->comm) - 1);

@@ -181,6 +181,35 @@ static struct odp_peer *peer_known(struct odp_proc *proc, unsigned nr)
 	return peer && odp_peer_slot_is_ours(peer) ? peer : NULL;
 }
 
+/* Its number is of another PID namespace: here it is nobody's, or somebody else's. */
+static bool peer_pid_means_it(struct odp_proc *proc, unsigned nr)
+{
+	uint32_t theirs = proc->domain->slots[nr].pid_ns, ours = proc->self->slot->pid_ns;
+
+	return !theirs || !ours || theirs == ours;
+}
+
+/* Once for each process that a slot has: a program may ask again and again. */
+static void peer_refused(struct odp_proc *proc, unsigned nr, int err)
+{
+	static _Atomic uint32_t said[ODP_MAX_PROCS]; /* generation + 1 */
+	const struct odp_slot *slot = &proc->domain->slots[nr];
+	uint32_t gen = atomic_load_explicit(&slot->gen, memory_order_relaxed) + 1;
+
+	/* relaxed: at worst it is said twice. */
+	if (atomic_exchange_explicit(&said[nr], gen, memory_order_relaxed) == gen)
+		return;
+	if (err == -EXDEV)
+		odp_log(ODP_LOG_WARN,
+			"slot %u is of process %d in PID namespace pid:[%u], and this one is in "
+			"pid:[%u]: they cannot reach each other; run both in one, or give each "
+			"namespace a UODP_DIR of its own",
+			nr, slot->pid, slot->pid_ns, proc->self->slot->pid_ns);
+	else
+		odp_log(ODP_LOG_WARN, "process %d (slot %u) cannot be attached: %s", slot->pid, nr,
+			strerror(-err));
+}
+
 /* peer_lock held. */
 static int peer_renew(struct odp_proc *proc, unsigned nr, struct odp_peer **out)
 {
@@ -201,6 +230,8 @@ static int peer_renew(struct odp_proc *proc, unsigned nr, struct odp_peer **out)
 	default:
 		return -ENOENT;
 	}
+	if (!peer_pid_means_it(proc, nr))
+		return -EXDEV;
 	ret = peer_attach(proc, nr, out);
 	if (ret == -EMFILE) {
 		odp_fd_limit_raise(); /* or another thread just did */
@@ -237,7 +268,6 @@ ODP_EXPORT int odp_peer_get(struct odp_proc *proc, unsigned slot, struct odp_pee
 	if (ret == -ESTALE)
 		ret = -ENOENT; /* not there yet */
 	if (ret && ret != -ENOENT)
-		odp_log(ODP_LOG_WARN, "process %d (slot %u) cannot be attached: %s",
-			proc->domain->slots[slot].pid, slot, strerror(-ret));
+		peer_refused(proc, slot, ret);
 	return ret;
 }

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -713,12 +714,66 @@ static void test_retired(void)
 	CU_ASSERT_EQUAL(child_end(&c), 0);
 }
 
+/* ---- Another PID namespace ---- */
+
+static unsigned far_slot;
+
+static void far_ask(void *arg)
+{
+	int *wrong = arg;
+	struct odp_peer *peer;
+
+	for (unsigned i = 0; i < 50; i++)
+		*wrong += odp_peer_get(self, far_slot, &peer) != -EXDEV;
+}
+
+/* Its first child lives in a namespace of its own: 77 where that is not to be had. */
+static int role_namespace(void)
+{
+	struct child c;
+	char text[2048];
+	int wrong = 0, lines;
+
+	/* Attached first: a thread cannot be in another namespace than its process. */
+	self = role_attach();
+	if (unshare(CLONE_NEWPID) || !child_start(&c, "stay"))
+		return 77;
+	far_slot = (unsigned)child_get(&c);
+	lines = stderr_lines(far_ask, &wrong, text, sizeof(text));
+	child_kill(&c);
+	if (wrong || lines != 1 || !strstr(text, "PID namespace")) {
+		fprintf(stderr, "%d wrong, %d lines: %s", wrong, lines, text);
+		return 1;
+	}
+	return 0;
+}
+
+static void test_namespace(void)
+{
+	struct child c;
+	int ret;
+
+	CU_ASSERT_FATAL(child_start(&c, "namespace"));
+	ret = child_end(&c);
+	if (ret == 77)
+		printf(" (skipped: no PID namespace) ");
+	else
+		CU_ASSERT_EQUAL(ret, 0);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct child_role roles[] = {
-		{"stay", role_stay},   {"publish", role_publish}, {"hold", role_hold},
-		{"exec", role_exec},   {"look", role_look},       {"fds", role_fds},
-		{"squat", role_squat}, {"try", role_try},         {"limited", role_limited},
+		{"stay", role_stay},
+		{"publish", role_publish},
+		{"hold", role_hold},
+		{"exec", role_exec},
+		{"look", role_look},
+		{"fds", role_fds},
+		{"squat", role_squat},
+		{"try", role_try},
+		{"limited", role_limited},
+		{"namespace", role_namespace},
 		{NULL, NULL},
 	};
 	static CU_TestInfo tests[] = {
@@ -741,6 +796,7 @@ int main(int argc, char **argv)
 		{"more peers than open files", test_few_files},
 		{"limits of the process are told", test_small_limits},
 		{"what a dead peer cost is given back", test_retired},
+		{"processes of two PID namespaces", test_namespace},
 		{"many processes come and go", test_many},
 		CU_TEST_INFO_NULL,
 	};
