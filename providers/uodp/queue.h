@@ -59,6 +59,10 @@ struct uodp_cq {
 	_Atomic uint32_t users;         /* QPs: destroy gives EBUSY */
 	_Atomic uint32_t comp_reported; /* events that the program has read */
 	_Atomic uint32_t async_reported;
+
+	/* ibv_start_poll() to ibv_end_poll(); under lock, unless one thread uses the CQ */
+	struct uodp_cqe cur; /* what the fields are read from */
+	int64_t wall;        /* CLOCK_REALTIME less CLOCK_MONOTONIC, ns */
 };
 
 /* The owner's side of a receive queue, a QP's or an SRQ's. */
@@ -292,6 +296,36 @@ int uodp_cq_push(struct uodp_proc *proc, struct odp_peer *peer, uint32_t index,
 /* An event for each armed CQ of contexts that DEVICE is gone for: who waits for a
  * completion shall not wait for ever (pin_lock held). */
 void uodp_cqs_wake(struct uodp_proc *proc, uint32_t device);
+/*
+ * A CQ as ATTR's plain fields say, with FLAGS (enum uodp_cq_flags). *OUT is complete but
+ * for what libibverbs fills in. 0 or -errno.
+ */
+int uodp_cq_make(struct ibv_context *ctx, const struct ibv_cq_init_attr_ex *attr, uint32_t flags,
+		 struct uodp_cq **out);
+/* Is there nothing to poll? Without a lock: a completion may come at any time. */
+static inline bool uodp_cq_looks_empty(const struct uodp_cq *cq)
+{
+	return atomic_load_explicit(&cq->shm->prod, memory_order_relaxed) ==
+	       atomic_load_explicit(&cq->shm->cons, memory_order_relaxed);
+}
+/* Its event has been raised, or is not wanted any more (lock held). */
+static inline void uodp_cq_disarm(struct uodp_cq_shm *cq)
+{
+	atomic_store_explicit(&cq->armed, UODP_ARM_NONE, memory_order_relaxed);
+	cq->mod_seen = 0;
+	atomic_store_explicit(&cq->mod_due, 0, memory_order_relaxed);
+}
+/* ---- cq_ex.c ---- */
+/* ibv_start_poll() and what follows it fail from now on with EIO. */
+void uodp_cq_ops_end(struct uodp_cq *cq);
+/* ---- cq_mod.c ---- */
+/* Events of CQ come after COUNT completions or PERIOD microseconds; a 0: at once. */
+void uodp_cq_moderate(struct uodp_cq *cq, uint16_t count, uint16_t period);
+/* Raise the events that have waited long enough; returns when the next is due (service
+ * thread). */
+uint64_t uodp_cqs_due(struct uodp_proc *proc);
+
+/* ---- cq.c ---- */
 /* Drop the completions of QPN that nobody has polled yet. */
 void uodp_cq_clean(struct uodp_cq *cq, uint32_t qpn);
 /* The CQ of INDEX in PEER, or NULL when the index or the peer's tables are bad. */

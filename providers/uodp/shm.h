@@ -13,7 +13,7 @@
 
 #include <odp/odp.h>
 
-#define UODP_SHM_VERSION 4u
+#define UODP_SHM_VERSION 5u
 
 #define UODP_MAX_QP 32768u
 #define UODP_MAX_CQ 32768u
@@ -46,6 +46,10 @@ static_assert(sizeof(struct uodp_cqe) == 64, "one line a completion");
  * there, and programs (UCX) expect what mlx5 and hns say. */
 enum uodp_sl { UODP_SL_IPV6 = 1, UODP_SL_IPV4 = 2 };
 
+/* FULL: no completion is stored any more; STAMPED: each says when it was stored; LOSSY:
+ * what finds no room is lost, and nothing else happens. */
+enum uodp_cq_flags { UODP_CQ_FULL = 1, UODP_CQ_STAMPED = 2, UODP_CQ_LOSSY = 4 };
+
 enum uodp_arm { UODP_ARM_NONE, UODP_ARM_SOLICITED, UODP_ARM_NEXT };
 
 /*
@@ -60,18 +64,22 @@ struct uodp_cq_shm {
 	uint32_t cqe;               /* usable entries */
 	int32_t channel_fd;         /* write end of the channel's pipe in the owner, -1 */
 	_Atomic uint32_t armed;     /* enum uodp_arm; seq_cst with prod */
-	_Atomic uint32_t overflow;  /* no completion is stored any more */
+	_Atomic uint32_t flags;     /* enum uodp_cq_flags */
 	uint32_t channel_id;        /* tells reuse of the descriptor number */
 	uint64_t user_handle;       /* struct ibv_cq * in the owner */
 	uint32_t solicited;         /* PROD after the last one that a solicited arming is for */
 	_Atomic uint32_t notifying; /* threads that are about to write its event (wake.c) */
-	uint32_t pad0[2];
+	uint16_t mod_count;         /* moderation: an event for that many completions, */
+	uint16_t mod_period;        /* or after so many microseconds; either 0: at once */
+	uint32_t mod_seen;          /* completions since it was armed */
 	/* line 2 */
 	_Atomic uint32_t prod;
-	uint32_t pad1[15];
+	uint32_t pad1;
+	_Atomic uint64_t mod_due; /* ns: when the owner raises the event; 0: none waits */
+	uint32_t pad2[12];
 	/* line 3 */
 	_Atomic uint32_t cons;
-	uint32_t pad2[15];
+	uint32_t pad3[15];
 };
 static_assert(sizeof(struct uodp_cq_shm) == 192, "three lines a CQ");
 

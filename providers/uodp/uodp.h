@@ -71,6 +71,7 @@ struct uodp_proc {
 	/* QPs whose send queue waits, a bit each (progress.c) */
 	_Atomic uint64_t pending[UODP_MAX_QP / 64];
 	_Atomic uint32_t npending;
+	_Atomic uint32_t moderated;    /* CQs whose events may wait (cq_mod.c) */
 	_Atomic uint64_t service_next; /* ns, when the service thread looks again */
 	pthread_t service;             /* that thread, once it has run */
 	_Atomic uint32_t service_known;
@@ -382,6 +383,9 @@ bool uodp_device_plugged(const struct uodp_device *dev);
 /* ---- verbs, data plane ---- */
 struct ibv_cq *uodp_create_cq(struct ibv_context *ctx, int cqe, struct ibv_comp_channel *channel,
 			      int comp_vector);
+struct ibv_cq_ex *uodp_create_cq_ex(struct ibv_context *ctx, struct ibv_cq_init_attr_ex *attr);
+int uodp_modify_cq(struct ibv_cq *cq, struct ibv_modify_cq_attr *attr);
+int uodp_query_rt_values(struct ibv_context *ctx, struct ibv_values_ex *values);
 int uodp_resize_cq(struct ibv_cq *cq, int cqe);
 int uodp_destroy_cq(struct ibv_cq *cq);
 int uodp_poll_cq(struct ibv_cq *cq, int n, struct ibv_wc *wc);

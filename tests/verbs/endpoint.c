@@ -90,6 +90,24 @@ static struct ibv_qp *qp_open(struct ep *ep)
 	return ibv_create_qp(ep->pd, &plain);
 }
 
+static struct ibv_cq *cq_open(struct ep *ep)
+{
+	struct ibv_cq_init_attr_ex attr = {
+		.cqe = (uint32_t)ep->conf.cqe,
+		.cq_context = ep,
+		.channel = ep->chan,
+		.wc_flags = ep->conf.wc_flags,
+		.comp_mask = ep->conf.cq_flags ? IBV_CQ_INIT_ATTR_MASK_FLAGS : 0,
+		.flags = ep->conf.cq_flags,
+	};
+	struct ibv_cq_ex *cq;
+
+	if (!ep->conf.wc_flags && !ep->conf.cq_flags)
+		return ibv_create_cq(ep->ctx, ep->conf.cqe, ep, ep->chan, 0);
+	cq = ibv_create_cq_ex(ep->ctx, &attr);
+	return cq ? ibv_cq_ex_to_cq(cq) : NULL;
+}
+
 int ep_open(struct ep *ep, const struct ep_conf *conf)
 {
 	int err;
@@ -109,8 +127,8 @@ int ep_open(struct ep *ep, const struct ep_conf *conf)
 		if (!ep->chan)
 			return errno;
 	}
-	ep->scq = ibv_create_cq(ep->ctx, ep->conf.cqe, ep, ep->chan, 0);
-	ep->rcq = ibv_create_cq(ep->ctx, ep->conf.cqe, ep, ep->chan, 0);
+	ep->scq = cq_open(ep);
+	ep->rcq = cq_open(ep);
 	if (!ep->scq || !ep->rcq)
 		return errno;
 	err = buf_open(ep);

@@ -117,6 +117,9 @@ struct ep_conf {
 	bool channel;      /* one completion channel for both CQs */
 	uint64_t send_ops; /* != 0: ibv_create_qp_ex with these */
 	uint32_t skew;     /* the buffer starts this far after a page's start */
+	/* != 0: CQs by ibv_create_cq_ex(), with these enum ibv_create_cq_wc_flags and
+	 * ibv_create_cq_attr_flags */
+	uint32_t wc_flags, cq_flags;
 };
 #define RC_CONF                                                                                    \
 	{                                                                                          \

@@ -48,7 +48,7 @@ static void process_cqs(struct ctl *ctl, struct process *p, void *arg)
 		table_num(t, C_USED, cq->prod - cq->cons); /* free-running, modulo 2^32 */
 		table_bool(t, C_POLL, cq->channel_fd >= 0);
 		table_text(t, C_ARMED, armed_name(cq->armed));
-		table_bool(t, C_OVERFLOW, cq->overflow);
+		table_bool(t, C_OVERFLOW, cq->flags & UODP_CQ_FULL);
 		table_num(t, C_PID, (uint64_t)p->pid);
 		table_text(t, C_COMM, p->comm);
 		table_row(t);

@@ -22,6 +22,8 @@ static uint64_t service(void *arg)
 	if (uodp_unlikely(odp_proc_lost(proc->odp)))
 		uodp_lost(proc);
 	again = uodp_unplugged_end(proc);
+	next = uodp_cqs_due(proc);
+	again = next < again ? next : again;
 	next = uodp_progress(proc, true);
 	return again < next ? again : next;
 }
@@ -171,6 +173,9 @@ static void inherit(struct uodp_proc *proc)
 		if (qp && qp->vqp.comp_mask & VERBS_QP_EX)
 			uodp_wr_ops_end(&qp->vqp.qp_ex);
 	}
+	for (uint32_t i = 0; i < proc->cqs->size; i++)
+		if (proc->cqs->slots[i])
+			uodp_cq_ops_end(proc->cqs->slots[i]);
 }
 
 /* A child of fork needs tables of its own, whatever its parent's threads held. */

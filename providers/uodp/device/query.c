@@ -83,6 +83,10 @@ int uodp_query_device_ex(struct ibv_context *ctx, const struct ibv_query_device_
 	odp_fill(&full.odp_caps);
 	full.device_cap_flags_ex = full.orig_attr.device_cap_flags;
 	full.phys_port_cnt_ex = 1;
+	full.completion_timestamp_mask = UINT64_MAX;
+	full.hca_core_clock = 1000000; /* kHz: nanoseconds (cq_ex.c) */
+	full.cq_mod_caps.max_cq_count = UINT16_MAX;
+	full.cq_mod_caps.max_cq_period = UINT16_MAX;
 	full.max_dm_size = uodp_dm_limit();
 
 	memset(attr, 0, size);

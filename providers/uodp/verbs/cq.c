@@ -21,28 +21,56 @@ static bool is_solicited(const struct uodp_cqe *cqe, bool solicited)
 	return solicited || cqe->status != IBV_WC_SUCCESS;
 }
 
+/*
+ * An armed CQ with moderation: is its event to wait for more completions? The owner's
+ * service thread raises it when the time is over (uodp_cqs_due()). Lock held.
+ */
+static bool hold_back(struct uodp_proc *proc, struct odp_peer *peer, struct uodp_cq_shm *cq)
+{
+	if (++cq->mod_seen >= cq->mod_count || !cq->mod_period)
+		return false;
+	if (!atomic_load_explicit(&cq->mod_due, memory_order_relaxed)) {
+		atomic_store_explicit(&cq->mod_due, odp_now() + cq->mod_period * 1000ull,
+				      memory_order_relaxed);
+		/* The bell orders the store before the owner's look. */
+		uodp_wake_bell(proc, peer);
+	}
+	return true;
+}
+
+static int push_full(struct uodp_cq_shm *cq, uint32_t flags)
+{
+	/* What hardware does then is undefined; the program has said that it can bear it. */
+	if (flags & UODP_CQ_LOSSY)
+		return 0;
+	atomic_store_explicit(&cq->flags, flags | UODP_CQ_FULL, memory_order_relaxed);
+	return -EOVERFLOW;
+}
+
 /* Lock held. The lock also orders arming: a completion is stored either before
  * the consumer armed, who then polls it, or after, and raises the event. */
 static int push_locked(struct uodp_proc *proc, struct odp_peer *peer, struct uodp_cq_shm *cq,
-		       const struct uodp_cqe *cqe, bool solicited)
+		       const struct uodp_cqe *cqe, bool solicited, bool *was_full)
 {
 	uint32_t prod = atomic_load_explicit(&cq->prod, memory_order_relaxed);
 	/* acquire: the slot that CONS has passed has been read */
 	uint32_t cons = atomic_load_explicit(&cq->cons, memory_order_acquire);
+	uint32_t flags = atomic_load_explicit(&cq->flags, memory_order_relaxed);
 	uint32_t mask = cq->mask, armed;
 	struct uodp_cqe *slot;
 
-	if (uodp_unlikely(atomic_load_explicit(&cq->overflow, memory_order_relaxed)))
+	*was_full = flags & UODP_CQ_FULL;
+	if (uodp_unlikely(*was_full))
 		return -EOVERFLOW;
-	if (uodp_unlikely(prod - cons >= cq->cqe)) {
-		atomic_store_explicit(&cq->overflow, 1, memory_order_relaxed);
-		return -EOVERFLOW;
-	}
+	if (uodp_unlikely(prod - cons >= cq->cqe))
+		return push_full(cq, flags);
 	slot = odp_peer_ptr(peer, cq->ring + (uint64_t)(prod & mask) * sizeof(*slot),
 			    sizeof(*slot));
 	if (uodp_unlikely(!slot))
 		return -ENOENT;
 	*slot = *cqe;
+	if (uodp_unlikely(flags & UODP_CQ_STAMPED))
+		slot->timestamp = odp_now();
 	solicited = is_solicited(cqe, solicited);
 	if (uodp_unlikely(solicited))
 		cq->solicited = prod + 1;
@@ -51,7 +79,9 @@ static int push_locked(struct uodp_proc *proc, struct odp_peer *peer, struct uod
 
 	armed = atomic_load_explicit(&cq->armed, memory_order_relaxed);
 	if (uodp_unlikely(armed) && (armed == UODP_ARM_NEXT || solicited)) {
-		atomic_store_explicit(&cq->armed, UODP_ARM_NONE, memory_order_relaxed);
+		if (cq->mod_count && hold_back(proc, peer, cq))
+			return 0;
+		uodp_cq_disarm(cq);
 		uodp_wake_cq(proc, peer, cq);
 	}
 	return 0;
@@ -61,7 +91,7 @@ int uodp_cq_push(struct uodp_proc *proc, struct odp_peer *peer, uint32_t index,
 		 const struct uodp_cqe *cqe, bool solicited)
 {
 	struct uodp_cq_shm *cq;
-	bool was_over;
+	bool was_full;
 	int ret;
 
 	/* The process's own CQ, the usual case, needs no look through the root. */
@@ -77,10 +107,9 @@ int uodp_cq_push(struct uodp_proc *proc, struct odp_peer *peer, uint32_t index,
 		odp_unlock(&cq->lock);
 		return -ENOENT;
 	}
-	was_over = atomic_load_explicit(&cq->overflow, memory_order_relaxed);
-	ret = push_locked(proc, peer, cq, cqe, solicited);
+	ret = push_locked(proc, peer, cq, cqe, solicited, &was_full);
 	odp_unlock(&cq->lock);
-	if (uodp_unlikely(ret == -EOVERFLOW && !was_over))
+	if (uodp_unlikely(ret == -EOVERFLOW && !was_full))
 		uodp_event_raise(proc, peer, IBV_EVENT_CQ_ERR, index);
 	return ret;
 }
@@ -118,19 +147,13 @@ static int take(struct uodp_cq *cq, int n, struct ibv_wc *wc)
 	return i;
 }
 
-static bool looks_empty(const struct uodp_cq *cq)
-{
-	return atomic_load_explicit(&cq->shm->prod, memory_order_relaxed) ==
-	       atomic_load_explicit(&cq->shm->cons, memory_order_relaxed);
-}
-
 int uodp_poll_cq(struct ibv_cq *ibcq, int n, struct ibv_wc *wc)
 {
 	struct uodp_cq *cq = to_uodp_cq(ibcq);
 	int got;
 
 	/* A poller lends its CPU to sends that wait, its own or not. */
-	if (looks_empty(cq)) {
+	if (uodp_cq_looks_empty(cq)) {
 		if (uodp_likely(!atomic_load_explicit(&cq->proc->npending, memory_order_relaxed)))
 			return 0;
 		uodp_progress(cq->proc, false);
@@ -169,7 +192,7 @@ int uodp_req_notify_cq(struct ibv_cq *ibcq, int solicited_only)
 	if (atomic_load_explicit(&shm->armed, memory_order_relaxed) < want)
 		atomic_store_explicit(&shm->armed, want, memory_order_relaxed);
 	if (holds_wanted(shm, want)) {
-		atomic_store_explicit(&shm->armed, UODP_ARM_NONE, memory_order_relaxed);
+		uodp_cq_disarm(shm);
 		uodp_wake_cq(cq->proc, cq->proc->self, shm);
 	}
 	odp_unlock(&shm->lock);
@@ -238,70 +261,97 @@ static struct uodp_cqe *ring_alloc(struct uodp_proc *proc, uint32_t n, uint64_t 
 	return *off ? odp_peer_ptr(proc->self, *off, size) : NULL;
 }
 
-struct ibv_cq *uodp_create_cq(struct ibv_context *ctx, int cqe, struct ibv_comp_channel *channel,
-			      int comp_vector)
+static int init_check(const struct ibv_context *ctx, const struct ibv_cq_init_attr_ex *a)
 {
-	struct uodp_cq_shm *shm;
-	struct uodp_proc *proc;
-	struct uodp_cq *cq;
-	uint32_t entries;
-	int index, ret;
+	const struct uodp_channel *channel = a->channel ? uodp_channel_get(a->channel) : NULL;
 
-	ret = uodp_context_enter(ctx);
-	if (ret)
-		goto err;
-	proc = to_uodp_context(ctx)->proc;
-	ret = -EINVAL;
-	if (cqe < 1 || (uint32_t)cqe > UODP_MAX_CQE || comp_vector < 0 ||
-	    comp_vector >= ctx->num_comp_vectors ||
-	    (channel && (channel->context != ctx || !uodp_channel_get(channel) ||
-			 uodp_channel_get(channel)->proc != proc)))
-		goto err;
-	ret = -ENOMEM;
-	cq = odp_priv_alloc(sizeof(*cq));
-	if (!cq)
-		goto err;
-	cq->proc = proc;
-	cq->async_wr = to_uodp_context(ctx)->async.wr;
-	cq->link = to_uodp_context(ctx)->link;
-	cq->channel = channel ? uodp_channel_get(channel) : NULL;
-	entries = uodp_pow2((uint32_t)cqe + 1);
-	cq->mask = entries - 1;
-	cq->ring = ring_alloc(proc, entries, &cq->ring_off);
-	if (!cq->ring)
-		goto err_free;
-	index = uodp_table_claim(proc, proc->cqs, cq, ctx);
-	if (index < 0)
-		goto err_ring;
-	cq->index = (uint32_t)index;
+	if (a->cqe < 1 || a->cqe > UODP_MAX_CQE ||
+	    a->comp_vector >= (uint32_t)ctx->num_comp_vectors)
+		return -EINVAL;
+	if (a->channel && (a->channel->context != ctx || !channel || channel->proc != uodp_self))
+		return -EINVAL;
+	return 0;
+}
 
-	shm = cq->shm = &proc->cqs_shm[cq->index];
-	odp_lock(proc->odp, &shm->lock);
+/* Its record is complete and may be used by all when this returns. */
+static void shm_init(struct uodp_cq *cq, uint32_t cqe, uint32_t flags)
+{
+	struct uodp_cq_shm *shm = cq->shm;
+
+	odp_lock(cq->proc->odp, &shm->lock);
 	shm->ring = cq->ring_off;
 	shm->mask = cq->mask;
-	shm->cqe = (uint32_t)cqe;
+	shm->cqe = cqe;
 	shm->channel_fd = cq->channel ? cq->channel->pipe.wr : -1;
 	shm->channel_id = cq->channel ? cq->channel->id : 0;
 	shm->user_handle = (uintptr_t)&cq->vcq.cq;
 	shm->solicited = 0;
-	atomic_store_explicit(&shm->armed, UODP_ARM_NONE, memory_order_relaxed);
-	atomic_store_explicit(&shm->overflow, 0, memory_order_relaxed);
+	shm->mod_count = 0;
+	shm->mod_period = 0;
+	uodp_cq_disarm(shm);
+	atomic_store_explicit(&shm->flags, flags, memory_order_relaxed);
 	atomic_store_explicit(&shm->prod, 0, memory_order_relaxed);
 	atomic_store_explicit(&shm->cons, 0, memory_order_relaxed);
 	atomic_fetch_add_explicit(&shm->gen, 1, memory_order_release);
 	odp_unlock(&shm->lock);
-	cq->vcq.cq.cqe = cqe;
+}
+
+int uodp_cq_make(struct ibv_context *ctx, const struct ibv_cq_init_attr_ex *a, uint32_t flags,
+		 struct uodp_cq **out)
+{
+	struct uodp_proc *proc;
+	struct uodp_cq *cq;
+	int ret = uodp_context_enter(ctx);
+
+	if (!ret)
+		ret = init_check(ctx, a);
+	if (ret)
+		return ret;
+	proc = to_uodp_context(ctx)->proc;
+	cq = odp_priv_alloc(sizeof(*cq));
+	if (!cq)
+		return -ENOMEM;
+	cq->proc = proc;
+	cq->async_wr = to_uodp_context(ctx)->async.wr;
+	cq->link = to_uodp_context(ctx)->link;
+	cq->channel = a->channel ? uodp_channel_get(a->channel) : NULL;
+	cq->mask = uodp_pow2(a->cqe + 1) - 1;
+	cq->ring = ring_alloc(proc, cq->mask + 1, &cq->ring_off);
+	ret = -ENOMEM;
+	if (!cq->ring)
+		goto err_free;
+	ret = uodp_table_claim(proc, proc->cqs, cq, ctx);
+	if (ret < 0)
+		goto err_ring;
+	cq->index = (uint32_t)ret;
+	cq->shm = &proc->cqs_shm[cq->index];
+	shm_init(cq, a->cqe, flags);
+	cq->vcq.cq.cqe = (int)a->cqe;
 	cq->vcq.cq.handle = cq->index;
 	if (cq->channel)
 		uodp_channel_hold(cq->channel);
 	uodp_context_hold(ctx);
-	return &cq->vcq.cq;
+	*out = cq;
+	return 0;
 
 err_ring:
-	odp_arena_free(proc->odp, cq->ring_off, (size_t)entries * sizeof(struct uodp_cqe));
+	odp_arena_free(proc->odp, cq->ring_off, ((size_t)cq->mask + 1) * sizeof(struct uodp_cqe));
 err_free:
 	odp_priv_free(cq, sizeof(*cq));
-err:
+	return ret;
+}
+
+struct ibv_cq *uodp_create_cq(struct ibv_context *ctx, int cqe, struct ibv_comp_channel *channel,
+			      int comp_vector)
+{
+	struct ibv_cq_init_attr_ex attr = {.cqe = cqe < 0 ? 0 : (uint32_t)cqe,
+					   .channel = channel,
+					   .comp_vector = (uint32_t)comp_vector};
+	struct uodp_cq *cq;
+	int ret = uodp_cq_make(ctx, &attr, 0, &cq);
+
+	if (!ret)
+		return &cq->vcq.cq;
 	errno = -ret;
 	return NULL;
 }
@@ -358,6 +408,7 @@ static bool cq_end(struct uodp_cq *cq)
 	struct uodp_cq_shm *shm = cq->shm;
 	bool purged = true, told;
 
+	uodp_cq_moderate(cq, 0, 0);
 	/* Under the lock, so that no producer is inside; an even generation
 	 * turns late ones away. */
 	odp_lock(proc->odp, &shm->lock);
@@ -407,6 +458,7 @@ void uodp_cq_drop(struct uodp_cq *cq)
 {
 	struct ibv_cq *ibcq = &cq->vcq.cq;
 
+	uodp_cq_ops_end(cq);
 	ibcq->comp_events_completed =
 		atomic_load_explicit(&cq->comp_reported, memory_order_relaxed);
 	ibcq->async_events_completed =
