@@ -36,7 +36,8 @@ function(uodp_add_test name label timeout)
 	if(UODP_SANITIZE)
 		math(EXPR timeout "${timeout} * 4")
 	endif()
-	add_test(NAME ${UODP_TEST_PREFIX}${name} COMMAND ${UODP_TEST_WRAPPER} ${ARGN})
+	add_test(NAME ${UODP_TEST_PREFIX}${name} COMMAND ${UODP_TEST_WRAPPER} ${ARGN}
+		COMMAND_EXPAND_LISTS)
 	set_tests_properties(${UODP_TEST_PREFIX}${name} PROPERTIES
 		LABELS ${label}
 		TIMEOUT ${timeout}
