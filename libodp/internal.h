@@ -87,9 +87,14 @@ struct odp_proc {
 	uint32_t notices_seen; /* service thread */
 };
 
+/* ---- self.c ---- */
 /* NULL before odp_proc_get, and in a child after fork. A release store; read it
  * plainly where a caller's proc proves that it is set. */
 extern struct odp_proc *odp_self;
+/* PROC is complete: a release store. */
+void odp_self_set(struct odp_proc *proc);
+/* WHAT, of which the descriptor is FD, is gone: say so, once. */
+void odp_proc_lose(struct odp_proc *proc, const char *what, int fd);
 
 /* ---- fd.c ---- */
 /* Move FD out of the way of programs that count on low numbers, or close all they
@@ -141,6 +146,8 @@ void odp_domain_child(void);
 int odp_slot_claim(struct odp_proc *proc);
 /* Does the process that claimed slot NR live? Asks the kernel. */
 bool odp_slot_alive(struct odp_proc *proc, unsigned nr);
+/* Does the process live that owns the watch of this index? */
+bool odp_watch_alive(struct odp_proc *proc, unsigned index);
 /* The PID namespace of the caller, as slot->pid_ns; 0: not known. */
 uint32_t odp_pid_namespace(void);
 /* Free the slots of processes that died. */
@@ -255,9 +262,7 @@ bool odp_fence_peer(struct odp_proc *proc, struct odp_slot *slot, bool va);
 /* SLOT's gate has been shut for long: open it for watches that have ended. */
 void odp_gate_heal(struct odp_proc *proc, struct odp_slot *slot);
 
-/* ---- watch.c ---- */
-/* Does the process live that owns the watch of this index? */
-bool odp_watch_alive(struct odp_proc *proc, unsigned index);
+/* ---- lease.c ---- */
 /* By the service thread: pass notices of recalls on (recall.c). */
 void odp_notices_pass(struct odp_proc *proc);
 
@@ -270,8 +275,6 @@ void odp_peers_child(struct odp_proc *proc);
 void *odp_pool_ptr(struct odp_peer *peer, uint64_t off, size_t len);
 
 /* ---- service.c ---- */
-/* WHAT, of which the descriptor is FD, is gone: say so, once. */
-void odp_proc_lose(struct odp_proc *proc, const char *what, int fd);
 /* Create the thread; it waits until odp_service_go(), or ends at odp_service_stop(). */
 int odp_service_start(struct odp_proc *proc);
 void odp_service_go(struct odp_proc *proc);

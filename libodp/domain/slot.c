@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
@@ -38,6 +39,20 @@ static bool slot_locked(struct odp_proc *proc, unsigned nr)
 bool odp_slot_alive(struct odp_proc *proc, unsigned nr)
 {
 	return (proc->self && proc->self->nr == nr) || slot_locked(proc, nr);
+}
+
+bool odp_watch_alive(struct odp_proc *proc, unsigned index)
+{
+	struct odp_watch_shm *w = &proc->domain->watches[index];
+	struct odp_slot *slot;
+
+	/* acquire: pairs with the release store that completed it. */
+	if (!atomic_load_explicit(&w->serial, memory_order_acquire) || w->slot >= ODP_MAX_PROCS)
+		return false;
+	slot = &proc->domain->slots[w->slot];
+	return atomic_load_explicit(&slot->gen, memory_order_acquire) == w->gen &&
+	       !(atomic_load_explicit(&slot->life, memory_order_relaxed) & FUTEX_OWNER_DIED) &&
+	       atomic_load_explicit(&slot->life_gen, memory_order_relaxed) == w->gen;
 }
 
 /* The cheap look first: with a thousand processes each question about a lock

@@ -28,22 +28,6 @@ void odp_service_peer_ended(struct odp_peer *peer)
 	atomic_store_explicit(&peer->dead, true, memory_order_release);
 }
 
-void odp_proc_lose(struct odp_proc *proc, const char *what, int fd)
-{
-	/* release: pairs with odp_proc_lost(). */
-	if (!atomic_exchange_explicit(&proc->lost, true, memory_order_release))
-		odp_log(ODP_LOG_ERR,
-			"the program has closed a descriptor of this library (%d, its %s) by a "
-			"system call of its own: registered memory can no longer be followed, and "
-			"the device fails; see odp_fd_kept(3)",
-			fd, what);
-}
-
-ODP_EXPORT bool odp_proc_lost(const struct odp_proc *proc)
-{
-	return atomic_load_explicit(&proc->lost, memory_order_acquire);
-}
-
 unsigned odp_service_polled(struct odp_service *svc, unsigned what, int events)
 {
 	if (events >= 0 && (events & POLLIN))
@@ -320,18 +304,4 @@ void odp_service_watch(struct odp_proc *proc, struct odp_peer *peer)
 	} while (!atomic_compare_exchange_weak_explicit(
 		&svc->incoming, &head, peer, memory_order_release, memory_order_relaxed));
 	odp_bell_ring(proc->self);
-}
-
-ODP_EXPORT void odp_bell_ring(struct odp_peer *peer)
-{
-	struct odp_slot *slot = peer->slot;
-
-	/* seq_cst, then load: pairs with service_loop(). A service thread that is
-	 * awake looks at the count before it sleeps: no byte is needed. */
-	atomic_fetch_add_explicit(&slot->bell_rung, 1, memory_order_seq_cst);
-	if (!atomic_load_explicit(&slot->bell_asleep, memory_order_seq_cst))
-		return;
-	/* A full pipe wakes as well as one byte more. Not the C library's, which is a point
-	 * where a thread may be cancelled. */
-	odp_sys(SYS_write, peer->bell_fd, "", 1);
 }

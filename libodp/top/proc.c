@@ -8,21 +8,8 @@
 
 #include "mem.h"
 
-struct odp_proc *odp_self;
-
 static pthread_mutex_t proc_lock = PTHREAD_MUTEX_INITIALIZER;
 static bool proc_handlers; /* under proc_lock: for fork and exit */
-
-ODP_EXPORT struct odp_proc *odp_proc_attached(void)
-{
-	/* acquire: pairs with the release store in odp_proc_get(). */
-	return __atomic_load_n(&odp_self, __ATOMIC_ACQUIRE);
-}
-
-static void proc_set(struct odp_proc *proc)
-{
-	__atomic_store_n(&odp_self, proc, __ATOMIC_RELEASE);
-}
 
 /*
  * The child has neither the parent's service thread, nor its locks, nor its
@@ -95,7 +82,7 @@ static void proc_publish(struct odp_proc *proc)
 	self->uffd = self->slot->uffd_fd;
 	/* release: pairs with the acquire loads of those who attach. */
 	atomic_store_explicit(&self->slot->state, ODP_SLOT_LIVE, memory_order_release);
-	proc_set(proc);
+	odp_self_set(proc);
 	odp_service_go(proc);
 }
 

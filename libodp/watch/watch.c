@@ -32,20 +32,6 @@ bool odp_cond_wait(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t until)
 	return pthread_cond_timedwait(cond, lock, &t) != ETIMEDOUT;
 }
 
-bool odp_watch_alive(struct odp_proc *proc, unsigned index)
-{
-	struct odp_watch_shm *w = &proc->domain->watches[index];
-	struct odp_slot *slot;
-
-	/* acquire: pairs with the release store that completed it. */
-	if (!atomic_load_explicit(&w->serial, memory_order_acquire) || w->slot >= ODP_MAX_PROCS)
-		return false;
-	slot = &proc->domain->slots[w->slot];
-	return atomic_load_explicit(&slot->gen, memory_order_acquire) == w->gen &&
-	       !(atomic_load_explicit(&slot->life, memory_order_relaxed) & FUTEX_OWNER_DIED) &&
-	       atomic_load_explicit(&slot->life_gen, memory_order_relaxed) == w->gen;
-}
-
 void odp_watch_ring(struct odp_watch *w)
 {
 	/* seq_cst: after what it tells of. */
