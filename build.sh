@@ -12,6 +12,9 @@ usage: ./build.sh           build into build/
                             --record: keep what it answers, under its kernel's version
        ./build.sh mutants [--list] [NAME...]
                             break the code on purpose, in a copy, and see that tests notice
+       ./build.sh conformance
+                           build, then run others' suites on uodp0: rdma-core's Python
+                           tests, UCX, Open MPI, infiniband-diags, qperf
        ./build.sh --help
 
 What is missing is installed with apt-get when root runs this; otherwise the
@@ -67,8 +70,18 @@ need_build() {
 need_perftest() {
 	need perftest command -v ib_write_bw
 }
+# Software of others that runs on the device as it is.
+need_conformance() {
+	need rdma-core [ -d /usr/share/doc/rdma-core/tests ]
+	need ucx-utils command -v ucx_perftest
+	need openmpi-bin command -v mpirun
+	need libopenmpi-dev command -v mpicc
+	need infiniband-diags command -v ibstat
+	need qperf command -v qperf
+}
 need_tests() {
 	need_perftest
+	need_conformance
 	need ibverbs-utils command -v ibv_rc_pingpong
 	need python3 command -v python3
 	need python3-pyverbs have_pyverbs
@@ -205,6 +218,11 @@ judge() {
 		build/tests/dv/dv_dmabuf
 }
 
+conformance() {
+	quiet build build
+	tests/conformance/run.py --uodprun build/bin/uodprun
+}
+
 cd "$(dirname "$0")"
 case ${1:-build} in
 build)
@@ -225,6 +243,14 @@ rxe)
 	provide
 	shift
 	judge "$@"
+	;;
+conformance)
+	need_build
+	need_conformance
+	need python3 command -v python3
+	need python3-pyverbs have_pyverbs
+	provide
+	conformance
 	;;
 test)
 	need_build
