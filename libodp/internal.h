@@ -15,20 +15,8 @@
 
 #include <pthread.h>
 
+#include "base.h"
 #include "layout.h"
-
-#define ODP_EXPORT __attribute__((visibility("default")))
-#define odp_likely(x) __builtin_expect(!!(x), 1)
-#define odp_unlikely(x) __builtin_expect(!!(x), 0)
-
-static inline void odp_pause(void)
-{
-#if defined(__x86_64__) || defined(__i386__)
-	__builtin_ia32_pause();
-#elif defined(__aarch64__)
-	__asm__ __volatile__("yield");
-#endif
-}
 
 struct odp_mem; /* mem.c: converted ranges, regions by address, the pool */
 
@@ -75,6 +63,9 @@ struct odp_proc {
 	struct odp_mem *mem;
 	/* service thread */
 	struct odp_service *service;
+	/* Peers whose end is to be noticed: pushed by peer_hand_over(), taken by the
+	 * service thread. */
+	struct odp_peer *_Atomic incoming;
 	int bell_rd;
 	_Atomic bool lost;                   /* a descriptor of ours is closed */
 	struct odp_faultqs *_Atomic faultqs; /* faultq.c; set under the next one */
@@ -95,36 +86,6 @@ extern struct odp_proc *odp_self;
 void odp_self_set(struct odp_proc *proc);
 /* WHAT, of which the descriptor is FD, is gone: say so, once. */
 void odp_proc_lose(struct odp_proc *proc, const char *what, int fd);
-
-/* ---- fd.c ---- */
-/* Move FD out of the way of programs that count on low numbers, or close all they
- * know nothing of; closes FD. What it returns ends with odp_fd_close() (odp.h). */
-int odp_fd_high(int fd);
-/* It is the caller's from here on, to be closed by close(). */
-void odp_fd_release(int fd);
-/* Raise the soft limit of open files to the hard one; false if that is no help. */
-bool odp_fd_limit_raise(void);
-/* Field 22 of /proc/PID/stat, 0 when there is no such process. */
-uint64_t odp_pid_start_time(pid_t pid);
-/* Is it in the middle of its end? It may be without descriptors already. */
-bool odp_pid_exiting(pid_t pid);
-/* The number in a file such as /proc/sys/kernel/..., -1 when it cannot be read. */
-int odp_proc_sys_int(const char *path);
-/* SIZE bytes of FD, shared, sparse, not inherited by fork, not in core dumps. */
-void *odp_map_shared(int fd, uint64_t off, size_t size);
-
-/* ---- valgrind.c ---- */
-/* Does this process run under valgrind? False where this library was built without
- * valgrind's header. */
-bool odp_on_valgrind(void);
-/*
- * [p, p+size) is a large sparse table: memcheck is not to look for pointers in it, which
- * would allocate all of its pages, nor to report who uses it. SHOW: before it is unmapped.
- */
-void odp_valgrind_hide(void *p, size_t size);
-void odp_valgrind_show(void *p, size_t size);
-/* Something that valgrind does not see has written there, or may at any time. */
-void odp_valgrind_defined(void *p, size_t size);
 
 /* ---- rundir.c ---- */
 /* Choose, make and check the run directory; its path in DIR, its fd returned. */
@@ -148,6 +109,8 @@ int odp_slot_claim(struct odp_proc *proc);
 bool odp_slot_alive(struct odp_proc *proc, unsigned nr);
 /* Does the process live that owns the watch of this index? */
 bool odp_watch_alive(struct odp_proc *proc, unsigned index);
+/* Does the process that was in SLOT as its GENth live? */
+bool odp_slot_lives(uint32_t slot, uint32_t gen);
 /* The PID namespace of the caller, as slot->pid_ns; 0: not known. */
 uint32_t odp_pid_namespace(void);
 /* Free the slots of processes that died. */
@@ -156,10 +119,6 @@ int odp_slot_reap(struct odp_proc *proc);
 /* ---- arena.c ---- */
 int odp_arena_open(struct odp_proc *proc);
 void odp_arena_close(struct odp_proc *proc);
-
-/* ---- priv.c ---- */
-/* In a child after fork: forget what the parent's threads were in the middle of. */
-void odp_priv_child(void);
 
 /* ---- lane.c ---- */
 extern __thread struct odp_lane *odp_lane_mine __attribute__((tls_model("initial-exec")));
@@ -253,6 +212,10 @@ static inline bool odp_lane_inside(void)
  * died counts as outside; one that is stopped is waited for at most a second
  * and false returned then: frames it might still reach must not be reused. */
 bool odp_fence(struct odp_proc *proc, bool va);
+/* odp_fence(PROC, false) that does not wait for a thread of this process any longer when
+ * GIVE_UP(PROC), asked now and then, says so: false is returned then. */
+typedef bool (*odp_give_up_fn)(struct odp_proc *proc);
+bool odp_fence_unless(struct odp_proc *proc, odp_give_up_fn give_up);
 
 /* The same for the process in SLOT, by the watch of index WATCH: shutting twice is
  * shutting once, so the watch counts its freezers itself. */
@@ -283,8 +246,6 @@ void odp_service_stop(struct odp_proc *proc);
 void odp_service_end(struct odp_proc *proc);
 /* In a child after fork: close the thread's descriptors. */
 void odp_service_child(struct odp_proc *proc);
-/* Watch a peer's pidfd; on exit peer->dead is set and the handler called. */
-void odp_service_watch(struct odp_proc *proc, struct odp_peer *peer);
 
 /* ---- mem.c: the memory side's hooks ---- */
 /* Called once by odp_proc_get, before the service thread loops, with PROC
@@ -293,8 +254,6 @@ void odp_service_watch(struct odp_proc *proc, struct odp_peer *peer);
 int odp_mem_open(struct odp_proc *proc);
 /* The uffd that the service thread polls, or -1. */
 int odp_mem_uffd(struct odp_proc *proc);
-/* Does a thread wait for a page, in a fault that nobody has read of? */
-bool odp_mem_fault_pending(struct odp_proc *proc);
 /* The userfaultfd is closed: take it back from a peer; false if none has it. */
 bool odp_mem_uffd_recover(struct odp_proc *proc);
 /* Called by the service thread when the uffd is readable: freeze, fence, read,

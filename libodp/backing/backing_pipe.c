@@ -15,14 +15,6 @@
 
 #define GROUP_SIZE ((uint64_t)ODP_PIPE_PAGES << ODP_PAGE_SHIFT)
 
-/* In a child of fork the list is as it was at some moment: each change of it is one
- * store. */
-struct odp_hold {
-	struct odp_hold *_Atomic next;
-	unsigned n;
-	int fds[];
-};
-
 static size_t hold_size(unsigned n)
 {
 	return sizeof(struct odp_hold) + n * sizeof(int);
@@ -129,13 +121,6 @@ void odp_pipe_unregister(struct odp_region *r)
 	hold_free(r->hold);
 	r->hold = NULL;
 	r->mr->pin_count = 0;
-}
-
-odp_entry_t odp_pin_entry(const struct odp_region *r, uint64_t page)
-{
-	int fd = r->hold ? r->hold->fds[page / ODP_PIPE_PAGES] : r->fd;
-
-	return ODP_E_PIN | (uint64_t)(fd + 1) << ODP_PAGE_SHIFT;
 }
 
 void odp_pipe_child(struct odp_mem *m)

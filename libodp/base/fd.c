@@ -9,7 +9,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "base.h"
 #include "own.h"
 
 /* Programs select() on low descriptors, or close 3 to some small N at start. */

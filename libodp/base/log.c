@@ -14,7 +14,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "base.h"
 #include "own.h"
 
 #define LOG_LEVEL_UNKNOWN (-1)

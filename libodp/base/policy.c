@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
 /* Policies by name, and what the environment says of them. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "mem.h"
+#include "base.h"
 
 #define LEASE_MS_MAX 3600000ul
 

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "internal.h"
+#include "base.h"
 #include "own.h"
 
 #define PRIV_SHIFT_MIN 6

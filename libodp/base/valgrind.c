@@ -5,7 +5,7 @@
  * either, the program and the service thread wait for each other for ever; so the
  * callers of odp_on_valgrind() do without.
  */
-#include "internal.h"
+#include "base.h"
 
 #if __has_include(<valgrind/memcheck.h>)
 #include <valgrind/memcheck.h>

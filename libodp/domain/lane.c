@@ -178,6 +178,7 @@ struct fence {
 	struct odp_slot *slot; /* at which the lanes are aimed */
 	uint64_t limit;        /* when to give up; 0: the clock has not been read yet */
 	bool thorough;         /* wait for system calls as long as they take */
+	odp_give_up_fn give_up;
 	bool all_left;
 };
 
@@ -215,16 +216,10 @@ static void fence_give_up(struct fence *f, unsigned nr, uint64_t mark)
 			f->proc->domain->slots[nr].pid, nr);
 }
 
-/*
- * A thread of our own, interrupted inside a transfer, may wait for a page in its
- * signal handler, and the kernel lets nobody fill pages while an event is unread.
- * So the event goes first: what that transfer still writes, nobody was promised.
- */
+/* Is the caller not to wait for a thread of its own process any longer? */
 static bool fence_hopeless(struct fence *f, unsigned nr)
 {
-	return f->slot == f->proc->self->slot && nr == f->proc->self->nr && odp_lane_mine &&
-	       odp_lane_mine == &f->proc->domain->lanes[nr][ODP_LANE_SERVICE] &&
-	       odp_mem_fault_pending(f->proc);
+	return f->give_up && nr == f->proc->self->nr && f->give_up(f->proc);
 }
 
 /* The state of the lane's thread as /proc has it, 0 if that cannot be known. */
@@ -371,16 +366,16 @@ static void fence_check_caller(bool va)
 	(void)va;
 }
 
-static bool fence_run(struct odp_proc *proc, struct odp_slot *slot, bool va, bool thorough)
+static bool fence_run(struct fence f, bool va)
 {
-	struct fence f = {.proc = proc, .slot = slot, .thorough = thorough, .all_left = true};
 	unsigned i;
 
+	f.all_left = true;
 	fence_check_caller(va);
 	for (i = 0; i < ODP_MAX_PROCS / 64; i++) {
 		/* seq_cst: pairs with odp_peer_get(), which sets the bit before it
 		 * gives a thread anything to enter a lane with. */
-		uint64_t bits = atomic_load_explicit(&slot->attached[i], memory_order_seq_cst);
+		uint64_t bits = atomic_load_explicit(&f.slot->attached[i], memory_order_seq_cst);
 
 		for (; bits; bits &= bits - 1)
 			fence_slot(&f, i * 64 + (unsigned)__builtin_ctzll(bits), va);
@@ -390,10 +385,16 @@ static bool fence_run(struct odp_proc *proc, struct odp_slot *slot, bool va, boo
 
 bool odp_fence_peer(struct odp_proc *proc, struct odp_slot *slot, bool va)
 {
-	return fence_run(proc, slot, va, true);
+	return fence_run((struct fence){.proc = proc, .slot = slot, .thorough = true}, va);
 }
 
 bool odp_fence(struct odp_proc *proc, bool va)
 {
-	return fence_run(proc, proc->self->slot, va, false);
+	return fence_run((struct fence){.proc = proc, .slot = proc->self->slot}, va);
+}
+
+bool odp_fence_unless(struct odp_proc *proc, odp_give_up_fn give_up)
+{
+	return fence_run((struct fence){.proc = proc, .slot = proc->self->slot, .give_up = give_up},
+			 false);
 }

@@ -12,12 +12,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <odp/odp.h>
+#include "base.h"
 
 #define ODP_LAYOUT_VERSION 6u
-
-#define ODP_PAGE_SHIFT 12
-#define ODP_PAGE_SIZE ((uint64_t)1 << ODP_PAGE_SHIFT)
 
 #define ODP_MAX_PROCS 1024u
 #define ODP_MAX_LANES 64u                   /* a process: see below */
@@ -25,8 +22,6 @@
 #define ODP_LANE_SHARED (ODP_MAX_LANES - 1) /* of all threads that find none free */
 #define ODP_MAX_REGIONS (1u << 20)
 #define ODP_QPN_BLOCKS (1u << (24 - ODP_QPN_BLOCK_SHIFT))
-
-#define ODP_CACHELINE 64
 
 /*
  * A lane says where a thread is: a word is odd while the thread is inside a

@@ -41,6 +41,15 @@ bool odp_slot_alive(struct odp_proc *proc, unsigned nr)
 	return (proc->self && proc->self->nr == nr) || slot_locked(proc, nr);
 }
 
+bool odp_slot_lives(uint32_t slot, uint32_t gen)
+{
+	struct odp_slot *s = &odp_self->domain->slots[slot % ODP_MAX_PROCS];
+
+	return slot < ODP_MAX_PROCS && atomic_load_explicit(&s->gen, memory_order_relaxed) == gen &&
+	       atomic_load_explicit(&s->state, memory_order_relaxed) == ODP_SLOT_LIVE &&
+	       odp_slot_alive(odp_self, slot);
+}
+
 bool odp_watch_alive(struct odp_proc *proc, unsigned index)
 {
 	struct odp_watch_shm *w = &proc->domain->watches[index];

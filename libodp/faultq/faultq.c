@@ -12,6 +12,8 @@ static uint32_t index_of(const struct odp_region *r)
 	return r->key >> 8;
 }
 
+static void region_end(struct odp_region *r);
+
 /* faultq_lock. What the first queue needs, kept for ever. */
 static struct odp_faultqs *faultqs_get(struct odp_proc *proc)
 {
@@ -30,6 +32,8 @@ static struct odp_faultqs *faultqs_get(struct odp_proc *proc)
 	all->shared = odp_peer_ptr(proc->self, off, sizeof(*all->shared));
 	for (unsigned i = 0; i < ODP_FQ_QUEUES; i++)
 		atomic_store_explicit(&all->wake_fd[i], -1, memory_order_relaxed);
+	all->observer.end = region_end;
+	odp_region_observe(proc->mem, &all->observer);
 	/* release: pairs with the acquire in odp_faultq_pass(). */
 	atomic_store_explicit(&proc->faultqs, all, memory_order_release);
 	/* release: pairs with the acquire in odp_faultq_ask(). */
@@ -272,7 +276,8 @@ ODP_EXPORT int odp_fault_queue_detach(struct odp_region *r)
 	return q ? 0 : -EINVAL;
 }
 
-void odp_faultq_forget(struct odp_region *r)
+/* The region ends: its open groups are dropped. */
+static void region_end(struct odp_region *r)
 {
 	struct odp_proc *proc = r->mem->proc;
 	struct odp_faultqs *all = atomic_load_explicit(&proc->faultqs, memory_order_acquire);

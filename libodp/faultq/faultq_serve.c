@@ -185,7 +185,7 @@ static int group_resolve(struct odp_fault_queue *q, struct odp_fq_group *g,
 
 static void group_invalid(struct odp_fq_group *g, uint64_t word)
 {
-	bool lives = odp_faultq_lives(GET(slot), GET(gen));
+	bool lives = odp_slot_lives(GET(slot), GET(gen));
 
 	atomic_store_explicit(&g->at, odp_now(), memory_order_relaxed);
 	odp_fq_change(g, word, lives ? ODP_FQ_INVALID : ODP_FQ_FREE);

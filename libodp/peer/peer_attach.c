@@ -210,6 +210,21 @@ static void peer_refused(struct odp_proc *proc, unsigned nr, int err)
 			strerror(-err));
 }
 
+/* Have the service thread poll the peer's pidfd, and set peer->dead when it ends. */
+static void peer_hand_over(struct odp_proc *proc, struct odp_peer *peer)
+{
+	struct odp_peer *head = atomic_load_explicit(&proc->incoming, memory_order_relaxed);
+
+	if (peer->pidfd < 0)
+		return;
+	do {
+		peer->watch_next = head;
+		/* release: the peer is complete; pairs with service_take_incoming(). */
+	} while (!atomic_compare_exchange_weak_explicit(
+		&proc->incoming, &head, peer, memory_order_release, memory_order_relaxed));
+	odp_bell_ring(proc->self);
+}
+
 /* peer_lock held. */
 static int peer_renew(struct odp_proc *proc, unsigned nr, struct odp_peer **out)
 {
@@ -242,7 +257,7 @@ static int peer_renew(struct odp_proc *proc, unsigned nr, struct odp_peer **out)
 	atomic_store_explicit(&proc->peers[nr], *out, memory_order_release);
 	if (old)
 		odp_peer_bury(proc, old);
-	odp_service_watch(proc, *out);
+	peer_hand_over(proc, *out);
 	return 0;
 }
 

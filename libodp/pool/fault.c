@@ -8,20 +8,6 @@
  */
 #include "mem.h"
 
-_Atomic odp_entry_t *odp_xlat_entry(const struct odp_peer *peer, const struct odp_mr_shm *mr,
-				    uint64_t page)
-{
-	uint64_t off = mr->xlat + page * sizeof(odp_entry_t);
-
-	if (odp_unlikely(odp_mr_flags(mr) & (ODP_MR_IMPLICIT | ODP_MR_REVOKED)))
-		return odp_mr_flags(mr) & ODP_MR_REVOKED ? NULL
-							 : odp_implicit_entry(peer, mr, page, true);
-	if (page >= odp_mr_npages(mr) || off < ODP_ARENA_OFF ||
-	    off > ODP_SEG_SIZE - sizeof(odp_entry_t) || off % sizeof(odp_entry_t))
-		return NULL;
-	return (_Atomic odp_entry_t *)((char *)peer->seg + off);
-}
-
 static bool entry_usable(odp_entry_t e, bool write)
 {
 	odp_entry_t need = ODP_E_POOL | ODP_E_VALID | (write ? ODP_E_WRITE : 0);

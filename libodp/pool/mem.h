@@ -39,25 +39,7 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
-#define ODP_PAGE_MASK (ODP_PAGE_SIZE - 1)
 #define ODP_WINDOW_MASK (((uint64_t)1 << ODP_WINDOW_SHIFT) - 1)
-
-static inline uint64_t odp_page_down(uint64_t x)
-{
-	return x & ~ODP_PAGE_MASK;
-}
-static inline uint64_t odp_page_up(uint64_t x)
-{
-	return (x + ODP_PAGE_MASK) & ~ODP_PAGE_MASK;
-}
-static inline uint64_t odp_min(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
-}
-static inline uint64_t odp_max(uint64_t a, uint64_t b)
-{
-	return a > b ? a : b;
-}
 
 /*
  * Offsets of the pool that belong together: a converted range with the guard
@@ -96,6 +78,14 @@ struct odp_part {
 	bool named;                   /* by somebody */
 	bool lost;                    /* its watch ended, and the policy asks for one */
 	bool shared;
+};
+
+/* Pipes that hold the pages of a region (backing_pipe.c), in mem->holds. In a child of
+ * fork that list is as it was at some moment: each change of it is one store. */
+struct odp_hold {
+	struct odp_hold *_Atomic next;
+	unsigned n;
+	int fds[];
 };
 
 struct odp_region {
@@ -145,6 +135,13 @@ struct odp_pin_view {
 #define ODP_BOUNCE_SIZE ((size_t)64 << 10)
 #define ODP_BOUNCES 16
 
+/* Who is told of moments in the life of this process's regions. */
+struct odp_region_observer {
+	/* The key is gone and every lane was outside since: forget the region. */
+	void (*end)(struct odp_region *r);
+	struct odp_region_observer *next;
+};
+
 struct odp_mem {
 	struct odp_proc *proc;
 	int pool_fd;
@@ -184,7 +181,8 @@ struct odp_mem {
 	uint8_t *variants;  /* last 8-bit variant of each index */
 	uint32_t file_next; /* where the search for a free file record begins */
 	uint32_t key_high;
-	struct odp_local *_Atomic local; /* local.c: set once */
+	struct odp_local *_Atomic local;               /* local.c: set once */
+	struct odp_region_observer *_Atomic observers; /* never leave it */
 
 	_Atomic uint32_t num_follows; /* in follows */
 	_Atomic uint64_t locked;      /* bytes pinned */
@@ -373,13 +371,10 @@ int odp_convert(struct odp_mem *m, uint64_t start, uint64_t end, uint32_t prot);
 /* Choose R's backing (AUTO on entry: choose freely) and make its memory so. */
 int odp_place(struct odp_region *r, bool write, enum odp_backing *backing);
 void odp_region_reap(struct odp_mem *m);
+/* Tell O, which stays, of regions from here on. */
+void odp_region_observe(struct odp_mem *m, struct odp_region_observer *o);
 /* CAP_IPC_LOCK: RLIMIT_MEMLOCK does not count. */
 bool odp_lock_exempt(void);
-
-/* ---- policy.c ---- */
-/* What $UODP_POLICY and $UODP_LEASE_MS say; DEFAULT and 0 without. */
-enum odp_policy odp_policy_env(void);
-uint32_t odp_lease_env(void);
 
 /* ---- file.c: not by the service thread ---- */
 /* Find R's parts that files lie under, make them known to who watches these, and
@@ -419,6 +414,17 @@ struct odp_watch_shm *odp_local_shm(struct odp_mem *m);
 int odp_key_alloc(struct odp_mem *m, uint32_t *key);
 void odp_key_free(struct odp_mem *m, uint32_t key);
 
+/* ---- entry.c ---- */
+/* The entry of PAGE, NULL if the record is not to be trusted; of an implicit
+ * region made on first use. */
+_Atomic odp_entry_t *odp_xlat_entry(const struct odp_peer *peer, const struct odp_mr_shm *mr,
+				    uint64_t page);
+/* What an entry says of memory that the program has mapped with PROT. */
+odp_entry_t odp_xlat_prot(uint32_t prot);
+#define ODP_PIPE_PAGES 64u /* that one pipe holds */
+/* What finds PAGE of R: ODP_E_PIN, with the descriptor if there is one. */
+odp_entry_t odp_pin_entry(const struct odp_region *r, uint64_t page);
+
 /* ---- xlat.c ---- */
 /* Fill a new region's entries (mem_lock); where: ODP_E_VA or ODP_E_PIN for pages
  * that the pool does not hold. */
@@ -426,7 +432,6 @@ void odp_xlat_fill(struct odp_region *r, odp_entry_t where);
 /* Entries of on-demand regions in [start, end) that are not pool frames become
  * the frames that now lie there (mem_lock). */
 void odp_xlat_adopt(struct odp_mem *m, uint64_t start, uint64_t end);
-odp_entry_t odp_xlat_prot(uint32_t prot);
 
 /* ---- invalidate.c: gate shut, lanes fenced, mem_lock held ---- */
 void odp_inv_remove(struct odp_mem *m, uint64_t start, uint64_t end, bool fenced);
@@ -467,10 +472,6 @@ static inline bool odp_mr_pinned(const struct odp_mr_shm *mr)
  * 0, or -EFAULT. ADVICE counts as prefetch, not as fault. */
 int odp_fault_pool(struct odp_peer *peer, struct odp_mr_shm *mr, uint64_t page, uint64_t want,
 		   bool write, bool advice);
-/* The entry of PAGE, NULL if the record is not to be trusted; of an implicit
- * region made on first use. */
-_Atomic odp_entry_t *odp_xlat_entry(const struct odp_peer *peer, const struct odp_mr_shm *mr,
-				    uint64_t page);
 
 /* ---- implicit.c ---- */
 #define ODP_IMPLICIT_PAGES ((uint64_t)1 << (48 - ODP_PAGE_SHIFT))
@@ -525,12 +526,9 @@ size_t odp_pin_take(struct odp_mem *m, void *buf, size_t n);
 /* Empty our own pipe: never leave bytes of one transfer for the next (pin_pipe). */
 void odp_pin_drain(struct odp_mem *m);
 
-#define ODP_PIPE_PAGES 64u /* that one pipe holds */
 /* Hold R's pages, all readable and there, for reading alone: 0 or -errno (conv_lock). */
 int odp_pipe_register(struct odp_region *r);
 void odp_pipe_unregister(struct odp_region *r);
-/* What finds PAGE of R: ODP_E_PIN, with the descriptor if there is one. */
-odp_entry_t odp_pin_entry(const struct odp_region *r, uint64_t page);
 /* Read N bytes at POS, from the start of the region's first page, as ENTRY says. */
 ssize_t odp_pipe_io(struct odp_peer *peer, odp_entry_t entry, uint64_t pos, void *buf, size_t n);
 /* The descriptor that ENTRY (ODP_E_PIN) names, of PEER's, for one transfer: or -errno. */

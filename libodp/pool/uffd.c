@@ -349,6 +349,26 @@ static void event_act(struct odp_mem *m, const struct uffd_msg *msg, bool fenced
 	}
 }
 
+/*
+ * Does a thread wait for a page, in a fault that nobody has read of? A thread of our
+ * own, interrupted inside a transfer, may do so in its signal handler, and the kernel
+ * lets nobody fill pages while an event is unread. So the event goes first: what that
+ * transfer still writes, nobody was promised.
+ */
+static bool fault_pending(struct odp_proc *proc)
+{
+	struct odp_mem *m = proc->mem;
+	char buf[256], *p;
+	ssize_t n =
+		m && m->fdinfo_fd >= 0 ? odp_sys_pread(m->fdinfo_fd, buf, sizeof(buf) - 1, 0) : 0;
+
+	if (n <= 0)
+		return false;
+	buf[n] = 0;
+	p = strstr(buf, "pending:\t");
+	return p && p[9] != '0';
+}
+
 /* Read messages and act on the events among them, the gate shut: the read lets
  * the callers of munmap, mremap and madvise go on. */
 static int events_read(struct odp_mem *m, struct uffd_msg *msgs)
@@ -359,7 +379,7 @@ static int events_read(struct odp_mem *m, struct uffd_msg *msgs)
 
 	odp_umem_refill(m);
 	odp_freeze(m->proc);
-	fenced = odp_fence(m->proc, false);
+	fenced = odp_fence_unless(m->proc, fault_pending);
 	/* seq_cst, before the read: pairs with odp_uffd_settle(). */
 	atomic_store_explicit(&m->event_seq, seq + 1, memory_order_seq_cst);
 	n = read(m->uffd, msgs, MESSAGES * sizeof(*msgs));
@@ -380,18 +400,9 @@ static int events_read(struct odp_mem *m, struct uffd_msg *msgs)
 	return (int)n;
 }
 
-bool odp_mem_fault_pending(struct odp_proc *proc)
+int odp_mem_uffd(struct odp_proc *proc)
 {
-	struct odp_mem *m = proc->mem;
-	char buf[256], *p;
-	ssize_t n =
-		m && m->fdinfo_fd >= 0 ? odp_sys_pread(m->fdinfo_fd, buf, sizeof(buf) - 1, 0) : 0;
-
-	if (n <= 0)
-		return false;
-	buf[n] = 0;
-	p = strstr(buf, "pending:\t");
-	return p && p[9] != '0';
+	return proc->mem ? proc->mem->uffd : -1;
 }
 
 void odp_mem_uffd_ready(struct odp_proc *proc)

@@ -4,13 +4,6 @@
 
 #define PAGEMAP_CHUNK 512u
 
-odp_entry_t odp_xlat_prot(uint32_t prot)
-{
-	if (!(prot & (PROT_READ | PROT_WRITE)))
-		return ODP_E_NOACCESS | ODP_E_NOWRITE;
-	return prot & PROT_WRITE ? 0 : ODP_E_NOWRITE;
-}
-
 static odp_entry_t entry_valid(odp_entry_t e)
 {
 	if (e & ODP_E_NOACCESS)

@@ -5,7 +5,6 @@
 #include <string.h>
 #include <sys/resource.h>
 
-#include "faultq.h"
 #include "mem.h"
 
 #define ACCESS_ALL                                                                                 \
@@ -376,6 +375,25 @@ ODP_EXPORT int odp_region_create(struct odp_proc *proc, const struct odp_region_
 	return ret == -ESTALE ? -EAGAIN : ret;
 }
 
+void odp_region_observe(struct odp_mem *m, struct odp_region_observer *o)
+{
+	o->next = atomic_load_explicit(&m->observers, memory_order_relaxed);
+	/* release: complete before it is found. */
+	while (!atomic_compare_exchange_weak_explicit(&m->observers, &o->next, o,
+						      memory_order_release, memory_order_relaxed))
+		;
+}
+
+static void observers_end(struct odp_region *r)
+{
+	/* acquire: pairs with odp_region_observe(). */
+	const struct odp_region_observer *o =
+		atomic_load_explicit(&r->mem->observers, memory_order_acquire);
+
+	for (; o; o = o->next)
+		o->end(r);
+}
+
 ODP_EXPORT int odp_region_destroy(struct odp_region *r)
 {
 	struct odp_mem *m = r->mem;
@@ -386,7 +404,7 @@ ODP_EXPORT int odp_region_destroy(struct odp_region *r)
 	odp_freeze(m->proc);
 	fenced = odp_fence(m->proc, true);
 	odp_thaw(m->proc);
-	odp_faultq_forget(r);
+	observers_end(r);
 	if (fenced) {
 		region_release(r);
 	} else {

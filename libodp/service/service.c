@@ -58,8 +58,8 @@ static bool service_take_incoming(struct odp_service *svc)
 {
 	struct odp_peer *peer, *next;
 
-	/* acquire: pairs with the release in odp_service_watch(). */
-	peer = atomic_exchange_explicit(&svc->incoming, NULL, memory_order_acquire);
+	/* acquire: pairs with the release in peer_hand_over(). */
+	peer = atomic_exchange_explicit(&svc->proc->incoming, NULL, memory_order_acquire);
 	for (; peer; peer = next) {
 		next = peer->watch_next;
 		peer->watch_next = svc->waiting;
@@ -289,19 +289,4 @@ ODP_EXPORT void odp_service_set(struct odp_proc *proc, odp_service_fn fn, void *
 	proc->handler_arg = arg;
 	pthread_mutex_unlock(&proc->handler_lock);
 	odp_bell_ring(proc->self); /* to learn the first deadline */
-}
-
-void odp_service_watch(struct odp_proc *proc, struct odp_peer *peer)
-{
-	struct odp_service *svc = proc->service;
-	struct odp_peer *head = atomic_load_explicit(&svc->incoming, memory_order_relaxed);
-
-	if (peer->pidfd < 0)
-		return;
-	do {
-		peer->watch_next = head;
-		/* release: the peer is complete; pairs with service_take_incoming(). */
-	} while (!atomic_compare_exchange_weak_explicit(
-		&svc->incoming, &head, peer, memory_order_release, memory_order_relaxed));
-	odp_bell_ring(proc->self);
 }

@@ -48,9 +48,8 @@ struct odp_service {
 	sem_t opened, go;
 	_Atomic bool stop; /* written before CALLS, GO and the bell say so */
 	int uffd;
-	struct odp_peer *_Atomic incoming; /* to be watched: pushed by anyone */
-	struct odp_peer *waiting;          /* taken from there, not watched yet */
-	unsigned broken;                   /* ODP_EV_* that can no longer be polled */
+	struct odp_peer *waiting; /* taken from proc->incoming, not watched yet */
+	unsigned broken;          /* ODP_EV_* that can no longer be polled */
 	/* io_uring */
 	struct io_uring ring;
 	unsigned armed; /* ODP_EV_* polled for now */

@@ -2,72 +2,11 @@
 /* Sets the memory side up: the pool, the userfaultfds, the pin ring. */
 #include <fcntl.h>
 #include <linux/memfd.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "mem.h"
-
-/*
- * The stack of this thread may lie in a range that another thread converted, and
- * a touch of a page of it that is missing waits for the service thread. Fault in
- * what may be used while the lock is held, before it is held.
- */
-static void stack_ready(void)
-{
-	volatile char probe[16384];
-
-	for (size_t i = 0; i < sizeof(probe); i += ODP_PAGE_SIZE / 2)
-		probe[i] = 0;
-}
-
-/*
- * A signal handler of the program may touch a page that is missing, and then waits
- * for the service thread, which may be waiting for this lock.
- */
-void odp_mem_lock(struct odp_mem *m)
-{
-	sigset_t all, old;
-
-	stack_ready();
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	pthread_mutex_lock(&m->mem_lock);
-	m->mem_mask = old;
-}
-
-void odp_mem_unlock(struct odp_mem *m)
-{
-	sigset_t old = m->mem_mask;
-
-	pthread_mutex_unlock(&m->mem_lock);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-}
-
-char *odp_bounce_get(struct odp_mem *m)
-{
-	uint32_t used = atomic_load_explicit(&m->bounce_used, memory_order_relaxed);
-	int i;
-
-	do {
-		if (used == (1u << ODP_BOUNCES) - 1)
-			return NULL;
-		i = __builtin_ctz(~used);
-		/* acquire: after the last user's release in odp_bounce_put(). */
-	} while (!atomic_compare_exchange_weak_explicit(&m->bounce_used, &used, used | 1u << i,
-							memory_order_acquire,
-							memory_order_relaxed));
-	return m->bounces + i * ODP_BOUNCE_SIZE;
-}
-
-void odp_bounce_put(struct odp_mem *m, char *buf)
-{
-	unsigned i = (unsigned)((size_t)(buf - m->bounces) / ODP_BOUNCE_SIZE);
-
-	/* release: our use of the buffer happens before the next one's. */
-	atomic_fetch_and_explicit(&m->bounce_used, ~(1u << i), memory_order_release);
-}
 
 static enum odp_backing backing_from_env(void)
 {
@@ -201,9 +140,4 @@ err_unmap_tables:
 	odp_priv_free(m, sizeof(*m));
 	odp_log(ODP_LOG_ERR, "cannot set up the memory pool: %s", strerrordesc_np(-ret));
 	return ret;
-}
-
-int odp_mem_uffd(struct odp_proc *proc)
-{
-	return proc->mem ? proc->mem->uffd : -1;
 }

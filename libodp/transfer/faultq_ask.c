@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
 /* Faults that are left for the owner's pager, by whoever runs the transfer. */
-#include "faultq.h"
+#include "faultq_ask.h"
 
 /* How soon to come back to one: after a part of the time it has taken so far. */
 #define WAIT_MIN_NS 20000u
@@ -22,15 +22,6 @@ static struct odp_fq_shared *shared_get(const struct odp_peer *peer)
 static uint32_t table_limit(_Atomic uint32_t *n)
 {
 	return (uint32_t)odp_min(atomic_load_explicit(n, memory_order_relaxed), ODP_FQ_DEPTH);
-}
-
-bool odp_faultq_lives(uint32_t slot, uint32_t gen)
-{
-	struct odp_slot *s = &odp_self->domain->slots[slot % ODP_MAX_PROCS];
-
-	return slot < ODP_MAX_PROCS && atomic_load_explicit(&s->gen, memory_order_relaxed) == gen &&
-	       atomic_load_explicit(&s->state, memory_order_relaxed) == ODP_SLOT_LIVE &&
-	       odp_slot_alive(odp_self, slot);
 }
 
 /* Of PAGE, of the MR with INDEX? *WORD is then the group's. */
@@ -66,12 +57,12 @@ static struct odp_fq_group *group_find(struct odp_fq_table *t, uint32_t index, u
 static bool group_left(struct odp_fq_group *g, uint64_t word, uint64_t now)
 {
 	if (odp_fq_state(word) == ODP_FQ_FILLING)
-		return !odp_faultq_lives(odp_fq_low(word), odp_fq_high(word));
+		return !odp_slot_lives(odp_fq_low(word), odp_fq_high(word));
 	if (odp_fq_state(word) != ODP_FQ_INVALID)
 		return false;
 	return now - atomic_load_explicit(&g->at, memory_order_relaxed) > STALE_NS ||
-	       !odp_faultq_lives(atomic_load_explicit(&g->slot, memory_order_relaxed),
-				 atomic_load_explicit(&g->gen, memory_order_relaxed));
+	       !odp_slot_lives(atomic_load_explicit(&g->slot, memory_order_relaxed),
+			       atomic_load_explicit(&g->gen, memory_order_relaxed));
 }
 
 static bool group_take(struct odp_fq_group *g, bool thorough, uint64_t now)

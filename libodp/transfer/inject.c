@@ -11,7 +11,7 @@
  */
 #include <stdlib.h>
 
-#include "faultq.h"
+#include "faultq_ask.h"
 #include "mem.h"
 
 #define POLICY_SET ((uint64_t)1 << 63) /* a region's own; the bit below: ODP_FQ_MR */
