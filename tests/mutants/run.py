@@ -48,12 +48,17 @@ def build(tree):
 
 def passes(tree, test):
     """None: there is no such test, or it was skipped."""
-    done = subprocess.run(["ctest", "--test-dir", tree + "/build", "--timeout", str(TIMEOUT_S),
-                           "-R", "^" + re.escape(test) + "$"],
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    if "No tests were found" in done.stdout or "***Skipped" in done.stdout:
+    with subprocess.Popen(["ctest", "--test-dir", tree + "/build",
+                           "-R", "^" + re.escape(test) + "$"], start_new_session=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as ctest:
+        try:
+            output = ctest.communicate(timeout=TIMEOUT_S)[0]
+        except subprocess.TimeoutExpired:
+            os.killpg(ctest.pid, signal.SIGKILL)  # what it started, too
+            return False
+    if "No tests were found" in output or "***Skipped" in output:
         return None
-    return done.returncode == 0
+    return ctest.returncode == 0
 
 
 class Applied:
