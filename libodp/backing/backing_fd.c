@@ -6,7 +6,7 @@
  */
 #include <fcntl.h>
 
-#include "mem.h"
+#include "pool.h"
 
 int odp_entry_fd(struct odp_peer *peer, odp_entry_t entry, int flags)
 {

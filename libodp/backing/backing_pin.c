@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/uio.h>
 
-#include "mem.h"
+#include "pool.h"
 
 #define RING_ENTRIES 8u
 #define PIPE_SIZE ((int)(256 << 10)) /* a bounce buffer, however it is aligned */

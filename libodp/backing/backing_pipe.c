@@ -11,7 +11,7 @@
 #include <fcntl.h>
 #include <sys/uio.h>
 
-#include "mem.h"
+#include "pool.h"
 
 #define GROUP_SIZE ((uint64_t)ODP_PIPE_PAGES << ODP_PAGE_SHIFT)
 

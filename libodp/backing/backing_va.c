@@ -6,7 +6,7 @@
 #include <sys/uio.h>
 
 #include "guard.h"
-#include "mem.h"
+#include "pool.h"
 
 static struct odp_lane *service_lane(const struct odp_peer *peer)
 {

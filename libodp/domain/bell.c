@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
 /* The bell: how any process wakes another's service thread. */
-#include "internal.h"
+#include "domain.h"
 #include "sys.h"
 
 ODP_EXPORT void odp_bell_ring(struct odp_peer *peer)

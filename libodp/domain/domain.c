@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "domain.h"
 #include "own.h"
 
 #define DOMAIN_FILE "domain"

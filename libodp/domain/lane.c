@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "domain.h"
 #include "own.h"
 
 #define FENCE_SPIN_NS 50000u /* a slice is copied in less */

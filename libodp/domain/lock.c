@@ -3,7 +3,7 @@
 #include <sched.h>
 #include <time.h>
 
-#include "internal.h"
+#include "domain.h"
 #include "sys.h"
 
 #define LOCK_SPINS 200

@@ -2,7 +2,7 @@
 /* Blocks of queue pair numbers, each owned by one slot. */
 #include <errno.h>
 
-#include "internal.h"
+#include "domain.h"
 
 /*
  * The search goes round the space: a block that was just freed is the last to

@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "domain.h"
 #include "own.h"
 
 /* Left by su, sudo and containers, XDG_RUNTIME_DIR may name another user's

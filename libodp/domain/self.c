@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
 /* Which attachment this process has, and whether it still works. */
-#include "internal.h"
+#include "domain.h"
 
 struct odp_proc *odp_self;
 

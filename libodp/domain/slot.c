@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "domain.h"
 #include "own.h"
 
 static struct flock slot_live_byte(unsigned nr)

@@ -11,7 +11,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "domain.h"
 #include "own.h"
 
 #define ARENA_PAGES ((uint32_t)((ODP_SEG_SIZE - ODP_ARENA_OFF) >> ODP_PAGE_SHIFT))

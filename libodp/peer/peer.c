@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "peer.h"
+#include "peer_priv.h"
 #include "own.h"
 
 struct odp_peer *odp_peer_new(struct odp_proc *proc, unsigned nr)

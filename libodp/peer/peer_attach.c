@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "peer.h"
+#include "peer_priv.h"
 #include "own.h"
 
 /* How often to look again at a slot that is being set up or taken over. */

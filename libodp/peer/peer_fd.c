@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "own.h"
-#include "peer.h"
+#include "peer_priv.h"
 
 /* Opened anew through /proc, which needs the right to read the process only. */
 int odp_peer_fd_open(const struct odp_peer *peer, int fd, int flags)

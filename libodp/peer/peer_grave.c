@@ -4,7 +4,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "peer.h"
+#include "peer_priv.h"
 #include "own.h"
 
 /* For so long a thread that has not noticed a death may go on with a peer. */

@@ -7,7 +7,7 @@
 #include <linux/falloc.h>
 #include <string.h>
 
-#include "mem.h"
+#include "pool.h"
 
 #define MIB ((uint64_t)1 << 20)
 #define GUARD_MAX ((uint64_t)32 << 30)

@@ -19,7 +19,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-#include "mem.h"
+#include "pool.h"
 
 #define PIECE ((uint64_t)16 << 20) /* others wait while so much is copied */
 #define PAGEMAP_CHUNK 512u

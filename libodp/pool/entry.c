@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
 /* One translation entry: where it is, and what it says. */
-#include "mem.h"
+#include "pool.h"
 
 _Atomic odp_entry_t *odp_xlat_entry(const struct odp_peer *peer, const struct odp_mr_shm *mr,
 				    uint64_t page)

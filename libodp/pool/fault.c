@@ -6,7 +6,7 @@
  * Of several threads that find a page missing, each may make the page in the
  * pool (that is idempotent); the one whose compare-and-swap wins counts it.
  */
-#include "mem.h"
+#include "pool.h"
 
 static bool entry_usable(odp_entry_t e, bool write)
 {

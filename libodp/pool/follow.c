@@ -15,7 +15,7 @@
  */
 #include <sys/sysmacros.h>
 
-#include "mem.h"
+#include "pool.h"
 
 static struct odp_region *region_of(struct odp_inode *n)
 {
@@ -69,7 +69,7 @@ bool odp_entry_forget(_Atomic odp_entry_t *p)
 {
 	odp_entry_t old = atomic_load_explicit(p, memory_order_relaxed);
 
-	/* A page that is not a pool frame may become one at any time: see mem.h. */
+	/* A page that is not a pool frame may become one at any time: see pool.h. */
 	while ((old & ODP_E_WHERE) == ODP_E_VA && (old & ODP_E_VALID) && !(old & ODP_E_ORPHAN))
 		if (atomic_compare_exchange_weak_explicit(
 			    p, &old, old & ~(ODP_E_VALID | ODP_E_WRITE | ODP_E_FRESH),

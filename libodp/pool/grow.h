@@ -3,7 +3,7 @@
 #ifndef ODP_GROW_H
 #define ODP_GROW_H
 
-#include "mem.h"
+#include "pool.h"
 
 /* ADDR, in a mapping of the pool, has no record, and the frame that is mapped there
  * is not free: give the mapping others from there on, and a record. If something

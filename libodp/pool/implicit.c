@@ -7,7 +7,7 @@
  * in the owner's address space; entries of pages that the pool holds are made by
  * the owner when it adopts them.
  */
-#include "mem.h"
+#include "pool.h"
 
 #define LEAF_SHIFT 9 /* entries a leaf: a page of them */
 #define LEAF_ENTRIES (1u << LEAF_SHIFT)

@@ -3,7 +3,7 @@
  * A software MMU notifier. All of it runs with the gate shut and every lane
  * fenced, and allocates nothing; it cannot fail.
  */
-#include "mem.h"
+#include "pool.h"
 
 enum action { CLEAR, FORGET };
 
@@ -26,7 +26,7 @@ static void region_invalidate(struct odp_region *r, uint64_t start, uint64_t end
 	for (; (p = odp_region_entry(r, &page, last)); page++, n++) {
 		odp_entry_t old = atomic_load_explicit(p, memory_order_relaxed), new;
 
-		/* A loop because of entries that are no frames: see mem.h. */
+		/* A loop because of entries that are no frames: see pool.h. */
 		do {
 			new = old & ~(ODP_E_VALID | ODP_E_WRITE | ODP_E_FRESH);
 			if (old & ODP_E_ORPHAN)

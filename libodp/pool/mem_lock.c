@@ -2,7 +2,7 @@
 /* The lock over what the memory side knows. */
 #include <signal.h>
 
-#include "mem.h"
+#include "pool.h"
 
 /*
  * The stack of this thread may lie in a range that another thread converted, and

@@ -10,7 +10,7 @@
  * given advice that a new mapping would undo (said.c), is it done the other
  * way round: the region goes on with a copy in its spare, and the address keeps the frame.
  */
-#include "mem.h"
+#include "pool.h"
 
 /* Copy frame FROM to the spare TO, both through our own view. */
 static void frame_copy(struct odp_mem *m, uint64_t from, uint64_t to)

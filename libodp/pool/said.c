@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "mem.h"
+#include "pool.h"
 
 #ifndef MLOCK_ONFAULT
 #define MLOCK_ONFAULT 1

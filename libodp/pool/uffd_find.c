@@ -14,7 +14,7 @@
 #include <sys/ioctl.h>
 #include <sys/pidfd.h>
 
-#include "mem.h"
+#include "pool.h"
 
 #define FIRST 3
 #define LAST 4096

@@ -3,7 +3,7 @@
  * Records of converted ranges. The service thread splits and drops them when the
  * program unmaps or moves parts; what it needs for that is put by beforehand.
  */
-#include "mem.h"
+#include "pool.h"
 
 /*
  * What the events of one read may need at most, and more: 32 messages, of which each cuts

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "mem.h"
+#include "pool.h"
 
 #define WAIT_NS 20000000u
 #define WAIT_LIMIT_NS 10000000000ull

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "mem.h"
+#include "pool.h"
 
 /* Of the mapping that holds AT, for kernels whose maps do not tell it; 0 when
  * there is none. */

@@ -8,7 +8,7 @@
 #include <pthread.h>
 #include <string.h>
 
-#include "mem.h"
+#include "pool.h"
 
 /* What a range consists of. */
 struct survey {

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
-#include "mem.h"
+#include "pool.h"
 
 #define ACCESS_ALL                                                                                 \
 	(ODP_ACCESS_LOCAL_WRITE | ODP_ACCESS_REMOTE_WRITE | ODP_ACCESS_REMOTE_READ |               \

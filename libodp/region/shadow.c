@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
 /* A second mapping of a region's files, for the device alone: what the program does to
  * its own does not matter to it. */
-#include "mem.h"
+#include "pool.h"
 
 static uint64_t shadow_size(const struct odp_region *r)
 {

@@ -2,7 +2,7 @@
 /* Counters of regions, one by one and summed up. */
 #include <string.h>
 
-#include "mem.h"
+#include "pool.h"
 
 static void stats_add(struct odp_region_stats *stats, const struct odp_mr_shm *mr)
 {

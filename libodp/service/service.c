@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "faultq.h"
-#include "service.h"
+#include "service_priv.h"
 
 static void service_sem_wait(sem_t *sem)
 {

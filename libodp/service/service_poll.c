@@ -2,7 +2,7 @@
 /* Waiting with ppoll, where io_uring is not to be had. */
 #include <errno.h>
 
-#include "service.h"
+#include "service_priv.h"
 
 static int poll_open(struct odp_service *svc)
 {

@@ -8,7 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "service.h"
+#include "service_priv.h"
 
 #define URING_ENTRIES 256
 

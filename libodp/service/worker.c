@@ -12,7 +12,7 @@
 #include <linux/futex.h>
 #include <time.h>
 
-#include "service.h"
+#include "service_priv.h"
 #include "sys.h"
 
 static uint64_t handler_call(struct odp_proc *proc)

@@ -16,7 +16,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "mem.h"
+#include "pool.h"
 
 #define CHILD_WAIT_S 60
 

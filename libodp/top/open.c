@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "mem.h"
+#include "pool.h"
 
 static enum odp_backing backing_from_env(void)
 {

@@ -6,7 +6,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#include "mem.h"
+#include "pool.h"
 
 static pthread_mutex_t proc_lock = PTHREAD_MUTEX_INITIALIZER;
 static bool proc_handlers; /* under proc_lock: for fork and exit */

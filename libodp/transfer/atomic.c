@@ -4,7 +4,7 @@
  * under the owner's lock, which other odp_atomic() calls respect; it is only
  * tried, since its holder may be waiting for a service thread.
  */
-#include "mem.h"
+#include "pool.h"
 
 struct operands {
 	enum odp_atomic_op op;

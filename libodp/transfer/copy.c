@@ -2,7 +2,7 @@
 /* Copies between spans: one load of each page's entry, one copy, inside a lane. */
 #include <sched.h>
 
-#include "mem.h"
+#include "pool.h"
 #include "move.h"
 
 #define ENTER_TRIES 256

@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <sys/ioctl.h>
 
-#include "mem.h"
+#include "pool.h"
 
 /* The kernel's struct pm_scan_arg and page_region (Linux 6.7), for headers that lack them. */
 struct scan_arg {

@@ -3,7 +3,7 @@
 #ifndef ODP_WATCH_H
 #define ODP_WATCH_H
 
-#include "mem.h"
+#include "pool.h"
 
 #define ODP_WATCH_BUCKETS 4096u
 

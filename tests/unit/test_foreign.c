@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "mem.h"
+#include "pool.h"
 #include "memkit.h"
 #include "suite.h"
 

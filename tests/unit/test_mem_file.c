@@ -8,7 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "mem.h"
+#include "pool.h"
 #include "memkit.h"
 #include "suite.h"
 

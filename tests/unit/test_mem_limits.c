@@ -11,7 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "mem.h"
+#include "pool.h"
 #include "memkit.h"
 #include "suite.h"
 

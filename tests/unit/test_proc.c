@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "child.h"
-#include "internal.h"
+#include "domain.h"
 #include "suite.h"
 
 static struct odp_proc *self;

@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 #include "child.h"
-#include "mem.h"
+#include "pool.h"
 #include "memkit.h"
 #include "suite.h"
 #include "watch.h"

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "child.h"
-#include "internal.h"
+#include "domain.h"
 #include "suite.h"
 
 static char base[128]; /* of this test program's directories */

@@ -10,8 +10,8 @@
 #include <unistd.h>
 
 #include "child.h"
-#include "internal.h"
-#include "service.h"
+#include "domain.h"
+#include "service_priv.h"
 #include "suite.h"
 
 #define AT_ONCE 1 /* a deadline in the past */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
 /* What the files about peers know of each other. */
-#ifndef ODP_PEER_H
-#define ODP_PEER_H
+#ifndef ODP_PEER_PRIV_H
+#define ODP_PEER_PRIV_H
 
-#include "internal.h"
+#include "domain.h"
 
 void odp_peer_close_fds(struct odp_peer *peer);
 /* Has the process ended? False too where pidfd_open() is forbidden. */

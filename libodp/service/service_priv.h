@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
 /* The service thread's own: what it waits for, and with what. */
-#ifndef ODP_SERVICE_H
-#define ODP_SERVICE_H
+#ifndef ODP_SERVICE_PRIV_H
+#define ODP_SERVICE_PRIV_H
 
 #include <liburing.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <semaphore.h>
 
-#include "internal.h"
+#include "domain.h"
 
 /* What a wait may bring. */
 enum {

@@ -7,11 +7,11 @@
  * thread: it takes only locks that are never held while program memory is
  * touched, allocates nothing, and touches no program memory.
  *
- * Lock order: conv_lock, mem_lock (mem.h), proc->peer_lock,
+ * Lock order: conv_lock, mem_lock (pool.h), proc->peer_lock,
  * proc->alloc_lock; shared locks (struct odp_lock) come last, one at a time.
  */
-#ifndef ODP_INTERNAL_H
-#define ODP_INTERNAL_H
+#ifndef ODP_DOMAIN_H
+#define ODP_DOMAIN_H
 
 #include <pthread.h>
 

@@ -24,13 +24,13 @@
  * a matter of counters and faults alone: whoever finds it gone from the page tables
  * takes it away, gone.c.)
  */
-#ifndef ODP_MEM_H
-#define ODP_MEM_H
+#ifndef ODP_POOL_H
+#define ODP_POOL_H
 
 #include <signal.h>
 #include <sys/mman.h>
 
-#include "internal.h"
+#include "domain.h"
 #include "itree.h"
 #include "own.h"
 
