@@ -6,7 +6,8 @@
  */
 #include <fcntl.h>
 
-#include "pool.h"
+#include "backing.h"
+#include "domain.h"
 
 int odp_entry_fd(struct odp_peer *peer, odp_entry_t entry, int flags)
 {

@@ -10,7 +10,9 @@
 #include <string.h>
 #include <sys/uio.h>
 
-#include "pool.h"
+#include "backing.h"
+#include "base.h"
+#include "domain.h"
 
 #define RING_ENTRIES 8u
 #define PIPE_SIZE ((int)(256 << 10)) /* a bounce buffer, however it is aligned */

@@ -11,7 +11,9 @@
 #include <fcntl.h>
 #include <sys/uio.h>
 
-#include "pool.h"
+#include "backing.h"
+#include "base.h"
+#include "domain.h"
 
 #define GROUP_SIZE ((uint64_t)ODP_PIPE_PAGES << ODP_PAGE_SHIFT)
 

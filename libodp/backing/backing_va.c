@@ -5,6 +5,8 @@
  */
 #include <sys/uio.h>
 
+#include "backing.h"
+#include "domain.h"
 #include "guard.h"
 #include "pool.h"
 

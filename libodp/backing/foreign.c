@@ -18,7 +18,7 @@
 #include <string.h>
 #include <sys/uio.h>
 
-#include "pool.h"
+#include "backing.h"
 
 #define LINE_MAX_LEN 512
 #define STACK_SIZE ((size_t)256 << 10)

@@ -2,6 +2,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base.h"
 #include "itree.h"
 
 /* Order: start, then the node's own address, so that equal intervals have one. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
 /*
- * What libodp's files know of each other.
+ * The run directory and who is attached to it: processes, their slots and lanes.
  *
  * Who may wait for whom: a program thread may wait for the service thread (in a
  * page fault, in munmap); the service thread therefore waits for no program
@@ -116,10 +116,6 @@ uint32_t odp_pid_namespace(void);
 /* Free the slots of processes that died. */
 int odp_slot_reap(struct odp_proc *proc);
 
-/* ---- arena.c ---- */
-int odp_arena_open(struct odp_proc *proc);
-void odp_arena_close(struct odp_proc *proc);
-
 /* ---- lane.c ---- */
 extern __thread struct odp_lane *odp_lane_mine __attribute__((tls_model("initial-exec")));
 struct odp_lane *odp_lane_claim(struct odp_proc *proc);
@@ -224,40 +220,5 @@ void odp_thaw_peer(struct odp_slot *slot, unsigned watch);
 bool odp_fence_peer(struct odp_proc *proc, struct odp_slot *slot, bool va);
 /* SLOT's gate has been shut for long: open it for watches that have ended. */
 void odp_gate_heal(struct odp_proc *proc, struct odp_slot *slot);
-
-/* ---- lease.c ---- */
-/* By the service thread: pass notices of recalls on (recall.c). */
-void odp_notices_pass(struct odp_proc *proc);
-
-/* ---- peer.c ---- */
-/* A peer record for slot NR with no descriptors yet. */
-struct odp_peer *odp_peer_new(struct odp_proc *proc, unsigned nr);
-/* In a child after fork: close the descriptors of all peers. */
-void odp_peers_child(struct odp_proc *proc);
-/* Pointer to LEN bytes at OFF in PEER's pool (not across a window), or NULL. */
-void *odp_pool_ptr(struct odp_peer *peer, uint64_t off, size_t len);
-
-/* ---- service.c ---- */
-/* Create the thread; it waits until odp_service_go(), or ends at odp_service_stop(). */
-int odp_service_start(struct odp_proc *proc);
-void odp_service_go(struct odp_proc *proc);
-void odp_service_stop(struct odp_proc *proc);
-/* End the thread alone, as the process ends: what others use of it stays. */
-void odp_service_end(struct odp_proc *proc);
-/* In a child after fork: close the thread's descriptors. */
-void odp_service_child(struct odp_proc *proc);
-
-/* ---- mem.c: the memory side's hooks ---- */
-/* Called once by odp_proc_get, before the service thread loops, with PROC
- * complete but for odp_self: creates pool memfd, userfaultfd, pin ring, fills
- * slot->pool_fd, uffd_fd. Undoes its own work when it fails. */
-int odp_mem_open(struct odp_proc *proc);
-/* The uffd that the service thread polls, or -1. */
-int odp_mem_uffd(struct odp_proc *proc);
-/* The userfaultfd is closed: take it back from a peer; false if none has it. */
-bool odp_mem_uffd_recover(struct odp_proc *proc);
-/* Called by the service thread when the uffd is readable: freeze, fence, read,
- * act, thaw, until it would block. */
-void odp_mem_uffd_ready(struct odp_proc *proc);
 
 #endif

@@ -2,7 +2,10 @@
 /* Fault queues, and the regions that are attached to them. */
 #include <sys/eventfd.h>
 
+#include "base.h"
+#include "domain.h"
 #include "faultq.h"
+#include "region.h"
 
 #define DEPTH_DEFAULT 64u
 #define PAGES_DEFAULT 16u

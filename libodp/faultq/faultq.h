@@ -15,6 +15,7 @@
 #define ODP_FAULTQ_H
 
 #include "faultq_ask.h"
+#include "region.h"
 
 /* ---- faultq.c ---- */
 /* What the owner knows of an MR that has a queue. */

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 
+#include "base.h"
 #include "faultq.h"
 
 #define WRITE_MAX 32768u

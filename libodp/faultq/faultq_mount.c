@@ -10,6 +10,7 @@
 #include <sched.h>
 #include <sys/wait.h>
 
+#include "base.h"
 #include "faultq.h"
 
 #define STACK ((size_t)64 << 10)

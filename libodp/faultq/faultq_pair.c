@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base.h"
 #include "faultq.h"
 
 #define GROUP_MAX (ODP_FQ_PAGES * sizeof(struct odp_fault_msg))

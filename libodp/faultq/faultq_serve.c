@@ -2,7 +2,9 @@
 /* Fault groups as messages, and answers to them. In the owner alone. */
 #include <sched.h>
 
+#include "domain.h"
 #include "faultq.h"
+#include "pool.h"
 
 /* A cookie names the group's place and its round. */
 #define COOKIE_SHIFT 10

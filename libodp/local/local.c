@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "local.h"
+#include "watch.h"
 
 #define RETRY_NS 5000000
 #define RETRY_LIMIT_NS 5000000000ull /* since a lease was broken */

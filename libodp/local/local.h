@@ -91,7 +91,37 @@ struct odp_local {
 	int fan_err;
 };
 
+/* A part of a region that maps a file which somebody watches. */
+struct odp_part {
+	uint64_t start, end; /* addresses */
+	uint64_t dev, ino, off;
+	uint32_t watch;               /* serial; 0: nobody, after all */
+	struct odp_local_file *local; /* NULL: it is not this process that watches it */
+	uint32_t local_lost;          /* what odp_local_lost() said then */
+	uint64_t map_start, map_end;  /* the whole mapping */
+	uint32_t index;               /* of its record in the segment, ODP_MAX_FILES: none */
+	enum odp_policy policy;       /* never DEFAULT */
+	bool named;                   /* by somebody */
+	bool lost;                    /* its watch ended, and the policy asks for one */
+	bool shared;
+};
+
 /* ---- local.c ---- */
+/* Not by the service thread, no lock held. */
+/* See that PART, whose policy asks for it, is watched by this process: 0, with
+ * part->watch and part->local set where that takes anything; -EOPNOTSUPP, with a line
+ * that says why. */
+int odp_local_get(struct odp_mem *m, struct odp_part *part);
+void odp_local_put(struct odp_local_file *f);
+/* How often its watch was lost: a region that was not ready before is to be asked
+ * for anew. */
+uint32_t odp_local_lost(struct odp_local_file *f);
+/* What stands for its inode number in records. */
+uint64_t odp_local_id(const struct odp_local_file *f);
+/* How long a lease of a region there may be at most, in ms; 0: any length. */
+uint32_t odp_local_lease_cap(struct odp_local_file *f);
+/* The local watch's record; NULL: there is none yet. */
+struct odp_watch_shm *odp_local_shm(struct odp_mem *m);
 /* A recall for the recaller; false: too many are waiting (lock). */
 struct odp_local_event *odp_local_event_add(struct odp_local_file *f, uint64_t start, uint64_t end);
 void odp_local_wake(struct odp_local *l);

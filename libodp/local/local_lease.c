@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include "base.h"
 #include "local.h"
 #include "own.h"
 

@@ -9,6 +9,7 @@
  */
 #include "local.h"
 #include "own.h"
+#include "pool.h"
 
 /* lock */
 static struct odp_local_file *file_watched(struct odp_local *l, uint64_t dev, uint64_t ino)

@@ -11,8 +11,9 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "domain.h"
+#include "base.h"
 #include "own.h"
+#include "peer.h"
 
 #define ARENA_PAGES ((uint32_t)((ODP_SEG_SIZE - ODP_ARENA_OFF) >> ODP_PAGE_SHIFT))
 #define ARENA_ORDERS 23u /* 2^22 pages: half the segment */

@@ -6,8 +6,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "peer_priv.h"
+#include "base.h"
+#include "domain.h"
 #include "own.h"
+#include "peer_priv.h"
 
 struct odp_peer *odp_peer_new(struct odp_proc *proc, unsigned nr)
 {

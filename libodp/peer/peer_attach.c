@@ -8,8 +8,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "peer_priv.h"
+#include "base.h"
+#include "domain.h"
 #include "own.h"
+#include "peer_priv.h"
 
 /* How often to look again at a slot that is being set up or taken over. */
 #define PEER_TRIES 100

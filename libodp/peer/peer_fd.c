@@ -7,6 +7,7 @@
 #include <sys/pidfd.h>
 #include <unistd.h>
 
+#include "base.h"
 #include "own.h"
 #include "peer_priv.h"
 

@@ -4,8 +4,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "peer_priv.h"
 #include "own.h"
+#include "peer_priv.h"
 
 /* For so long a thread that has not noticed a death may go on with a peer. */
 #define PEER_GRAVE_NS 2000000000u

@@ -3,7 +3,7 @@
 #ifndef ODP_PEER_PRIV_H
 #define ODP_PEER_PRIV_H
 
-#include "domain.h"
+#include "peer.h"
 
 void odp_peer_close_fds(struct odp_peer *peer);
 /* Has the process ended? False too where pidfd_open() is forbidden. */

@@ -7,6 +7,9 @@
 #include <linux/falloc.h>
 #include <string.h>
 
+#include "base.h"
+#include "domain.h"
+#include "peer.h"
 #include "pool.h"
 
 #define MIB ((uint64_t)1 << 20)

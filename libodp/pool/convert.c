@@ -19,6 +19,9 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#include "base.h"
+#include "domain.h"
+#include "peer.h"
 #include "pool.h"
 
 #define PIECE ((uint64_t)16 << 20) /* others wait while so much is copied */

@@ -15,6 +15,8 @@
  */
 #include <sys/sysmacros.h>
 
+#include "base.h"
+#include "domain.h"
 #include "pool.h"
 
 static struct odp_region *region_of(struct odp_inode *n)

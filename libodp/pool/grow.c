@@ -16,6 +16,7 @@
 #include <sys/ioctl.h>
 
 #include "grow.h"
+#include "pool.h"
 
 #define MOST ((uint64_t)1 << 30) /* at once: each page has a count */
 

@@ -3,6 +3,8 @@
  * A software MMU notifier. All of it runs with the gate shut and every lane
  * fenced, and allocates nothing; it cannot fail.
  */
+#include "base.h"
+#include "domain.h"
 #include "pool.h"
 
 enum action { CLEAR, FORGET };

@@ -6,6 +6,7 @@
 #include <sys/ioctl.h>
 #include <sys/sysmacros.h>
 
+#include "base.h"
 #include "pool.h"
 
 #define MAPS_BUF 8192

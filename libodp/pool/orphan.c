@@ -10,6 +10,8 @@
  * given advice that a new mapping would undo (said.c), is it done the other
  * way round: the region goes on with a copy in its spare, and the address keeps the frame.
  */
+#include "base.h"
+#include "peer.h"
 #include "pool.h"
 
 /* Copy frame FROM to the spare TO, both through our own view. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
 /*
- * The memory side of libodp: what its files know of each other.
+ * The memory side of libodp: what a process knows of its memory, and the private
+ * anonymous part of it, which the pool holds.
  *
  * Locks, in the order in which they are taken:
  *   conv_lock  one registration that looks at or changes the program's mappings
@@ -30,9 +31,9 @@
 #include <signal.h>
 #include <sys/mman.h>
 
-#include "domain.h"
 #include "itree.h"
 #include "own.h"
+#include "peer.h"
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22
@@ -63,21 +64,6 @@ struct odp_umem {
 	uint32_t prot;
 	uint32_t said;         /* ODP_SAID_* */
 	struct odp_umem *next; /* in mem->spare */
-};
-
-/* A part of a region that maps a file which somebody watches. */
-struct odp_part {
-	uint64_t start, end; /* addresses */
-	uint64_t dev, ino, off;
-	uint32_t watch;               /* serial; 0: nobody, after all */
-	struct odp_local_file *local; /* NULL: it is not this process that watches it */
-	uint32_t local_lost;          /* what odp_local_lost() said then */
-	uint64_t map_start, map_end;  /* the whole mapping */
-	uint32_t index;               /* of its record in the segment, ODP_MAX_FILES: none */
-	enum odp_policy policy;       /* never DEFAULT */
-	bool named;                   /* by somebody */
-	bool lost;                    /* its watch ended, and the policy asks for one */
-	bool shared;
 };
 
 /* Pipes that hold the pages of a region (backing_pipe.c), in mem->holds. In a child of
@@ -118,19 +104,6 @@ struct odp_region {
 
 /* In an entry of /proc/PID/pagemap: in memory, or in swap. */
 #define ODP_PAGEMAP_THERE ((uint64_t)3 << 62)
-
-#define ODP_PIN_SHIFT 30 /* a registered buffer holds at most this much */
-
-/* A pin ring of a process, as mapped here. */
-struct odp_pin_view {
-	_Atomic uint32_t gen; /* of the peer it belongs to, + 1; 0: none */
-	int ring_fd;
-	char *ring;
-	size_t ring_len;
-	void *sqes;
-	size_t sqes_len;
-	struct odp_pin_ring pin; /* as it was, and was checked, when this was mapped */
-};
 
 #define ODP_BOUNCE_SIZE ((size_t)64 << 10)
 #define ODP_BOUNCES 16
@@ -216,13 +189,9 @@ static inline void *odp_mem_map(size_t size)
 	return p == MAP_FAILED ? NULL : p;
 }
 
-/* ---- mem.c ---- */
+/* ---- mem_lock.c ---- */
 void odp_mem_lock(struct odp_mem *m);
 void odp_mem_unlock(struct odp_mem *m);
-/* One of the shared bounce buffers (ODP_BOUNCE_SIZE), NULL when all are in use. */
-char *odp_bounce_get(struct odp_mem *m);
-void odp_bounce_put(struct odp_mem *m, char *buf);
-
 /* ---- uffd.c ---- */
 /* A userfaultfd that also answers for faults in the kernel, or -errno. */
 int odp_uffd_open(uint64_t features);
@@ -248,6 +217,13 @@ void odp_uffd_acted(struct odp_mem *m);
 /* Map frames that the pool holds at ADDR in the owner's address space, as far as
  * that goes without an error. */
 void odp_uffd_map(int uffd, uint64_t addr, uint64_t len);
+/* The uffd that the service thread polls, or -1. */
+int odp_mem_uffd(struct odp_proc *proc);
+/* The userfaultfd is closed: take it back from a peer; false if none has it. */
+bool odp_mem_uffd_recover(struct odp_proc *proc);
+/* Called by the service thread when the uffd is readable: freeze, fence, read,
+ * act, thaw, until it would block. */
+void odp_mem_uffd_ready(struct odp_proc *proc);
 
 /* ---- backing_pool.c ---- */
 /* Offsets for LEN bytes; guarded: with room for the mapping to grow. */
@@ -344,10 +320,6 @@ bool odp_parted_next(struct odp_mem *m, uint32_t *key, uint64_t *cookie);
 /* N pages of MR were forgotten: count them. */
 void odp_forgotten(struct odp_mr_shm *mr, uint64_t n);
 
-/* R is for huge pages alone: entries of others refuse access, with -EINVAL if such
- * a page is there. */
-int odp_huge_check(struct odp_region *r);
-
 /* ---- said.c ---- */
 #define ODP_SAID_NODUMP 1u
 #define ODP_SAID_WIPE 2u   /* a child of fork sees zeros */
@@ -366,53 +338,6 @@ bool odp_said_kept(void);
 /* ---- convert.c (conv_lock) ---- */
 /* Move [start, end), part of one private anonymous mapping, to the pool. */
 int odp_convert(struct odp_mem *m, uint64_t start, uint64_t end, uint32_t prot);
-
-/* ---- place.c (conv_lock), region.c ---- */
-/* Choose R's backing (AUTO on entry: choose freely) and make its memory so. */
-int odp_place(struct odp_region *r, bool write, enum odp_backing *backing);
-void odp_region_reap(struct odp_mem *m);
-/* Tell O, which stays, of regions from here on. */
-void odp_region_observe(struct odp_mem *m, struct odp_region_observer *o);
-/* CAP_IPC_LOCK: RLIMIT_MEMLOCK does not count. */
-bool odp_lock_exempt(void);
-
-/* ---- file.c: not by the service thread ---- */
-/* Find R's parts that files lie under, make them known to who watches these, and
- * wait until they are. -EOPNOTSUPP: nobody can do what was asked for. */
-int odp_files_ask(struct odp_region *r);
-/* Has one lost its watch, which this process was to itself? To be asked once more
- * when the key is out: a recall before that has not found it. */
-bool odp_files_lost(struct odp_region *r);
-/* Are they still what is mapped? (conv_lock) */
-bool odp_files_same(struct odp_region *r);
-/* The watched part that holds ADDR, NULL: none. */
-struct odp_part *odp_part_find(const struct odp_region *r, uint64_t addr);
-/* Map the shared ones a second time, for the device alone. */
-int odp_shadow_map(struct odp_region *r);
-void odp_shadow_unmap(struct odp_region *r);
-void odp_files_drop(struct odp_region *r);
-
-/* ---- local.c: not by the service thread, no lock held ---- */
-/* The serial number of the watch that a process is to itself. */
-#define ODP_WATCH_LOCAL UINT32_MAX
-/* See that PART, whose policy asks for it, is watched by this process: 0, with
- * part->watch and part->local set where that takes anything; -EOPNOTSUPP, with a line
- * that says why. */
-int odp_local_get(struct odp_mem *m, struct odp_part *part);
-void odp_local_put(struct odp_local_file *f);
-/* How often its watch was lost: a region that was not ready before is to be asked
- * for anew. */
-uint32_t odp_local_lost(struct odp_local_file *f);
-/* What stands for its inode number in records. */
-uint64_t odp_local_id(const struct odp_local_file *f);
-/* How long a lease of a region there may be at most, in ms; 0: any length. */
-uint32_t odp_local_lease_cap(struct odp_local_file *f);
-/* The local watch's record; NULL: there is none yet. */
-struct odp_watch_shm *odp_local_shm(struct odp_mem *m);
-
-/* ---- keys.c (mem_lock) ---- */
-int odp_key_alloc(struct odp_mem *m, uint32_t *key);
-void odp_key_free(struct odp_mem *m, uint32_t key);
 
 /* ---- entry.c ---- */
 /* The entry of PAGE, NULL if the record is not to be trusted; of an implicit
@@ -482,85 +407,5 @@ _Atomic odp_entry_t *odp_implicit_entry(const struct odp_peer *peer, const struc
 /* Entries that exist, one after the other: that of *PAGE or the next one, with
  * *PAGE set to its page; NULL when there is none up to LAST. */
 _Atomic odp_entry_t *odp_region_entry(struct odp_region *r, uint64_t *page, uint64_t last);
-
-/* ---- inject.c: inside the pool side of a lane ---- */
-/* A fault that was made to take its time, from odp_inject() to odp_inject_end(). */
-struct odp_pending {
-	_Atomic uint64_t *slot; /* NULL: none */
-	uint64_t mark;
-};
-void odp_inject_env(struct odp_proc *proc);
-/* May the fault on PAGE, of a transfer that wants LENGTH bytes from there, be
- * resolved now? 0; -EINPROGRESS: at *WHEN; -EFAULT: it is made to fail; -EAGAIN: it
- * has been resolved. */
-int odp_inject(struct odp_peer *peer, struct odp_mr_shm *mr, uint64_t page, uint64_t length,
-	       bool write, struct odp_pending *pending, uint64_t *when);
-void odp_inject_end(const struct odp_pending *pending);
-/* Do faults of SPAN suffer anything? */
-bool odp_inject_active(const struct odp_span *span);
-
-/* ---- foreign.c ---- */
-/* Have threads that ask the program's own userfaultfd (conv_lock). Complains itself if
- * that cannot be: nobody is asked then, and what is missing stays so. */
-void odp_foreign_start(struct odp_mem *m);
-/* Are the N bytes at ADDR there, or to be had without asking? 0; -EINPROGRESS: the
- * program's handler is being asked, come back at *WHEN; -EFAULT: it was, in vain.
- * Waits for nobody; outside the pool side. */
-int odp_foreign_ready(struct odp_peer *peer, uint32_t key, uint64_t addr, size_t n, uint64_t *when);
-
-/* ---- backing_va.c, backing_pin.c, backing_pipe.c: outside the pool side ---- */
-/* Copy N bytes between BUF and the owner's address ADDR: bytes done, or -errno;
- * -ERESTART: the owner's gate is not GATE any more, or could have changed. */
-ssize_t odp_va_io(struct odp_peer *peer, uint64_t addr, void *buf, size_t n, bool write,
-		  uint64_t gate);
-int odp_pin_open(struct odp_mem *m);
-/* In a child of fork: let go of what the parent's rings hold. */
-void odp_pin_child(struct odp_mem *m);
-bool odp_pin_usable(const struct odp_mem *m);
-int odp_pin_register(struct odp_region *r);
-void odp_pin_unregister(struct odp_region *r);
-ssize_t odp_pin_io(struct odp_peer *peer, const struct odp_mr_shm *mr, uint64_t addr, void *buf,
-		   size_t n, bool write);
-/* Up to N bytes out of our own pipe: how many (pin_pipe). */
-size_t odp_pin_take(struct odp_mem *m, void *buf, size_t n);
-/* Empty our own pipe: never leave bytes of one transfer for the next (pin_pipe). */
-void odp_pin_drain(struct odp_mem *m);
-
-/* Hold R's pages, all readable and there, for reading alone: 0 or -errno (conv_lock). */
-int odp_pipe_register(struct odp_region *r);
-void odp_pipe_unregister(struct odp_region *r);
-/* Read N bytes at POS, from the start of the region's first page, as ENTRY says. */
-ssize_t odp_pipe_io(struct odp_peer *peer, odp_entry_t entry, uint64_t pos, void *buf, size_t n);
-/* The descriptor that ENTRY (ODP_E_PIN) names, of PEER's, for one transfer: or -errno. */
-int odp_entry_fd(struct odp_peer *peer, odp_entry_t entry, int flags);
-void odp_entry_fd_put(const struct odp_peer *peer, int fd);
-/* backing_fd.c: as odp_pipe_io(), both ways. */
-ssize_t odp_fd_io(struct odp_peer *peer, const struct odp_mr_shm *mr, odp_entry_t entry,
-		  uint64_t pos, void *buf, size_t n, bool write);
-/* In a child of fork: let go of what the parent holds. */
-void odp_pipe_child(struct odp_mem *m);
-
-/* ---- gone.c: in the system-call side ---- */
-/* Are pages that SPAN, N bytes at ADDR of its owner's, takes for valid gone? They are
- * invalid then. */
-bool odp_va_gone(struct odp_span *span, uint64_t addr, uint64_t n);
-
-/* ---- copy.c ---- */
-/* N bytes between BUF, private, and SPAN, not advanced: bytes done, or -errno. */
-ssize_t odp_span_io(struct odp_span *span, void *buf, size_t n, bool write);
-
-/* Does the program's address lie at a multiple of N? */
-static inline bool odp_span_aligned(const struct odp_span *span, size_t n)
-{
-	return !((span->addr - span->mr->iova + span->mr->addr) & (n - 1));
-}
-/* Eight bytes of SPAN, not in the pool, become FN(old, ARG), and no move to the
- * pool comes in between. -ENOTBLK: in the pool, or over a page's end. */
-typedef uint64_t (*odp_update_fn)(uint64_t old, const void *arg);
-int odp_span_update(struct odp_span *span, odp_update_fn fn, const void *arg, uint64_t *old);
-
-/* N bytes (a power of two) of SPAN, to be written, as an aligned pointer into the
- * pool: 0 with the lane entered; else -errno, -ENOTBLK when it is not there. */
-int odp_span_frame(struct odp_lane *lane, struct odp_span *span, size_t n, void **ptr);
 
 #endif

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
 /* mprotect, of which userfaultfd tells nothing: its caller does. */
+#include "base.h"
+#include "domain.h"
 #include "pool.h"
 
 static void region_protect(struct odp_region *r, uint64_t start, uint64_t end, odp_entry_t deny)

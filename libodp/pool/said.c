@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base.h"
 #include "pool.h"
 
 #ifndef MLOCK_ONFAULT

@@ -9,7 +9,10 @@
 #include <sys/ioctl.h>
 #include <time.h>
 
+#include "base.h"
+#include "domain.h"
 #include "grow.h"
+#include "pool.h"
 
 #ifndef USERFAULTFD_IOC_NEW
 #define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)

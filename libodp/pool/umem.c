@@ -3,6 +3,7 @@
  * Records of converted ranges. The service thread splits and drops them when the
  * program unmaps or moves parts; what it needs for that is put by beforehand.
  */
+#include "base.h"
 #include "pool.h"
 
 /*

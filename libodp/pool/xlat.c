@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
 /* A new region's translation entries, and entries that become pool frames. */
+#include "base.h"
 #include "pool.h"
 
 #define PAGEMAP_CHUNK 512u

@@ -2,7 +2,9 @@
 /* Prefetch: the owner faults pages of its region in before they are used. */
 #include <sched.h>
 
+#include "domain.h"
 #include "pool.h"
+#include "region.h"
 
 /* 0 when an implicit region has no room for one more. */
 static odp_entry_t entry_get(struct odp_region *r, uint64_t page)

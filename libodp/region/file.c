@@ -14,7 +14,11 @@
 #include <string.h>
 #include <time.h>
 
+#include "base.h"
+#include "domain.h"
+#include "local.h"
 #include "pool.h"
+#include "region.h"
 
 #define WAIT_NS 20000000u
 #define WAIT_LIMIT_NS 10000000000ull

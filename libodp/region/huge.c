@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "pool.h"
+#include "region.h"
 
 /* Of the mapping that holds AT, for kernels whose maps do not tell it; 0 when
  * there is none. */

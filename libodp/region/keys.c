@@ -3,7 +3,7 @@
  * Keys: a 24-bit index and a variant of 8 bits that changes with each reuse.
  * Freed indexes wait in a queue, so that a stale key is noticed for long.
  */
-#include "pool.h"
+#include "region.h"
 
 #define REUSE_AFTER 4096u
 

@@ -8,7 +8,11 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "backing.h"
+#include "base.h"
+#include "domain.h"
 #include "pool.h"
+#include "region.h"
 
 /* What a range consists of. */
 struct survey {

@@ -5,7 +5,11 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "backing.h"
+#include "base.h"
+#include "domain.h"
 #include "pool.h"
+#include "region.h"
 
 #define ACCESS_ALL                                                                                 \
 	(ODP_ACCESS_LOCAL_WRITE | ODP_ACCESS_REMOTE_WRITE | ODP_ACCESS_REMOTE_READ |               \

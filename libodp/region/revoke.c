@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
 /* All of a process's regions of one tag, revoked by whoever may reach them. */
-#include "pool.h"
+#include "domain.h"
+#include "region.h"
 
 /* A record as another process has it: looked at once, to be made sure of inside. */
 static bool record_meant(const struct odp_mr_shm *mr, uint32_t key, uint32_t tag)

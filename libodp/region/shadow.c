@@ -2,6 +2,7 @@
 /* A second mapping of a region's files, for the device alone: what the program does to
  * its own does not matter to it. */
 #include "pool.h"
+#include "region.h"
 
 static uint64_t shadow_size(const struct odp_region *r)
 {

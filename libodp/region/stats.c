@@ -2,7 +2,9 @@
 /* Counters of regions, one by one and summed up. */
 #include <string.h>
 
+#include "base.h"
 #include "pool.h"
+#include "region.h"
 
 static void stats_add(struct odp_region_stats *stats, const struct odp_mr_shm *mr)
 {

@@ -13,8 +13,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base.h"
+#include "domain.h"
 #include "faultq.h"
+#include "pool.h"
 #include "service_priv.h"
+#include "watch.h"
 
 static void service_sem_wait(sem_t *sem)
 {

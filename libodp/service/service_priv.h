@@ -8,7 +8,7 @@
 #include <poll.h>
 #include <semaphore.h>
 
-#include "domain.h"
+#include "service.h"
 
 /* What a wait may bring. */
 enum {

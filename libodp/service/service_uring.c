@@ -8,6 +8,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base.h"
+#include "domain.h"
 #include "service_priv.h"
 
 #define URING_ENTRIES 256

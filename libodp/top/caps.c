@@ -13,6 +13,8 @@
 
 #include "local.h"
 #include "own.h"
+#include "pool.h"
+#include "region.h"
 
 static void found(struct odp_cap *c, bool present, const char *detail)
 {

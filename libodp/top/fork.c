@@ -16,6 +16,9 @@
 #include <string.h>
 #include <time.h>
 
+#include "backing.h"
+#include "base.h"
+#include "domain.h"
 #include "pool.h"
 
 #define CHILD_WAIT_S 60

@@ -6,7 +6,11 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "backing.h"
+#include "base.h"
 #include "pool.h"
+#include "top.h"
+#include "transfer.h"
 
 static enum odp_backing backing_from_env(void)
 {

@@ -6,7 +6,12 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "base.h"
+#include "domain.h"
+#include "peer.h"
 #include "pool.h"
+#include "service.h"
+#include "top.h"
 
 static pthread_mutex_t proc_lock = PTHREAD_MUTEX_INITIALIZER;
 static bool proc_handlers; /* under proc_lock: for fork and exit */

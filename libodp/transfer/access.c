@@ -2,7 +2,7 @@
 /* Is this access allowed? Asked once a work request; the copy asks the key again. */
 #include <errno.h>
 
-#include "domain.h"
+#include "transfer.h"
 
 static int mr_check(const struct odp_mr_shm *mr, uint32_t pd, uint64_t iova, uint64_t length,
 		    uint32_t access)

@@ -4,7 +4,8 @@
  * under the owner's lock, which other odp_atomic() calls respect; it is only
  * tried, since its holder may be waiting for a service thread.
  */
-#include "pool.h"
+#include "domain.h"
+#include "transfer.h"
 
 struct operands {
 	enum odp_atomic_op op;

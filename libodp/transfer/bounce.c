@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
 /* Bounce buffers: copies between two owners that no one mapping reaches go through one. */
-#include "pool.h"
+#include "transfer.h"
 
 char *odp_bounce_get(struct odp_mem *m)
 {

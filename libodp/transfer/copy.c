@@ -2,8 +2,12 @@
 /* Copies between spans: one load of each page's entry, one copy, inside a lane. */
 #include <sched.h>
 
-#include "pool.h"
+#include "backing.h"
+#include "domain.h"
 #include "move.h"
+#include "peer.h"
+#include "pool.h"
+#include "transfer.h"
 
 #define ENTER_TRIES 256
 #define RESTARTS 64

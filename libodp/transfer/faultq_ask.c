@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
 /* Faults that are left for the owner's pager, by whoever runs the transfer. */
+#include "domain.h"
 #include "faultq_ask.h"
+#include "pool.h"
+#include "transfer.h"
 
 /* How soon to come back to one: after a part of the time it has taken so far. */
 #define WAIT_MIN_NS 20000u

@@ -6,7 +6,7 @@
 #ifndef ODP_FAULTQ_ASK_H
 #define ODP_FAULTQ_ASK_H
 
-#include "pool.h"
+#include "transfer.h"
 
 #define ODP_FQ_QUEUES 16u
 #define ODP_FQ_DEPTH 1024u /* at most */

@@ -13,7 +13,10 @@
 #include <stdio.h>
 #include <sys/ioctl.h>
 
+#include "base.h"
+#include "domain.h"
 #include "pool.h"
+#include "transfer.h"
 
 /* The kernel's struct pm_scan_arg and page_region (Linux 6.7), for headers that lack them. */
 struct scan_arg {

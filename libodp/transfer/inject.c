@@ -12,7 +12,7 @@
 #include <stdlib.h>
 
 #include "faultq_ask.h"
-#include "pool.h"
+#include "transfer.h"
 
 #define POLICY_SET ((uint64_t)1 << 63) /* a region's own; the bit below: ODP_FQ_MR */
 #define LATENCY_MAX 1000000000u

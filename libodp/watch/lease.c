@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "pool.h"
 #include "watch.h"
 
 #define KILL_WAIT_NS 5000000000ull

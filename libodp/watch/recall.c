@@ -14,6 +14,8 @@
  */
 #include <string.h>
 
+#include "base.h"
+#include "domain.h"
 #include "watch.h"
 
 /* ---- the nodes of a recall (lock) ---- */

@@ -5,6 +5,8 @@
  */
 #include <string.h>
 
+#include "domain.h"
+#include "pool.h"
 #include "watch.h"
 
 #define CHUNK_PAGES 4u

@@ -10,6 +10,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "base.h"
+#include "domain.h"
 #include "watch.h"
 
 #define LOOK_NS 500000000 /* for processes that ended, without an announcement */

@@ -40,6 +40,9 @@ struct odp_saver {
 	char buf[ODP_PAGE_SIZE];
 };
 
+/* The serial number of the watch that a process is to itself. */
+#define ODP_WATCH_LOCAL UINT32_MAX
+
 struct odp_ino {
 	uint64_t nr;
 	struct odp_itree tree;
@@ -116,6 +119,9 @@ bool odp_leases_wait(struct odp_watch *w, struct odp_recall *rc, bool (*given_up
 		     void *arg);
 /* Kill those that have not, where that is the policy. */
 void odp_leases_kill(struct odp_watch *w, struct odp_recall *rc);
+
+/* By the service thread: pass notices of recalls on (recall.c). */
+void odp_notices_pass(struct odp_proc *proc);
 
 /* ---- recall_act.c: the owner's gate shut, lanes fenced; without the lock ---- */
 /* Do to the region what its policy says, *PAGES pages of it. False: there is no such

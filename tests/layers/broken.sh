@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause)
-# layers.py finds a symbol, a header and a stale exception in a tree that breaks the rule
-# on purpose, and nothing in one that keeps it. broken.sh LAYERS.PY CC
+# layers.py finds a symbol, a header, a name that is not offered and a stale exception in
+# trees that break the rules on purpose, and nothing in one that keeps them.
+# broken.sh LAYERS.PY CC
 set -eu
 check=$1 cc=$2
 tree=$(mktemp -d)
@@ -9,8 +10,9 @@ trap 'rm -rf "$tree"' EXIT
 mkdir "$tree/low" "$tree/high"
 printf '%s\n' '# lowest first' low high >"$tree/layers.txt"
 echo 'int odp_low(void); int odp_low(void) { return 1; }' >"$tree/low/low.c"
-printf '%s\n' '#include "high.h"' 'int odp_high(void) { return odp_low(); }' >"$tree/high/high.c"
-echo 'int odp_low(void); int odp_high(void);' >"$tree/high/high.h"
+echo 'int odp_low(void);' >"$tree/low/low.h"
+printf '%s\n' '#include "high.h"' '#include "low.h"' 'int odp_high(void) { return odp_low(); }' >"$tree/high/high.c"
+echo 'int odp_high(void);' >"$tree/high/high.h"
 
 fail()
 {
@@ -22,7 +24,7 @@ fail()
 compile()
 {
 	for name in low high; do
-		"$cc" -c -I"$tree/high" -o "$tree/$name/$name.c.o" "$tree/$name/$name.c"
+		"$cc" -c -I"$tree/low" -I"$tree/high" -o "$tree/$name/$name.c.o" "$tree/$name/$name.c"
 	done
 }
 
@@ -39,6 +41,15 @@ says()
 compile
 look || fail "a tree that keeps the rule does not pass"
 [ ! -s "$tree/out" ] || fail "a tree that keeps the rule is complained of"
+
+mv "$tree/low/low.h" "$tree/low/low_priv.h"
+sed -i 's/low.h/low_priv.h/' "$tree/high/high.c"
+look && fail "what a layer keeps to itself is used, and that passes"
+says "high/high.c uses odp_low of low/low.c, which no header of that layer offers"
+says "high/high.c includes low/low_priv.h, which is its layer's own"
+look --public "$tree/low/low_priv.h" && fail "an include of what a layer keeps to itself passes"
+mv "$tree/low/low_priv.h" "$tree/low/low.h"
+sed -i 's/low_priv.h/low.h/' "$tree/high/high.c"
 
 printf '%s\n' '#include "high.h"' 'int odp_low(void) { return odp_high(); }' >"$tree/low/low.c"
 compile

@@ -1,12 +1,16 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause)
-"""Check that layers use and include only what lies below them.
+"""Check that layers use and include only what lies below them, and what that offers.
 
-layers.py SOURCE_DIR [--readme FILE] [--known FILE] OBJECT...
+layers.py SOURCE_DIR [--public FILE]... [--readme FILE] [--known FILE] OBJECT...
 
 SOURCE_DIR/layers.txt names the layers, lowest first; each is a folder of SOURCE_DIR. An
 OBJECT is .../LAYER/FILE.c.o, compiled from SOURCE_DIR/LAYER/FILE.c.
 
+What a layer offers to others its headers declare, but for those named *_priv.h, which no
+other layer includes.
+
+--public FILE: a header of the library's own interface, which declares names too.
 --readme FILE: its table of folders names the same layers in the same order.
 --known FILE: uses that are still upward, a line "FILE FILE NAME" each, as they are
 reported. One that is there no more is an error too, so that the list only shrinks.
@@ -17,6 +21,7 @@ import re
 import subprocess
 import sys
 
+NAME = re.compile(r"\bu?odp_\w+")
 OURS = re.compile(r"u?odp_")  # not what the C library has too, and preload/ interposes
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.M)
 ROW = re.compile(r"^\| `(\w+)/?` \|", re.M)
@@ -75,6 +80,30 @@ def included(source, layers):
                     yield name, known[header]
 
 
+def offered(source, layers, public):
+    """By layer, the names in its headers for others and in the public ones."""
+    names = set().union(*(NAME.findall(path.read_text()) for path in public))
+    return {layer: names.union(*(NAME.findall(path.read_text())
+                                 for path in (source / layer).rglob("*.h")
+                                 if not path.name.endswith("_priv.h")))
+            for layer in layers}
+
+
+def hidden(source, layers, objects, public):
+    """(user, owner, name) where a layer uses or includes what another keeps to itself."""
+    def others(user, owner):
+        return user.split("/")[0] != owner.split("/")[0]
+
+    offers = offered(source, layers, public)
+    defined, used = symbols(objects, layers)
+    found = {(user, defined[name], name) for user, name in used
+             if name in defined and others(user, defined[name])
+             and name not in offers[defined[name].split("/")[0]]}
+    found |= {(user, header, "#include") for user, header in included(source, layers)
+              if others(user, header) and header.endswith("_priv.h")}
+    return found
+
+
 def upward(source, layers, objects):
     rank = {layer: i for i, layer in enumerate(layers)}
 
@@ -108,6 +137,7 @@ def readme_differs(path, layers):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("source", type=pathlib.Path)
+    parser.add_argument("--public", type=pathlib.Path, action="append", default=[])
     parser.add_argument("--readme", type=pathlib.Path)
     parser.add_argument("--known", type=pathlib.Path)
     parser.add_argument("objects", nargs="+", metavar="OBJECT")
@@ -117,9 +147,15 @@ def main():
     for user, owner, name in sorted(found - known):
         what = "includes" if name == "#include" else f"uses {name} of"
         print(f"{user} {what} {owner}, which lies above it")
+    private = hidden(args.source, layers, args.objects, args.public)
+    for user, owner, name in sorted(private - found):
+        if name == "#include":
+            print(f"{user} includes {owner}, which is its layer's own")
+        else:
+            print(f"{user} uses {name} of {owner}, which no header of that layer offers")
     for line in sorted(known - found):
         print(f"{args.known}: {' '.join(line)}: no longer so, delete the line")
-    return bool(found ^ known) | readme_differs(args.readme, layers)
+    return bool(found ^ known or private - found) | readme_differs(args.readme, layers)
 
 
 if __name__ == "__main__":

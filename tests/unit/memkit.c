@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
 #include "memkit.h"
+#include "region.h"
+#include "suite.h"
+#include "top.h"
+#include "transfer.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -7,9 +11,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
-
-#include "pool.h"
-#include "suite.h"
 
 struct odp_proc *kit_proc;
 _Thread_local int kit_err;

@@ -6,9 +6,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base.h"
 #include "child.h"
-#include "domain.h"
+#include "peer.h"
 #include "suite.h"
+#include "top.h"
 
 static struct odp_proc *self;
 

@@ -12,9 +12,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "domain.h"
 #include "faultq.h"
 #include "memkit.h"
+#include "pool.h"
+#include "region.h"
 #include "suite.h"
+#include "top.h"
+#include "transfer.h"
 
 #define PAGES 64u
 #define LEN (PAGES * PAGE)

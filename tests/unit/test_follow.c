@@ -13,9 +13,14 @@
 #include <unistd.h>
 
 #include "child.h"
-#include "pool.h"
+#include "faultq.h"
 #include "memkit.h"
+#include "peer.h"
+#include "pool.h"
+#include "region.h"
 #include "suite.h"
+#include "top.h"
+#include "transfer.h"
 
 #define PAGES 16u
 #define LEN (PAGES * PAGE)

@@ -17,9 +17,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "pool.h"
 #include "memkit.h"
+#include "region.h"
 #include "suite.h"
+#include "top.h"
+#include "transfer.h"
 
 #define NPAGES 100
 #define LEN (NPAGES * PAGE)

@@ -9,9 +9,12 @@
 #include <unistd.h>
 
 #include "child.h"
-#include "pool.h"
 #include "memkit.h"
+#include "peer.h"
+#include "pool.h"
+#include "region.h"
 #include "suite.h"
+#include "top.h"
 
 #define LEN (64 * PAGE)
 

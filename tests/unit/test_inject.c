@@ -8,9 +8,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "pool.h"
+#include "domain.h"
 #include "memkit.h"
+#include "pool.h"
+#include "region.h"
 #include "suite.h"
+#include "top.h"
+#include "transfer.h"
 
 #define PAGES 64u
 #define LEN (PAGES * PAGE)

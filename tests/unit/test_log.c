@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "domain.h"
+#include "base.h"
 #include "suite.h"
 
 #define FILLED 2000 /* lines of more bytes than a pipe or a socket holds */

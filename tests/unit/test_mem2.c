@@ -12,9 +12,13 @@
 #include <unistd.h>
 
 #include "child.h"
-#include "pool.h"
 #include "memkit.h"
+#include "peer.h"
+#include "pool.h"
+#include "region.h"
 #include "suite.h"
+#include "top.h"
+#include "transfer.h"
 
 #define LEN (64 * PAGE)
 

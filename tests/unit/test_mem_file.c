@@ -8,8 +8,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "pool.h"
+#include "backing.h"
 #include "memkit.h"
+#include "pool.h"
 #include "suite.h"
 
 #define LEN (16 * PAGE)

@@ -11,8 +11,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "pool.h"
+#include "base.h"
 #include "memkit.h"
+#include "pool.h"
 #include "suite.h"
 
 #define LEN (16 * PAGE)

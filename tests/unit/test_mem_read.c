@@ -14,8 +14,8 @@
 #include <unistd.h>
 
 #include "child.h"
-#include "pool.h"
 #include "memkit.h"
+#include "pool.h"
 #include "suite.h"
 
 #define PAGES (2 * ODP_PIPE_PAGES + 5) /* more than two pipes hold */

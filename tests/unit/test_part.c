@@ -8,8 +8,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "pool.h"
+#include "domain.h"
 #include "memkit.h"
+#include "pool.h"
 #include "suite.h"
 
 #define BIG ((size_t)64 << 20)

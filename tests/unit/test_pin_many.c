@@ -12,9 +12,10 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "backing.h"
 #include "child.h"
-#include "pool.h"
 #include "memkit.h"
+#include "pool.h"
 #include "suite.h"
 
 #define MANY 100000u

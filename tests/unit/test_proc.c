@@ -15,6 +15,7 @@
 
 #include "child.h"
 #include "domain.h"
+#include "peer.h"
 #include "suite.h"
 
 static struct odp_proc *self;

@@ -20,9 +20,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "backing.h"
 #include "child.h"
-#include "pool.h"
 #include "memkit.h"
+#include "pool.h"
 #include "suite.h"
 #include "watch.h"
 

@@ -11,8 +11,12 @@
 
 #include "child.h"
 #include "domain.h"
+#include "peer.h"
+#include "region.h"
+#include "service.h"
 #include "service_priv.h"
 #include "suite.h"
+#include "top.h"
 
 #define AT_ONCE 1 /* a deadline in the past */
 

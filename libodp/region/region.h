@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/* What region offers, and what its files know of each other. */
+#ifndef ODP_REGION_H
+#define ODP_REGION_H
+
+#include "local.h"
+
+/* ---- place.c (conv_lock), region.c ---- */
+/* Choose R's backing (AUTO on entry: choose freely) and make its memory so. */
+int odp_place(struct odp_region *r, bool write, enum odp_backing *backing);
+void odp_region_reap(struct odp_mem *m);
+/* Tell O, which stays, of regions from here on. */
+void odp_region_observe(struct odp_mem *m, struct odp_region_observer *o);
+/* CAP_IPC_LOCK: RLIMIT_MEMLOCK does not count. */
+bool odp_lock_exempt(void);
+
+/* R is for huge pages alone: entries of others refuse access, with -EINVAL if such
+ * a page is there. */
+int odp_huge_check(struct odp_region *r);
+
+/* ---- file.c: not by the service thread ---- */
+/* Find R's parts that files lie under, make them known to who watches these, and
+ * wait until they are. -EOPNOTSUPP: nobody can do what was asked for. */
+int odp_files_ask(struct odp_region *r);
+/* Has one lost its watch, which this process was to itself? To be asked once more
+ * when the key is out: a recall before that has not found it. */
+bool odp_files_lost(struct odp_region *r);
+/* Are they still what is mapped? (conv_lock) */
+bool odp_files_same(struct odp_region *r);
+/* The watched part that holds ADDR, NULL: none. */
+struct odp_part *odp_part_find(const struct odp_region *r, uint64_t addr);
+/* Map the shared ones a second time, for the device alone. */
+int odp_shadow_map(struct odp_region *r);
+void odp_shadow_unmap(struct odp_region *r);
+void odp_files_drop(struct odp_region *r);
+
+/* ---- keys.c (mem_lock) ---- */
+int odp_key_alloc(struct odp_mem *m, uint32_t *key);
+void odp_key_free(struct odp_mem *m, uint32_t key);
+
+#endif
