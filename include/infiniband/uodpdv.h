@@ -109,6 +109,9 @@ int uodpdv_query_mr(struct ibv_mr *mr, struct uodpdv_mr_attr *attr, uint32_t inl
 /* A pinned MR has lost coherence: pages of it are no longer what the program has at their
  * addresses. For MRs with UODPDV_MR_INIT_ATTR_NOTIFY; page_invalidations says how many. */
 #define UODPDV_EVENT_MR_PARTED ((enum ibv_event_type)0x10003)
+/* The file system under the MR has ended: no recall will come, and what is written to the
+ * file's mapping is lost. MRs whose policy cannot be kept without it get MR_REVOKED. */
+#define UODPDV_EVENT_MR_UNWATCHED ((enum ibv_event_type)0x10004)
 
 /* ---- Statistics, under the kernel's names (rdma-statistic(8)) ---- */
 

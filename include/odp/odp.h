@@ -682,7 +682,12 @@ int odp_peer_revoke_key(struct odp_proc *proc, struct odp_peer *peer, uint32_t k
 enum odp_policy odp_region_policy(const struct odp_region *region);
 
 /* What a region's owner is told of a recall. */
-enum odp_notice { ODP_NOTICE_LEASE, ODP_NOTICE_REVOKED, ODP_NOTICE_PARTED };
+enum odp_notice {
+	ODP_NOTICE_LEASE,
+	ODP_NOTICE_REVOKED,
+	ODP_NOTICE_PARTED,
+	ODP_NOTICE_UNWATCHED, /* its file's watch has ended: nothing will be recalled */
+};
 /*
  * FN is called in the service thread, under the rules of odp_service_fn, with the
  * key of each region that a recall waits for, or has revoked, and the cookie that it was
@@ -690,6 +695,8 @@ enum odp_notice { ODP_NOTICE_LEASE, ODP_NOTICE_REVOKED, ODP_NOTICE_PARTED };
  * pages in, a recall finds the region.
  * Or of a pinned one that has asked to be told, and lost coherence: pages of it are no longer
  * what the program has there.
+ * Or of one whose file nobody watches any more: the file system has died, or let go. What
+ * has a policy of revoke or stricter is revoked then.
  */
 typedef void (*odp_notice_fn)(void *arg, uint32_t key, uint64_t cookie, enum odp_notice notice);
 void odp_notice_set(struct odp_proc *proc, odp_notice_fn fn, void *arg);

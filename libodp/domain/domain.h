@@ -109,6 +109,8 @@ int odp_slot_claim(struct odp_proc *proc);
 bool odp_slot_alive(struct odp_proc *proc, unsigned nr);
 /* Does the process live that owns the watch of this index? */
 bool odp_watch_alive(struct odp_proc *proc, unsigned index);
+/* Is it still the watch of that serial? */
+bool odp_watch_is(struct odp_proc *proc, unsigned index, uint32_t serial);
 /* Does the process that was in SLOT as its GENth live? */
 bool odp_slot_lives(uint32_t slot, uint32_t gen);
 /* The PID namespace of the caller, as slot->pid_ns; 0: not known. */

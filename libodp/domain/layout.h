@@ -14,7 +14,7 @@
 
 #include "base.h"
 
-#define ODP_LAYOUT_VERSION 6u
+#define ODP_LAYOUT_VERSION 7u
 
 #define ODP_MAX_PROCS 1024u
 #define ODP_MAX_LANES 64u                   /* a process: see below */
@@ -242,9 +242,11 @@ struct odp_file_shm {
 	uint8_t policy;         /* enum odp_policy, never DEFAULT */
 	_Atomic uint8_t notice; /* 1 << enum odp_notice: for the owner */
 	uint8_t notify;         /* it wants to hear of ODP_NOTICE_PARTED */
-	uint8_t pad0;
-	uint64_t cookie; /* the region's, for the owner's notices */
-	uint64_t pad[7];
+	uint8_t ended;          /* the owner has been told that the watch has ended */
+	uint64_t cookie;        /* the region's, for the owner's notices */
+	uint32_t watch_nr;      /* of the watch's record in the domain */
+	uint32_t next;          /* the region's next in seg->region_files, + 1; 0: none */
+	uint64_t pad[6];
 };
 static_assert(sizeof(struct odp_file_shm) == 2 * ODP_CACHELINE, "two lines a file");
 
@@ -311,20 +313,23 @@ struct odp_seg {
 	_Atomic uint64_t inject;       /* what faults suffer (inject.c), 0: nothing */
 	_Atomic uint64_t inject_table; /* offset of the faults that take their time, 0: none */
 	_Atomic uint32_t inject_count;
-	_Atomic uint32_t files_high;  /* highest file index ever used + 1 */
-	_Atomic uint32_t files_head;  /* announcements so far; release store */
-	_Atomic uint32_t notices;     /* notices so far */
-	_Atomic uint64_t faultq;      /* offset of the fault queues (faultq.h), 0: none */
-	_Atomic uint32_t faultq_rung; /* bit q: queue q has got a fault */
-	uint32_t pad1;
-	_Atomic uint64_t foreign; /* offset of struct odp_foreign_shm, 0: none */
+	_Atomic uint32_t files_high;    /* highest file index ever used + 1 */
+	_Atomic uint32_t files_head;    /* announcements so far; release store */
+	_Atomic uint32_t notices;       /* notices so far */
+	_Atomic uint64_t faultq;        /* offset of the fault queues (faultq.h), 0: none */
+	_Atomic uint32_t faultq_rung;   /* bit q: queue q has got a fault */
+	_Atomic uint32_t watches_ended; /* watches of regions here that were destroyed, so far */
+	_Atomic uint64_t foreign;       /* offset of struct odp_foreign_shm, 0: none */
 	/* The descriptors of the rings, + 1; 0: none yet. Release store. */
 	_Atomic int32_t pin_fds[ODP_PIN_RINGS];
 	uint8_t pad[4096 - 184 - 4 * ODP_PIN_RINGS];
 	struct odp_mr_shm mrs[ODP_MAX_REGIONS];
 	struct odp_file_shm files[ODP_MAX_FILES];
 	_Atomic uint32_t files_ring[ODP_MAX_FILES]; /* indexes of files that changed */
-						    /* arena follows, at .arena */
+	/* By a key's index: a record, + 1, for each watch without which the region may not be
+	 * reached (ODP_POLICY_REVOKE and stricter); 0: none. Written before the key. */
+	uint32_t region_files[ODP_MAX_REGIONS];
+	/* arena follows, at .arena */
 };
 static_assert(offsetof(struct odp_seg, mrs) == 4096, "segment layout");
 

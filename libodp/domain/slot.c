@@ -65,6 +65,15 @@ bool odp_watch_alive(struct odp_proc *proc, unsigned index)
 	       atomic_load_explicit(&slot->life_gen, memory_order_relaxed) == w->gen;
 }
 
+bool odp_watch_is(struct odp_proc *proc, unsigned index, uint32_t serial)
+{
+	/* acquire: pairs with the release store that completed it. */
+	return index < ODP_MAX_WATCHES &&
+	       atomic_load_explicit(&proc->domain->watches[index].serial, memory_order_acquire) ==
+		       serial &&
+	       odp_watch_alive(proc, index);
+}
+
 /* The cheap look first: with a thousand processes each question about a lock
  * walks a thousand locks. */
 static bool slot_dead(struct odp_proc *proc, unsigned nr, bool thorough)

@@ -96,6 +96,7 @@ struct odp_part {
 	uint64_t start, end; /* addresses */
 	uint64_t dev, ino, off;
 	uint32_t watch;               /* serial; 0: nobody, after all */
+	uint32_t watch_nr;            /* its record in the domain, if it is not LOCAL */
 	struct odp_local_file *local; /* NULL: it is not this process that watches it */
 	uint32_t local_lost;          /* what odp_local_lost() said then */
 	uint64_t map_start, map_end;  /* the whole mapping */

@@ -17,4 +17,9 @@ void odp_peers_child(struct odp_proc *proc);
 /* Pointer to LEN bytes at OFF in PEER's pool (not across a window), or NULL. */
 void *odp_pool_ptr(struct odp_peer *peer, uint64_t off, size_t len);
 
+/* ---- peer_watches.c ---- */
+/* Do all watches live without which the region may not be reached? In a lane, or with
+ * mem_lock in its owner. */
+bool odp_watches_keep(struct odp_proc *proc, struct odp_peer *peer, const struct odp_mr_shm *mr);
+
 #endif

@@ -28,18 +28,17 @@ static struct odp_file_shm *record(struct odp_mem *m, uint32_t index)
 	return &m->proc->self->seg->files[index];
 }
 
-static struct odp_watch_shm *watch_by_serial(struct odp_proc *proc, uint32_t serial)
+/* NULL: it has ended. */
+static struct odp_watch_shm *watch_find(struct odp_proc *proc, uint32_t nr, uint32_t serial)
 {
 	if (serial == ODP_WATCH_LOCAL)
 		return odp_local_shm(proc->mem);
-	for (unsigned i = 0; serial && i < ODP_MAX_WATCHES; i++) {
-		struct odp_watch_shm *w = &proc->domain->watches[i];
+	return serial && odp_watch_is(proc, nr, serial) ? &proc->domain->watches[nr] : NULL;
+}
 
-		/* acquire: pairs with the release store that completed the watch. */
-		if (atomic_load_explicit(&w->serial, memory_order_acquire) == serial)
-			return odp_watch_alive(proc, i) ? w : NULL;
-	}
-	return NULL;
+static struct odp_watch_shm *part_watch(const struct odp_region *r, const struct odp_part *p)
+{
+	return watch_find(r->mem->proc, p->watch_nr, p->watch);
 }
 
 static struct odp_watch_shm *watch_of(struct odp_proc *proc, uint64_t dev, uint64_t ino)
@@ -91,6 +90,7 @@ static bool part_look(struct odp_region *r, const struct odp_vma *vma, struct od
 	part->named = named;
 	part->policy = named ? named : r->kind == ODP_PINNED ? ODP_POLICY_PINNED : ODP_POLICY_ODP;
 	part->watch = w ? atomic_load_explicit(&w->serial, memory_order_relaxed) : 0;
+	part->watch_nr = w ? (uint32_t)(w - r->mem->proc->domain->watches) : 0;
 	part->dev = vma->dev;
 	part->ino = vma->ino;
 	part->shared = vma->shared;
@@ -192,7 +192,8 @@ static int watches_kept(const struct odp_region *r)
 	for (unsigned i = 0; i < r->nparts; i++) {
 		const struct odp_part *p = &r->parts[i];
 
-		if (p->lost || (p->local && odp_local_lost(p->local) != p->local_lost))
+		if (p->lost || (p->local && odp_local_lost(p->local) != p->local_lost) ||
+		    (p->watch && !part_watch(r, p)))
 			return -ESTALE;
 	}
 	return 0;
@@ -262,7 +263,7 @@ static bool record_usable(struct odp_mem *m, uint32_t index)
 	uint32_t state = atomic_load_explicit(&f->state, memory_order_acquire);
 
 	return state == ODP_FILE_FREE ||
-	       (state == ODP_FILE_GONE && !watch_by_serial(m->proc, f->watch));
+	       (state == ODP_FILE_GONE && !watch_find(m->proc, f->watch_nr, f->watch));
 }
 
 /* mem_lock */
@@ -313,6 +314,8 @@ static int record_ask(struct odp_region *r, struct odp_part *p, struct odp_watch
 	f->error = 0;
 	/* relaxed: whoever reads an announcement of its last use may still look. */
 	__atomic_store_n(&f->watch, p->watch, __ATOMIC_RELAXED);
+	f->watch_nr = p->watch_nr;
+	f->ended = 0;
 	f->key = r->key;
 	f->cookie = r->cookie;
 	f->notify = r->notify;
@@ -340,7 +343,7 @@ static void record_drop(struct odp_mem *m, struct odp_part *p)
 	if (p->index == ODP_MAX_FILES)
 		return;
 	odp_mem_lock(m);
-	w = watch_by_serial(m->proc, p->watch);
+	w = watch_find(m->proc, p->watch_nr, p->watch);
 	/* release: the region ended before. */
 	atomic_store_explicit(&record(m, p->index)->state, w ? ODP_FILE_GONE : ODP_FILE_FREE,
 			      memory_order_release);
@@ -368,7 +371,7 @@ static int record_wait(struct odp_region *r, struct odp_part *p)
 
 	/* acquire: pairs with the watch's answer. */
 	while ((state = atomic_load_explicit(&f->state, memory_order_acquire)) == ODP_FILE_ASKED) {
-		if (!watch_by_serial(r->mem->proc, p->watch)) {
+		if (!part_watch(r, p)) {
 			part_unwatch(r, p);
 			return 0;
 		}
@@ -424,7 +427,9 @@ int odp_files_ask(struct odp_region *r)
 	for (i = 0; i < r->nparts && !ret; i++) {
 		if (!r->parts[i].watch)
 			continue;
-		w = watch_by_serial(r->mem->proc, r->parts[i].watch);
+		if (r->parts[i].watch != ODP_WATCH_LOCAL)
+			odp_files_follow(r, &r->parts[i]);
+		w = part_watch(r, &r->parts[i]);
 		if (w)
 			ret = record_ask(r, &r->parts[i], w);
 		else
@@ -435,13 +440,17 @@ int odp_files_ask(struct odp_region *r)
 			ret = record_wait(r, &r->parts[i]);
 	if (!ret)
 		ret = watches_kept(r);
-	if (!ret)
+	if (!ret) {
 		policy_show(r);
+		odp_files_need(r);
+	}
 	return ret;
 }
 
 bool odp_files_lost(struct odp_region *r)
 {
+	/* seq_cst: the key before the watches; see unwatched.c. */
+	atomic_thread_fence(memory_order_seq_cst);
 	return watches_kept(r);
 }
 

@@ -17,6 +17,7 @@
 #include "domain.h"
 #include "faultq.h"
 #include "pool.h"
+#include "region.h"
 #include "service_priv.h"
 #include "watch.h"
 
@@ -78,7 +79,7 @@ static void service_loop(struct odp_service *svc)
 {
 	struct odp_proc *proc = svc->proc;
 	struct odp_slot *slot = proc->self->slot;
-	uint32_t rung, seen = 0;
+	uint32_t rung, seen = 0, ended, ended_seen = 0;
 	uint64_t timeout;
 	unsigned ev;
 	bool lost = false;
@@ -101,6 +102,11 @@ static void service_loop(struct odp_service *svc)
 			service_drain_bell(proc);
 		/* acquire: what the ringer wrote before it rang is seen. */
 		rung = atomic_load_explicit(&slot->bell_rung, memory_order_acquire);
+		/* acquire: pairs with odp_watch_destroy(). */
+		ended = atomic_load_explicit(&proc->self->seg->watches_ended, memory_order_acquire);
+		if ((ev & ODP_EV_PEER) || ended != ended_seen)
+			odp_files_unwatch(proc);
+		ended_seen = ended;
 		odp_notices_pass(proc);
 		odp_faultq_pass(proc);
 		if (rung != seen || (ev & (ODP_EV_PEER | ODP_EV_BELL)) ||

@@ -168,6 +168,10 @@ static int run_find(struct odp_span *span, uint64_t max, bool write, struct run 
 		return -EKEYREVOKED;
 	if (span_canceled(span))
 		return -ECANCELED;
+	/* As if it had been revoked, which its owner may be too stopped to do. */
+	if (odp_unlikely(odp_mr_flags(mr) >> ODP_MR_POLICY >= ODP_POLICY_REVOKE) &&
+	    !odp_watches_keep(odp_self, span->peer, mr))
+		return -EFAULT;
 	pos = mr_pos(mr, span->addr);
 	in = pos & ODP_PAGE_MASK;
 	run->page = pos >> ODP_PAGE_SHIFT;

@@ -174,6 +174,8 @@ static void record_pass(struct odp_mem *m, struct odp_file_shm *f, odp_notice_fn
 		fn(arg, key, cookie, ODP_NOTICE_REVOKED);
 	if ((bits & 1u << ODP_NOTICE_PARTED) && notify)
 		fn(arg, key, cookie, ODP_NOTICE_PARTED);
+	if (bits & 1u << ODP_NOTICE_UNWATCHED)
+		fn(arg, key, cookie, ODP_NOTICE_UNWATCHED);
 }
 
 void odp_notices_pass(struct odp_proc *proc)

@@ -496,6 +496,19 @@ int odp_watch_create_local(struct odp_proc *proc, struct odp_watch **watch)
 	return 0;
 }
 
+/* Owners learn from their kernel that the watch's process has ended; this is for one that
+ * lives on. */
+static void owner_tell_end(struct odp_owner *owner)
+{
+	struct odp_peer *peer = owner->peer;
+
+	if (!peer || !odp_peer_alive(peer))
+		return;
+	/* release: the watch's serial is gone. */
+	atomic_fetch_add_explicit(&peer->seg->watches_ended, 1, memory_order_release);
+	odp_bell_ring(peer);
+}
+
 ODP_EXPORT void odp_watch_destroy(struct odp_watch *w)
 {
 	/* release: from here on nobody asks; who waits sees it end. */
@@ -504,8 +517,11 @@ ODP_EXPORT void odp_watch_destroy(struct odp_watch *w)
 	odp_watch_ring(w);
 	pthread_join(w->thread, NULL);
 	odp_saver_stop(&w->saver);
-	for (unsigned nr = 0; nr < ODP_MAX_PROCS; nr++)
+	for (unsigned nr = 0; nr < ODP_MAX_PROCS; nr++) {
+		if (!w->local)
+			owner_tell_end(&w->owners[nr]);
 		owner_forget(w, &w->owners[nr]);
+	}
 	pthread_mutex_destroy(&w->lock);
 	pthread_cond_destroy(&w->changed);
 	if (w->local)

@@ -15,6 +15,8 @@ static enum ibv_event_type event_of(enum odp_notice what)
 		return UODPDV_EVENT_MR_LEASE;
 	case ODP_NOTICE_PARTED:
 		return UODPDV_EVENT_MR_PARTED;
+	case ODP_NOTICE_UNWATCHED:
+		return UODPDV_EVENT_MR_UNWATCHED;
 	default:
 		return UODPDV_EVENT_MR_REVOKED;
 	}
