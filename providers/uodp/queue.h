@@ -76,6 +76,8 @@ struct uodp_rq {
 
 struct uodp_srq {
 	struct verbs_srq vsrq; /* first */
+	struct uodp_cq *cq;    /* XRC: of its completions, and its domain; else NULL */
+	struct uodp_xrcd *xrcd;
 	struct uodp_proc *proc;
 	struct uodp_srq_shm *shm;
 	struct uodp_rq rq;
@@ -97,7 +99,7 @@ struct uodp_swqe {
 	uint32_t length;     /* bytes of payload */
 	uint32_t flags;      /* enum ibv_send_flags */
 	uint32_t num_sge;    /* 1 of inline data, which is in one piece */
-	uint32_t remote_qpn; /* UD */
+	uint32_t remote_qpn; /* UD; XRC: the number of the SRQ */
 	uint32_t remote_qkey;
 	uint8_t opcode;     /* enum ibv_wr_opcode */
 	uint8_t sgid_index; /* UD */
@@ -117,6 +119,12 @@ struct uodp_dest {
 	uint32_t qpn;
 	uint32_t gen;   /* of qp, odd while in use */
 	uint32_t epoch; /* of its connection */
+	/* Whose the memory is, and the domain of its keys. Of XRC both are the SRQ's that a
+	 * message names, which may be of another process than the QP. */
+	uint32_t pd;
+	struct odp_peer *mem;
+	struct uodp_srq_shm *srq; /* XRC, while a message is under way; else NULL */
+	uint32_t srqn, srq_gen;
 };
 
 /* Walks a list of SGEs that belong to one process and protection domain. */
@@ -168,6 +176,10 @@ struct uodp_qp {
 	struct uodp_cq *send_cq, *recv_cq;
 	struct uodp_srq *srq;
 	struct uodp_pd *pd;
+	struct uodp_xrcd *xrcd;         /* XRC targets */
+	struct uodp_target_shm *target; /* as well: what is shared */
+	uint32_t target_gen;            /* of shm, when it was made or opened */
+	bool opened;                    /* by ibv_open_qp(): shm is another handle's */
 	struct uodp_rq rq;
 	const struct uodp_link *link;
 	int async_wr;
@@ -302,6 +314,8 @@ void uodp_cqs_wake(struct uodp_proc *proc, uint32_t device);
  */
 int uodp_cq_make(struct ibv_context *ctx, const struct ibv_cq_init_attr_ex *attr, uint32_t flags,
 		 struct uodp_cq **out);
+/* May a verb make something that uses it? */
+bool uodp_cq_known(const struct ibv_cq *cq);
 /* Is there nothing to poll? Without a lock: a completion may come at any time. */
 static inline bool uodp_cq_looks_empty(const struct uodp_cq *cq)
 {
@@ -351,12 +365,22 @@ int uodp_dest_find(struct uodp_proc *proc, uint32_t qpn, struct uodp_dest *dest)
 /* The shared record of the QP with local INDEX in PEER, or NULL. */
 struct uodp_qp_shm *uodp_qp_shm(struct odp_peer *peer, uint32_t index);
 struct uodp_srq_shm *uodp_srq_shm(struct odp_peer *peer, uint32_t index);
+/*
+ * The SRQ with number SRQN of XRC domain XRCD, wherever it is, in DEST's fields for the
+ * memory; -ENOENT when there is none now.
+ */
+int uodp_dest_find_srq(struct uodp_proc *proc, uint32_t srqn, uint64_t xrcd,
+		       struct uodp_dest *dest);
+/* Attach to the process of SRQN now, in a program thread. */
+void uodp_srqn_meet(struct uodp_proc *proc, uint32_t srqn);
 /* The index of QP in the table of PEER. */
 uint32_t uodp_qp_index(struct odp_peer *peer, const struct uodp_qp_shm *qp);
 
 /* ---- local/deliver.c ---- */
 /* Flush the receives of a QP in ERR (lock held). */
 void uodp_resp_flush(struct uodp_proc *proc, struct odp_peer *peer, struct uodp_qp_shm *qp);
+/* The same of an XRC target: what it has taken from an SRQ, if anything (lock held). */
+void uodp_xrc_flush(struct uodp_proc *proc, struct odp_peer *peer, struct uodp_qp_shm *qp);
 
 /* ---- exec.c ---- */
 /* Run the send queue until it is empty or its head has to wait (sq_lock held). */
@@ -417,6 +441,34 @@ bool uodp_events_purge(struct ibv_context *ctx, uint64_t handle);
 void uodp_wait_acks(pthread_mutex_t *mutex, pthread_cond_t *cond, const uint32_t *completed,
 		    uint32_t reported);
 
+/* ---- xrcd.c ---- */
+/* May a verb of CTX use it? 0 or -EINVAL. */
+int uodp_xrcd_check(const struct ibv_context *ctx, const struct ibv_xrcd *xrcd);
+
+/* ---- target.c: XRC targets, which several processes may have open ---- */
+int uodp_target_init(struct uodp_qp *qp);
+void uodp_target_fini(struct uodp_qp *qp);
+int uodp_target_modify(struct uodp_qp *qp, struct ibv_qp_attr *attr, int mask);
+int uodp_target_query(struct uodp_qp *qp, struct ibv_qp_attr *attr);
+/* QP's handle is closed. True: others have the QP open, and it goes on; its index and
+ * what it has in the arena stay. */
+bool uodp_target_leave(struct uodp_qp *qp);
+
+/* ---- qp.c ---- */
+/* An index in this process's table, and so a handle, for QP of CTX; 0 or -ENOMEM. */
+int uodp_qp_claim(struct uodp_proc *proc, struct uodp_qp *qp, struct ibv_context *ctx);
+
+/* ---- qp_state.c ---- */
+/* MASK without what says nothing of a QP of TYPE, and is ignored: as the kernel's
+ * modify_qp_mask() (uverbs_cmd.c). */
+int uodp_modify_mask(enum ibv_qp_type type, int mask);
+/* May a QP of TYPE go from CUR to NEXT with the attributes of MASK? 0 or -EINVAL. */
+int uodp_modify_check(enum ibv_qp_type type, enum ibv_qp_state cur, enum ibv_qp_state next,
+		      const struct ibv_qp_attr *attr, int mask);
+/* Note the attributes of MASK in TO. */
+void uodp_attr_take(struct ibv_qp_attr *to, const struct ibv_qp_attr *attr, int mask);
+/* What responders and requesters of other processes see of them (shm->lock held). */
+void uodp_attr_publish(struct uodp_qp_shm *shm, const struct ibv_qp_attr *attr);
 /* ---- modify.c ---- */
 /* Move QP to ERR and flush it, as a failing work request does (sq_lock held). */
 void uodp_qp_error(struct uodp_qp *qp);

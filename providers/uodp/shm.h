@@ -11,9 +11,10 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+#include <infiniband/verbs.h>
 #include <odp/odp.h>
 
-#define UODP_SHM_VERSION 5u
+#define UODP_SHM_VERSION 6u
 
 #define UODP_MAX_QP 32768u
 #define UODP_MAX_CQ 32768u
@@ -112,7 +113,9 @@ struct uodp_rq_shm {
 	_Atomic uint32_t prod;
 	_Atomic uint32_t cons;
 	uint32_t limit; /* SRQ: event when fewer are left; 0: disarmed */
-	uint32_t pad1[5];
+	/* Of an XRC target's entry: the SRQ that it was taken from. */
+	uint32_t taken_srqn, taken_gen;
+	uint32_t pad1[3];
 };
 static_assert(sizeof(struct uodp_rq_shm) == 64, "one line an RQ");
 
@@ -121,7 +124,10 @@ struct uodp_srq_shm {
 	_Atomic uint32_t gen; /* odd while in use */
 	uint32_t pd;
 	uint64_t user_handle;
-	uint64_t pad[6];
+	uint64_t xrcd; /* XRC: its domain, 0: none; */
+	uint32_t cq;   /* of the completions */
+	uint32_t pad0;
+	uint64_t pad[4];
 };
 static_assert(sizeof(struct uodp_srq_shm) == 128, "two lines an SRQ");
 
@@ -161,9 +167,28 @@ struct uodp_qp_shm {
 	uint8_t gids[2][16];    /* of the device's port, to check the sender's path */
 	/* line 4: counters, relaxed, for odpctl */
 	_Atomic uint64_t tx_msgs, tx_bytes, rx_msgs, rx_bytes, faults, rnr;
-	uint64_t pad2[2];
+	/* XRC targets: the domain; the record that those who share the QP have of it */
+	uint64_t xrcd, target;
 };
 static_assert(sizeof(struct uodp_qp_shm) == 256, "four lines a QP");
+
+/* What whoever has an XRC target open knows of it; under the QP's lock. */
+struct uodp_target_shm {
+	uint32_t opens;  /* by ibv_open_qp() */
+	uint32_t orphan; /* its maker has destroyed it: it ends with the last of them */
+	struct ibv_qp_attr attr;
+};
+
+/*
+ * The number of an XRC SRQ in the run directory: the slot of its process and its index
+ * there. Never 0.
+ */
+#define UODP_SRQN_INDEX_BITS 13
+#define UODP_SRQN(slot, index)                                                                     \
+	(1u << 23 | (uint32_t)(slot) << UODP_SRQN_INDEX_BITS | (uint32_t)(index))
+#define UODP_SRQN_SLOT(srqn) ((srqn) >> UODP_SRQN_INDEX_BITS & 1023u)
+#define UODP_SRQN_INDEX(srqn) ((srqn) & (UODP_MAX_SRQ - 1))
+static_assert(UODP_MAX_SRQ == 1u << UODP_SRQN_INDEX_BITS, "an index fits");
 
 /*
  * Device memory: a memfd of the owner's, under a name that says so. Whoever unplugs

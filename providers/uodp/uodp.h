@@ -85,6 +85,7 @@ struct uodp_proc {
 	pthread_mutex_t mrs_lock;
 	struct uodp_mr ***mrs; /* by the index in their keys, in leaves (mr.c) */
 	struct uodp_channels *channels;
+	struct uodp_xrc *xrc; /* domains with a file; under its lock (xrcd.c) */
 	_Atomic uint64_t dm_used[UODP_MAX_DEVICES]; /* bytes */
 };
 
@@ -114,6 +115,7 @@ struct uodp_context {
 	struct uodp_pipe async;        /* behind async_fd */
 	struct uodp_pd *pds;           /* under proc->lock */
 	struct uodp_channel *channels; /* as well */
+	struct uodp_xrcd *xrcds;       /* as well */
 	struct uodp_context *next;
 	_Atomic uint32_t refs; /* one while it is open, one for each object's memory */
 	bool closed;           /* its objects that are left have only their memory */
@@ -173,6 +175,17 @@ struct uodp_ah {
 	struct ibv_ah_attr attr;
 };
 
+/* An XRC domain that the program has open. */
+struct uodp_xrcd {
+	struct ibv_xrcd ibxrcd; /* first */
+	struct uodp_proc *proc;
+	uint64_t id;                  /* the same in all processes, never 0 */
+	bool shared;                  /* by a file */
+	bool ended;                   /* its context is closed */
+	_Atomic uint32_t users;       /* SRQs, QPs: close gives EBUSY */
+	struct uodp_xrcd *next, **at; /* in the context's list, under proc->lock */
+};
+
 /* A completion channel: a pipe whose read end the program has. */
 struct uodp_channel {
 	struct uodp_handle handle; /* first */
@@ -204,6 +217,11 @@ static inline struct uodp_mr *to_uodp_mr(struct ibv_mr *mr)
 static inline struct uodp_ah *to_uodp_ah(struct ibv_ah *ah)
 {
 	return uodp_container_of(ah, struct uodp_ah, ibah);
+}
+
+static inline struct uodp_xrcd *to_uodp_xrcd(struct ibv_xrcd *xrcd)
+{
+	return uodp_container_of(xrcd, struct uodp_xrcd, ibxrcd);
 }
 
 static inline struct uodp_dm *to_uodp_dm(struct ibv_dm *dm)
@@ -332,6 +350,7 @@ void uodp_channel_drop(struct uodp_channel *channel);
 void uodp_mr_drop_all(struct ibv_context *ctx);
 void uodp_pd_drop_all(struct ibv_context *ctx);
 void uodp_channel_drop_all(struct ibv_context *ctx);
+void uodp_xrcd_drop_all(struct ibv_context *ctx);
 
 /* ---- mr.c ---- */
 /* Room for the process's MRs; 0 or -ENOMEM. */
@@ -391,6 +410,11 @@ int uodp_destroy_cq(struct ibv_cq *cq);
 int uodp_poll_cq(struct ibv_cq *cq, int n, struct ibv_wc *wc);
 int uodp_req_notify_cq(struct ibv_cq *cq, int solicited_only);
 struct ibv_srq *uodp_create_srq(struct ibv_pd *pd, struct ibv_srq_init_attr *attr);
+struct ibv_srq *uodp_create_srq_ex(struct ibv_context *ctx, struct ibv_srq_init_attr_ex *attr);
+int uodp_get_srq_num(struct ibv_srq *srq, uint32_t *num);
+struct ibv_xrcd *uodp_open_xrcd(struct ibv_context *ctx, struct ibv_xrcd_init_attr *attr);
+int uodp_close_xrcd(struct ibv_xrcd *xrcd);
+struct ibv_qp *uodp_open_qp(struct ibv_context *ctx, struct ibv_qp_open_attr *attr);
 int uodp_modify_srq(struct ibv_srq *srq, struct ibv_srq_attr *attr, int mask);
 int uodp_query_srq(struct ibv_srq *srq, struct ibv_srq_attr *attr);
 int uodp_destroy_srq(struct ibv_srq *srq);

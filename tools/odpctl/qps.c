@@ -63,6 +63,10 @@ static const char *type_name(uint32_t type)
 		return "UC";
 	case IBV_QPT_UD:
 		return "UD";
+	case IBV_QPT_XRC_SEND:
+		return "XRC_SEND";
+	case IBV_QPT_XRC_RECV:
+		return "XRC_RECV";
 	default:
 		return "?";
 	}

@@ -17,6 +17,7 @@ static const struct verbs_context_ops context_ops = {
 	.alloc_dm = uodp_alloc_dm,
 	.alloc_pd = uodp_alloc_pd,
 	.async_event = uodp_async_event,
+	.close_xrcd = uodp_close_xrcd,
 	.cq_event = uodp_cq_event,
 	.create_ah = uodp_create_ah,
 	.create_cq = uodp_create_cq,
@@ -24,6 +25,7 @@ static const struct verbs_context_ops context_ops = {
 	.create_qp = uodp_create_qp,
 	.create_qp_ex = uodp_create_qp_ex,
 	.create_srq = uodp_create_srq,
+	.create_srq_ex = uodp_create_srq_ex,
 	.dealloc_pd = uodp_dealloc_pd,
 	.dereg_mr = uodp_dereg_mr,
 	.destroy_ah = uodp_destroy_ah,
@@ -35,9 +37,12 @@ static const struct verbs_context_ops context_ops = {
 #endif
 	.free_context = uodp_free_context,
 	.free_dm = uodp_free_dm,
+	.get_srq_num = uodp_get_srq_num,
 	.modify_cq = uodp_modify_cq,
 	.modify_qp = uodp_modify_qp,
 	.modify_srq = uodp_modify_srq,
+	.open_qp = uodp_open_qp,
+	.open_xrcd = uodp_open_xrcd,
 	.poll_cq = uodp_poll_cq,
 	.post_recv = uodp_post_recv,
 	.post_send = uodp_post_send,
@@ -257,6 +262,7 @@ static int context_adopt(struct uodp_context *ctx)
 	ctx->async = async;
 	ctx->pds = NULL;
 	ctx->channels = NULL;
+	ctx->xrcds = NULL;
 	ctx->proc = proc;
 	ret = uodp_link_open(ctx);
 	if (!ret)
@@ -327,6 +333,7 @@ void uodp_free_context(struct ibv_context *ibctx)
 		drop_qps(ctx);
 		drop_srqs(ctx);
 		drop_cqs(ctx);
+		uodp_xrcd_drop_all(ibctx);
 		uodp_mr_drop_all(ibctx);
 		drop_dms(ctx);
 		uodp_pd_drop_all(ibctx);

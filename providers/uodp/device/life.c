@@ -179,6 +179,11 @@ static void wr_set_ud_addr(struct ibv_qp_ex *qp, struct ibv_ah *ah, uint32_t qpn
 	(void)qp, (void)ah, (void)qpn, (void)qkey;
 }
 
+static void wr_set_xrc_srqn(struct ibv_qp_ex *qp, uint32_t srqn)
+{
+	(void)qp, (void)srqn;
+}
+
 static void wr_set_inline_data(struct ibv_qp_ex *qp, void *addr, size_t length)
 {
 	(void)qp, (void)addr, (void)length;
@@ -220,6 +225,7 @@ void uodp_wr_ops_end(struct ibv_qp_ex *qp)
 	END(wr_send_imm, wr_send_imm);
 	END(wr_send_inv, wr_send_inv);
 	END(wr_set_ud_addr, wr_set_ud_addr);
+	END(wr_set_xrc_srqn, wr_set_xrc_srqn);
 	END(wr_set_inline_data, wr_set_inline_data);
 	END(wr_set_inline_data_list, wr_set_inline_data_list);
 	END(wr_set_sge, wr_set_sge);

@@ -48,7 +48,7 @@ static void device_fill(const struct uodp_device *dev, struct ibv_device_attr *a
 	attr->vendor_id = VENDOR_NONE;
 	attr->device_cap_flags = IBV_DEVICE_CURR_QP_STATE_MOD | IBV_DEVICE_SYS_IMAGE_GUID |
 				 IBV_DEVICE_RC_RNR_NAK_GEN | IBV_DEVICE_SRQ_RESIZE |
-				 IBV_DEVICE_UD_AV_PORT_ENFORCE;
+				 IBV_DEVICE_UD_AV_PORT_ENFORCE | IBV_DEVICE_XRC;
 	/* Not GLOB: on memory outside the pool the CPU's atomics do not count. */
 	attr->atomic_cap = IBV_ATOMIC_HCA;
 	device_limits(attr);
@@ -81,6 +81,7 @@ int uodp_query_device_ex(struct ibv_context *ctx, const struct ibv_query_device_
 	memset(&full, 0, sizeof(full));
 	device_fill(to_uodp_context(ctx)->dev, &full.orig_attr);
 	odp_fill(&full.odp_caps);
+	full.xrc_odp_caps = full.odp_caps.per_transport_caps.rc_odp_caps | IBV_ODP_SUPPORT_SRQ_RECV;
 	full.device_cap_flags_ex = full.orig_attr.device_cap_flags;
 	full.phys_port_cnt_ex = 1;
 	full.completion_timestamp_mask = UINT64_MAX;

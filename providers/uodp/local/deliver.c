@@ -13,6 +13,9 @@
  * A connected QP hears from one requester, which sends one message at a time. A UD QP
  * hears from many: its TURN is held from taking a receive to completing it, by the
  * requester's process, and taken over when that has died.
+ *
+ * An XRC target hears from one requester too; its queue has one entry, for what a message
+ * takes from the SRQ that it names (xrc.c).
  */
 #include <errno.h>
 #include <string.h>
@@ -37,25 +40,26 @@ static int take(struct uodp_exec *x, const struct uodp_rwqe *wqe, uint32_t max_s
 	if (n > UODP_MAX_SGE || n > max_sge)
 		return -EINVAL;
 	memcpy(x->recv_sge, wqe->sge, n * sizeof(wqe->sge[0]));
-	x->dst = (struct uodp_iter){.peer = x->dest.peer,
+	x->dst = (struct uodp_iter){.peer = x->dest.mem,
 				    .sge = x->recv_sge,
 				    .num_sge = n,
-				    .pd = x->dest.qp->recv_pd,
+				    .pd = x->dest.srq ? x->dest.pd : x->dest.qp->recv_pd,
 				    .access = ODP_ACCESS_LOCAL_WRITE,
 				    .to = &x->dest};
 	return 0;
 }
 
-/* Move the entry at the head of SRQ to the QP's queue, which is empty. */
-static int refill_locked(struct odp_peer *peer, struct uodp_rq_shm *rq, struct uodp_rq_shm *srq)
+/* Move the entry at the head of SRQ, of process MEM, to the QP's queue, which is empty. */
+static int refill_locked(struct odp_peer *peer, struct uodp_rq_shm *rq, struct odp_peer *mem,
+			 struct uodp_rq_shm *srq)
 {
-	const struct uodp_rwqe *from = uodp_rq_peek(peer, srq);
+	const struct uodp_rwqe *from = uodp_rq_peek(mem, srq);
+	uint32_t stride = rq->stride < srq->stride ? rq->stride : srq->stride;
 	struct uodp_rwqe *to;
-	uint32_t stride = rq->stride;
 
 	if (!from)
 		return -EAGAIN;
-	if (stride < sizeof(*to) || stride > srq->stride)
+	if (stride < sizeof(*to))
 		return -ENOTCONN; /* the peer's tables are bad */
 	to = odp_peer_ptr(peer, rq->ring, stride);
 	if (!to)
@@ -79,21 +83,40 @@ static bool limit_reached(struct uodp_rq_shm *srq)
 	return true;
 }
 
-static int refill(struct uodp_proc *proc, struct odp_peer *peer, struct uodp_qp_shm *rqp)
+static int refill(struct uodp_proc *proc, const struct uodp_dest *dest, struct uodp_srq_shm *srq,
+		  uint32_t index)
 {
-	struct uodp_srq_shm *srq = uodp_srq_shm(peer, rqp->srq - 1);
 	bool limit = false;
-	int ret;
+	int ret = -EAGAIN;
 
 	if (!srq)
 		return -ENOTCONN;
 	odp_lock(proc->odp, &srq->rq.lock);
-	ret = refill_locked(peer, &rqp->rq, &srq->rq);
+	/* An XRC SRQ may have been destroyed since it was found: that shows the next time. */
+	if (!dest->srq || uodp_xsrq_there(dest))
+		ret = refill_locked(dest->peer, &dest->qp->rq, dest->mem, &srq->rq);
 	if (!ret)
 		limit = limit_reached(&srq->rq);
 	odp_unlock(&srq->rq.lock);
 	if (limit)
-		uodp_event_raise(proc, peer, IBV_EVENT_SRQ_LIMIT_REACHED, rqp->srq - 1);
+		uodp_event_raise(proc, dest->mem, IBV_EVENT_SRQ_LIMIT_REACHED, index);
+	return ret;
+}
+
+/* What a requester that died, or stopped half-way, has left is ended first: the message
+ * before may have named another SRQ. */
+static int xrc_refill(struct uodp_proc *proc, const struct uodp_dest *dest)
+{
+	struct uodp_rq_shm *rq = &dest->qp->rq;
+	int ret;
+
+	if (!uodp_rq_empty(rq))
+		uodp_xrc_flush(proc, dest->peer, dest->qp);
+	ret = refill(proc, dest, dest->srq, UODP_SRQN_INDEX(dest->srqn));
+	if (!ret) {
+		rq->taken_srqn = dest->srqn;
+		rq->taken_gen = dest->srq_gen;
+	}
 	return ret;
 }
 
@@ -103,8 +126,11 @@ static int begin_locked(struct uodp_proc *proc, struct uodp_exec *x)
 	const struct uodp_rwqe *wqe;
 	int ret = 0;
 
-	if (rqp->srq && uodp_rq_empty(&rqp->rq))
-		ret = refill(proc, x->dest.peer, rqp);
+	if (x->dest.srq)
+		ret = xrc_refill(proc, &x->dest);
+	else if (rqp->srq && uodp_rq_empty(&rqp->rq))
+		ret = refill(proc, &x->dest, uodp_srq_shm(x->dest.peer, rqp->srq - 1),
+			     rqp->srq - 1);
 	if (ret)
 		return ret;
 	wqe = uodp_rq_peek(x->dest.peer, &rqp->rq);
@@ -148,6 +174,8 @@ static int complete_head(struct uodp_proc *proc, const struct uodp_dest *dest, u
 	cqe->wr_id = wr_id;
 	cqe->qp_num = dest->qp->qpn;
 	uodp_rq_pop(&dest->qp->rq);
+	if (dest->srq)
+		return uodp_xsrq_complete(proc, dest, cqe, solicited);
 	return uodp_cq_push(proc, dest->peer, dest->qp->recv_cq, cqe, solicited);
 }
 
@@ -209,6 +237,10 @@ void uodp_resp_flush(struct uodp_proc *proc, struct odp_peer *peer, struct uodp_
 {
 	const struct uodp_rwqe *wqe;
 
+	if (qp->type == IBV_QPT_XRC_RECV) {
+		uodp_xrc_flush(proc, peer, qp);
+		return;
+	}
 	while ((wqe = uodp_rq_peek(peer, &qp->rq))) {
 		flush_one(proc, peer, qp, wqe->wr_id);
 		uodp_rq_pop(&qp->rq);

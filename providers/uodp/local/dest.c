@@ -70,6 +70,9 @@ int uodp_dest_find(struct uodp_proc *proc, uint32_t qpn, struct uodp_dest *dest)
 	dest->qpn = qpn;
 	dest->gen = gen;
 	dest->epoch = atomic_load_explicit(&qp->epoch, memory_order_relaxed);
+	dest->pd = qp->pd;
+	dest->mem = peer;
+	dest->srq = NULL;
 	return 0;
 }
 
@@ -118,6 +121,11 @@ static bool psn_expected(const struct uodp_qp *qp, const struct uodp_dest *dest)
 	return uodp_attr(&dest->qp->rq_psn) == uodp_attr(&qp->shm->sq_psn);
 }
 
+static uint32_t type_wanted(const struct uodp_qp *qp)
+{
+	return qp->shm->type == IBV_QPT_XRC_SEND ? IBV_QPT_XRC_RECV : qp->shm->type;
+}
+
 /* Find the QP that this one is connected to, once it is there and means us. */
 static bool conn_make(struct uodp_qp *qp)
 {
@@ -125,7 +133,7 @@ static bool conn_make(struct uodp_qp *qp)
 
 	if (uodp_dest_find(qp->proc, qp->attr.dest_qp_num, &dest) || !uodp_dest_receives(&dest))
 		return false;
-	if (dest.qp->type != qp->shm->type || uodp_attr(&dest.qp->dest_qpn) != qp->shm->qpn ||
+	if (dest.qp->type != type_wanted(qp) || uodp_attr(&dest.qp->dest_qpn) != qp->shm->qpn ||
 	    (uodp_reliable(qp) && !psn_expected(qp, &dest)) ||
 	    !uodp_dest_addressed(&dest, qp->attr.ah_attr.grh.dgid.raw))
 		return false;

@@ -5,6 +5,9 @@
 static int connected_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x,
 			  uint64_t *budget)
 {
+	bool go_on;
+	int ret;
+
 	if (uodp_unlikely(!uodp_conn_ready(qp)))
 		return uodp_reliable(qp) ? uodp_wait_peer(qp, x)
 					 : uodp_exec_done(x, IBV_WC_SUCCESS);
@@ -16,6 +19,11 @@ static int connected_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_e
 	}
 	if (x->phase == UODP_PHASE_NEW)
 		x->dest = qp->conn;
+	if (uodp_unlikely(qp->vqp.qp.qp_type == IBV_QPT_XRC_SEND)) {
+		ret = uodp_xrc_step(qp, w, x, &go_on);
+		if (!go_on)
+			return ret;
+	}
 	switch (w->opcode) {
 	case IBV_WR_RDMA_WRITE:
 	case IBV_WR_RDMA_WRITE_WITH_IMM:

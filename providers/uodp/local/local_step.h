@@ -42,6 +42,15 @@ void uodp_iter_remote(struct uodp_exec *x, struct uodp_swqe *w, struct uodp_iter
 /* May W do with the responder's memory what takes ACCESS? 0 or -errno. */
 int uodp_remote_check(const struct uodp_exec *x, const struct uodp_swqe *w, uint32_t access);
 
+/* ---- xrc.c ---- */
+/* Is the SRQ that a message uses still what it was? */
+bool uodp_xsrq_there(const struct uodp_dest *dest);
+/* Complete the receive that was taken from it; nothing, when it is not there. */
+int uodp_xsrq_complete(struct uodp_proc *proc, const struct uodp_dest *dest,
+		       const struct uodp_cqe *cqe, bool solicited);
+/* Find the SRQ that W names, or look at it again. */
+int uodp_xrc_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x, bool *go_on);
+
 /* ---- deliver.c ---- */
 /* Take a receive for the message in X. 0; -EAGAIN: none posted (RNR);
  * -ENOTCONN: the QP cannot receive; -EBUSY: UD, not our turn; -EMSGSIZE: the message

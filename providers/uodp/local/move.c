@@ -101,12 +101,12 @@ void uodp_iter_remote(struct uodp_exec *x, struct uodp_swqe *w, struct uodp_iter
 	x->remote.addr = w->raddr;
 	x->remote.length = w->length;
 	x->remote.lkey = w->rkey;
-	it->peer = x->dest.peer;
+	it->peer = x->dest.mem;
 	it->sge = &x->remote;
 	it->num_sge = 1;
 	it->idx = 0;
 	it->off = 0;
-	it->pd = x->dest.qp->pd;
+	it->pd = x->dest.pd;
 	it->access = access;
 	it->to = &x->dest;
 }
@@ -115,6 +115,6 @@ int uodp_remote_check(const struct uodp_exec *x, const struct uodp_swqe *w, uint
 {
 	struct odp_span span;
 
-	return odp_span_region(&span, x->dest.peer, w->rkey, x->dest.qp->pd, w->raddr, w->length,
+	return odp_span_region(&span, x->dest.mem, w->rkey, x->dest.pd, w->raddr, w->length,
 			       access);
 }

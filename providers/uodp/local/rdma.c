@@ -17,7 +17,7 @@ static inline bool rdma_at_once(struct uodp_qp *qp, struct uodp_swqe *w, struct 
 	int ret;
 
 	if (n - 1 >= UODP_AT_ONCE || w->num_sge != 1 ||
-	    odp_span_region(&remote, x->dest.peer, w->rkey, x->dest.qp->pd, w->raddr, n, there))
+	    odp_span_region(&remote, x->dest.mem, w->rkey, x->dest.pd, w->raddr, n, there))
 		return false;
 	/* What a WRITE sends has been checked already. */
 	if (!write && odp_span_region(local, qp->proc->self, w->sge[0].lkey, qp->pd->num,
@@ -135,7 +135,7 @@ static enum ibv_wc_status atomic_check(struct uodp_qp *qp, struct uodp_swqe *w, 
 	if (!(uodp_attr(&x->dest.qp->access) & ODP_ACCESS_REMOTE_ATOMIC) ||
 	    !uodp_attr(&x->dest.qp->max_dest_rd_atomic) || w->raddr & 7)
 		return IBV_WC_REM_INV_REQ_ERR;
-	if (odp_span_region(span, x->dest.peer, w->rkey, x->dest.qp->pd, w->raddr, sizeof(x->old),
+	if (odp_span_region(span, x->dest.mem, w->rkey, x->dest.pd, w->raddr, sizeof(x->old),
 			    ODP_ACCESS_REMOTE_ATOMIC))
 		return IBV_WC_REM_ACCESS_ERR;
 	uodp_span_guard(span, &x->dest);

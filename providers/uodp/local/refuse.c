@@ -34,7 +34,8 @@ static bool responder_left(const struct uodp_exec *x)
 {
 	/* acquire: what failed was read before; pairs with the releases of enter(). */
 	atomic_thread_fence(memory_order_acquire);
-	return !odp_peer_check(x->dest.peer) || !uodp_dest_receives(&x->dest);
+	return !odp_peer_check(x->dest.peer) || !uodp_dest_receives(&x->dest) ||
+	       (x->dest.srq && !odp_peer_check(x->dest.mem));
 }
 
 /*

@@ -73,7 +73,7 @@ int uodp_send_finish(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *
 		ud_fields(w, &cqe);
 	if (w->opcode == IBV_WR_SEND_WITH_INV) {
 		cqe.wc_flags |= IBV_WC_WITH_INV;
-		if (odp_key_invalidate(x->dest.peer, w->imm, x->dest.qp->pd)) {
+		if (odp_key_invalidate(x->dest.mem, w->imm, x->dest.pd)) {
 			/* Class J: acknowledged, and the responder's QP stops. */
 			uodp_recv_fail(qp, x, IBV_WC_REM_INV_REQ_ERR);
 			uodp_deliver_error(qp, &x->dest, IBV_EVENT_QP_ACCESS_ERR);

@@ -44,13 +44,13 @@ static int push_full(struct uodp_cq_shm *cq, uint32_t flags)
 	if (flags & UODP_CQ_LOSSY)
 		return 0;
 	atomic_store_explicit(&cq->flags, flags | UODP_CQ_FULL, memory_order_relaxed);
-	return -EOVERFLOW;
+	return -ENOSPC; /* now: who pushes tells the owner */
 }
 
 /* Lock held. The lock also orders arming: a completion is stored either before
  * the consumer armed, who then polls it, or after, and raises the event. */
 static int push_locked(struct uodp_proc *proc, struct odp_peer *peer, struct uodp_cq_shm *cq,
-		       const struct uodp_cqe *cqe, bool solicited, bool *was_full)
+		       const struct uodp_cqe *cqe, bool solicited)
 {
 	uint32_t prod = atomic_load_explicit(&cq->prod, memory_order_relaxed);
 	/* acquire: the slot that CONS has passed has been read */
@@ -59,8 +59,7 @@ static int push_locked(struct uodp_proc *proc, struct odp_peer *peer, struct uod
 	uint32_t mask = cq->mask, armed;
 	struct uodp_cqe *slot;
 
-	*was_full = flags & UODP_CQ_FULL;
-	if (uodp_unlikely(*was_full))
+	if (uodp_unlikely(flags & UODP_CQ_FULL))
 		return -EOVERFLOW;
 	if (uodp_unlikely(prod - cons >= cq->cqe))
 		return push_full(cq, flags);
@@ -91,7 +90,6 @@ int uodp_cq_push(struct uodp_proc *proc, struct odp_peer *peer, uint32_t index,
 		 const struct uodp_cqe *cqe, bool solicited)
 {
 	struct uodp_cq_shm *cq;
-	bool was_full;
 	int ret;
 
 	/* The process's own CQ, the usual case, needs no look through the root. */
@@ -107,11 +105,12 @@ int uodp_cq_push(struct uodp_proc *proc, struct odp_peer *peer, uint32_t index,
 		odp_unlock(&cq->lock);
 		return -ENOENT;
 	}
-	ret = push_locked(proc, peer, cq, cqe, solicited, &was_full);
+	ret = push_locked(proc, peer, cq, cqe, solicited);
 	odp_unlock(&cq->lock);
-	if (uodp_unlikely(ret == -EOVERFLOW && !was_full))
-		uodp_event_raise(proc, peer, IBV_EVENT_CQ_ERR, index);
-	return ret;
+	if (uodp_likely(ret != -ENOSPC))
+		return ret;
+	uodp_event_raise(proc, peer, IBV_EVENT_CQ_ERR, index);
+	return -EOVERFLOW;
 }
 
 static void to_wc(const struct uodp_cqe *cqe, struct ibv_wc *wc)
@@ -354,6 +353,13 @@ struct ibv_cq *uodp_create_cq(struct ibv_context *ctx, int cqe, struct ibv_comp_
 		return &cq->vcq.cq;
 	errno = -ret;
 	return NULL;
+}
+
+bool uodp_cq_known(const struct ibv_cq *ibcq)
+{
+	const struct uodp_cq *cq = to_uodp_cq((struct ibv_cq *)ibcq);
+
+	return !uodp_object_check(ibcq->context, cq->proc, ibcq->handle, cq->index);
 }
 
 int uodp_resize_cq(struct ibv_cq *ibcq, int cqe)

@@ -10,8 +10,8 @@ static const char *const lines[UODP_NUM_HINTS] = {
 			  "(ibv_rc_pingpong -g 1, perftest -x 1; in programs ah_attr.is_global and "
 			  "ah_attr.grh)",
 	[UODP_HINT_QP_TYPE] =
-		"there is no queue pair of type %u (enum ibv_qp_type): RC (2), UC (3) "
-		"and UD (4) are there; see LIMITS and NOTES in uodp(7)",
+		"there is no queue pair of type %u (enum ibv_qp_type): RC (2), UC (3), UD (4) "
+		"and XRC (9, 10) are there; see LIMITS and NOTES in uodp(7)",
 	[UODP_HINT_QP_EX] =
 		"ibv_create_qp_ex: of comp_mask and create_flags, %#x is not there; see "
 		"NOTES in uodp(7)",

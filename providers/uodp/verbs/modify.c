@@ -1,184 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
-/*
- * The QP state machine. Which attributes a transition needs and allows is IBTA
- * table 91 (11.2.5.2), as drivers/infiniband/core/verbs.c has it.
- */
+/* The QP state machine; which moves there are stands in qp_state.c. */
 #include <errno.h>
 #include <string.h>
 
 #include "queue.h"
-
-#define STATES (IBV_QPS_ERR + 1)
-#define CONNECTED_OPT (IBV_QP_ALT_PATH | IBV_QP_ACCESS_FLAGS)
-#define RESET_TO_INIT (IBV_QP_PKEY_INDEX | IBV_QP_PORT)
-
-enum type { TYPE_RC, TYPE_UC, TYPE_UD, TYPES };
-
-struct rule {
-	bool valid;
-	int need[TYPES];
-	int allow[TYPES];
-};
-
-static const struct rule rules[STATES][STATES] = {
-	[IBV_QPS_RESET][IBV_QPS_INIT] = {true,
-					 .need = {[TYPE_RC] = RESET_TO_INIT | IBV_QP_ACCESS_FLAGS,
-						  [TYPE_UC] = RESET_TO_INIT | IBV_QP_ACCESS_FLAGS,
-						  [TYPE_UD] = RESET_TO_INIT | IBV_QP_QKEY}},
-	[IBV_QPS_INIT][IBV_QPS_INIT] = {true,
-					.allow = {[TYPE_RC] = RESET_TO_INIT | IBV_QP_ACCESS_FLAGS,
-						  [TYPE_UC] = RESET_TO_INIT | IBV_QP_ACCESS_FLAGS,
-						  [TYPE_UD] = RESET_TO_INIT | IBV_QP_QKEY}},
-	[IBV_QPS_INIT][IBV_QPS_RTR] = {true,
-				       .need = {[TYPE_RC] = IBV_QP_AV | IBV_QP_PATH_MTU |
-							    IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
-							    IBV_QP_MAX_DEST_RD_ATOMIC |
-							    IBV_QP_MIN_RNR_TIMER,
-						[TYPE_UC] = IBV_QP_AV | IBV_QP_PATH_MTU |
-							    IBV_QP_DEST_QPN | IBV_QP_RQ_PSN},
-				       .allow = {[TYPE_RC] = CONNECTED_OPT | IBV_QP_PKEY_INDEX,
-						 [TYPE_UC] = CONNECTED_OPT | IBV_QP_PKEY_INDEX,
-						 [TYPE_UD] = IBV_QP_PKEY_INDEX | IBV_QP_QKEY}},
-	[IBV_QPS_RTR][IBV_QPS_RTS] =
-		{true,
-		 .need = {[TYPE_RC] = IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY |
-				      IBV_QP_SQ_PSN | IBV_QP_MAX_QP_RD_ATOMIC,
-			  [TYPE_UC] = IBV_QP_SQ_PSN,
-			  [TYPE_UD] = IBV_QP_SQ_PSN},
-		 .allow = {[TYPE_RC] = CONNECTED_OPT | IBV_QP_CUR_STATE | IBV_QP_MIN_RNR_TIMER |
-				       IBV_QP_PATH_MIG_STATE,
-			   [TYPE_UC] = CONNECTED_OPT | IBV_QP_CUR_STATE | IBV_QP_PATH_MIG_STATE,
-			   [TYPE_UD] = IBV_QP_CUR_STATE | IBV_QP_QKEY}},
-	[IBV_QPS_RTS][IBV_QPS_RTS] = {true, .allow = {[TYPE_RC] = CONNECTED_OPT | IBV_QP_CUR_STATE |
-								  IBV_QP_MIN_RNR_TIMER |
-								  IBV_QP_PATH_MIG_STATE,
-						      [TYPE_UC] = CONNECTED_OPT | IBV_QP_CUR_STATE |
-								  IBV_QP_PATH_MIG_STATE,
-						      [TYPE_UD] = IBV_QP_CUR_STATE | IBV_QP_QKEY}},
-	[IBV_QPS_RTS][IBV_QPS_SQD] = {true, .allow = {IBV_QP_EN_SQD_ASYNC_NOTIFY,
-						      IBV_QP_EN_SQD_ASYNC_NOTIFY,
-						      IBV_QP_EN_SQD_ASYNC_NOTIFY}},
-	[IBV_QPS_SQD][IBV_QPS_RTS] = {true, .allow = {[TYPE_RC] = CONNECTED_OPT | IBV_QP_CUR_STATE |
-								  IBV_QP_MIN_RNR_TIMER |
-								  IBV_QP_PATH_MIG_STATE,
-						      [TYPE_UC] = CONNECTED_OPT | IBV_QP_CUR_STATE |
-								  IBV_QP_PATH_MIG_STATE,
-						      [TYPE_UD] = IBV_QP_CUR_STATE | IBV_QP_QKEY}},
-	[IBV_QPS_SQD][IBV_QPS_SQD] =
-		{true, .allow = {[TYPE_RC] = CONNECTED_OPT | IBV_QP_PORT |
-					     IBV_QP_AV | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT |
-					     IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC |
-					     IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_PKEY_INDEX |
-					     IBV_QP_MIN_RNR_TIMER | IBV_QP_PATH_MIG_STATE,
-				 [TYPE_UC] = CONNECTED_OPT | IBV_QP_AV | IBV_QP_PKEY_INDEX |
-					     IBV_QP_PATH_MIG_STATE,
-				 [TYPE_UD] = IBV_QP_PKEY_INDEX | IBV_QP_QKEY}},
-	[IBV_QPS_SQE][IBV_QPS_RTS] = {true,
-				      .allow = {[TYPE_UC] = IBV_QP_CUR_STATE | IBV_QP_ACCESS_FLAGS,
-						[TYPE_UD] = IBV_QP_CUR_STATE | IBV_QP_QKEY}},
-};
-
-static enum type type_of(const struct uodp_qp *qp)
-{
-	switch (qp->vqp.qp.qp_type) {
-	case IBV_QPT_RC:
-		return TYPE_RC;
-	case IBV_QPT_UC:
-		return TYPE_UC;
-	default:
-		return TYPE_UD;
-	}
-}
-
-static int check_transition(const struct uodp_qp *qp, enum ibv_qp_state cur, enum ibv_qp_state next,
-			    int mask)
-{
-	const struct rule *r = &rules[cur][next];
-	enum type t = type_of(qp);
-
-	mask &= ~IBV_QP_STATE;
-	if (next == IBV_QPS_RESET || next == IBV_QPS_ERR)
-		return mask || (cur == IBV_QPS_RESET && next == IBV_QPS_ERR) ? -EINVAL : 0;
-	if (!r->valid || (mask & r->need[t]) != r->need[t] || mask & ~(r->need[t] | r->allow[t]))
-		return -EINVAL;
-	return 0;
-}
-
-static int check_av(const struct ibv_ah_attr *av)
-{
-	if (!av->is_global)
-		uodp_hint(UODP_HINT_GRH, 0);
-	if (av->port_num != UODP_PORT || !av->is_global || av->grh.sgid_index >= UODP_NUM_GIDS)
-		return -EINVAL;
-	return 0;
-}
-
-/* C11-8, C11-9 and the ranges of table 91. */
-static int check_values(const struct ibv_qp_attr *a, int mask)
-{
-	if ((mask & IBV_QP_PORT && a->port_num != UODP_PORT) ||
-	    (mask & IBV_QP_PKEY_INDEX && a->pkey_index) ||
-	    (mask & IBV_QP_AV && check_av(&a->ah_attr)) ||
-	    (mask & IBV_QP_PATH_MTU && (a->path_mtu < IBV_MTU_256 || a->path_mtu > IBV_MTU_4096)) ||
-	    (mask & IBV_QP_DEST_QPN && a->dest_qp_num >> 24) ||
-	    (mask & IBV_QP_MAX_QP_RD_ATOMIC && a->max_rd_atomic > UODP_MAX_RD_ATOMIC) ||
-	    (mask & IBV_QP_MAX_DEST_RD_ATOMIC && a->max_dest_rd_atomic > UODP_MAX_RD_ATOMIC) ||
-	    (mask & IBV_QP_TIMEOUT && a->timeout > 31) ||
-	    (mask & IBV_QP_RETRY_CNT && a->retry_cnt > 7) ||
-	    (mask & IBV_QP_RNR_RETRY && a->rnr_retry > 7) ||
-	    (mask & IBV_QP_MIN_RNR_TIMER && a->min_rnr_timer > 31))
-		return -EINVAL;
-	/* Alternate paths are of InfiniBand; a RoCE port has none. */
-	if (mask & (IBV_QP_ALT_PATH | IBV_QP_PATH_MIG_STATE))
-		return -EINVAL;
-	return 0;
-}
-
-#define TAKE(bit, field)                                                                           \
-	do {                                                                                       \
-		if (mask & (bit))                                                                  \
-			qp->attr.field = a->field;                                                 \
-	} while (0)
-
-static void take_values(struct uodp_qp *qp, const struct ibv_qp_attr *a, int mask)
-{
-	TAKE(IBV_QP_PORT, port_num);
-	TAKE(IBV_QP_PKEY_INDEX, pkey_index);
-	TAKE(IBV_QP_ACCESS_FLAGS, qp_access_flags);
-	TAKE(IBV_QP_QKEY, qkey);
-	TAKE(IBV_QP_AV, ah_attr);
-	TAKE(IBV_QP_PATH_MTU, path_mtu);
-	TAKE(IBV_QP_TIMEOUT, timeout);
-	TAKE(IBV_QP_RETRY_CNT, retry_cnt);
-	TAKE(IBV_QP_RNR_RETRY, rnr_retry);
-	TAKE(IBV_QP_RQ_PSN, rq_psn);
-	TAKE(IBV_QP_SQ_PSN, sq_psn);
-	TAKE(IBV_QP_MAX_QP_RD_ATOMIC, max_rd_atomic);
-	TAKE(IBV_QP_MAX_DEST_RD_ATOMIC, max_dest_rd_atomic);
-	TAKE(IBV_QP_MIN_RNR_TIMER, min_rnr_timer);
-	TAKE(IBV_QP_DEST_QPN, dest_qp_num);
-	qp->attr.rq_psn &= 0xffffff;
-	qp->attr.sq_psn &= 0xffffff;
-}
-
-/* What responders and requesters of other processes see (shm->lock held). */
-static void publish(struct uodp_qp *qp)
-{
-	struct uodp_qp_shm *shm = qp->shm;
-	const struct ibv_qp_attr *a = &qp->attr;
-
-	uodp_attr_set(&shm->access,
-		      a->qp_access_flags & (ODP_ACCESS_REMOTE_WRITE | ODP_ACCESS_REMOTE_READ |
-					    ODP_ACCESS_REMOTE_ATOMIC));
-	uodp_attr_set(&shm->qkey, a->qkey);
-	uodp_attr_set(&shm->dest_qpn, a->dest_qp_num);
-	uodp_attr_set(&shm->rq_psn, a->rq_psn);
-	uodp_attr_set(&shm->sq_psn, a->sq_psn);
-	uodp_attr_set(&shm->min_rnr_timer, a->min_rnr_timer);
-	uodp_attr_set(&shm->max_dest_rd_atomic, a->max_dest_rd_atomic);
-	if (a->path_mtu)
-		shm->path_mtu = 128u << a->path_mtu;
-}
 
 /* What was taken from the SRQ, and not completed, is there for others (shm->lock held). */
 static void srq_return(struct uodp_qp *qp)
@@ -202,9 +27,11 @@ static void reset(struct uodp_qp *qp)
 	qp->shm->last_wqe_reached = 0;
 	if (qp->srq)
 		srq_return(qp);
+	if (qp->target)
+		uodp_xrc_flush(qp->proc, qp->proc->self, qp->shm);
 	atomic_store_explicit(&rq->cons, atomic_load_explicit(&rq->prod, memory_order_relaxed),
 			      memory_order_relaxed);
-	publish(qp);
+	uodp_attr_publish(qp->shm, &qp->attr);
 }
 
 /*
@@ -240,7 +67,7 @@ static void enter(struct uodp_qp *qp, enum ibv_qp_state cur, enum ibv_qp_state n
 	struct uodp_qp_shm *shm = qp->shm;
 
 	odp_lock(qp->proc->odp, &shm->lock);
-	publish(qp);
+	uodp_attr_publish(qp->shm, &qp->attr);
 	if (next == IBV_QPS_RTR && cur != IBV_QPS_RTR) {
 		memset(&qp->conn, 0, sizeof(qp->conn));
 		atomic_fetch_add_explicit(&shm->epoch, 1, memory_order_relaxed);
@@ -261,7 +88,7 @@ void uodp_qp_sq_error(struct uodp_qp *qp)
 	struct uodp_qp_shm *shm = qp->shm;
 	uint32_t state;
 
-	if (type_of(qp) == TYPE_RC) {
+	if (qp->vqp.qp.qp_type != IBV_QPT_UC && qp->vqp.qp.qp_type != IBV_QPT_UD) {
 		uodp_qp_error(qp);
 		return;
 	}
@@ -297,17 +124,13 @@ static int modify(struct uodp_qp *qp, struct ibv_qp_attr *a, int mask)
 	if (mask & IBV_QP_CUR_STATE && a->cur_qp_state != cur)
 		return -EINVAL;
 	next = mask & IBV_QP_STATE ? a->qp_state : cur;
-	if ((unsigned)next >= STATES || next == IBV_QPS_SQE)
-		return -EINVAL;
-	ret = check_transition(qp, cur, next, mask);
-	if (!ret)
-		ret = check_values(a, mask);
+	ret = uodp_modify_check(qp->vqp.qp.qp_type, cur, next, a, mask);
 	if (ret)
 		return ret;
 	ret = uodp_context_check(qp->vqp.qp.context);
 	if (ret)
 		return ret;
-	take_values(qp, a, mask);
+	uodp_attr_take(&qp->attr, a, mask);
 	if (cur == IBV_QPS_RTS && next == IBV_QPS_SQD)
 		qp->sqd_notify = mask & IBV_QP_EN_SQD_ASYNC_NOTIFY && a->en_sqd_async_notify;
 	if (next == IBV_QPS_RESET || next == IBV_QPS_ERR)
@@ -331,13 +154,16 @@ int uodp_modify_qp(struct ibv_qp *ibqp, struct ibv_qp_attr *attr, int mask)
 
 	if (ret)
 		return uodp_fail(ret);
+	mask = uodp_modify_mask(ibqp->qp_type, mask);
+	if (qp->target)
+		return uodp_fail(uodp_target_modify(qp, attr, mask));
 	uodp_spin_lock(&qp->sq_lock);
 	ret = modify(qp, attr, mask);
 	uodp_spin_unlock(&qp->sq_lock);
 	if (!ret && mask & IBV_QP_STATE && attr->qp_state == IBV_QPS_RESET) {
 		/* Completions of the life before are gone too. */
 		uodp_cq_clean(qp->send_cq, ibqp->qp_num);
-		if (qp->recv_cq != qp->send_cq)
+		if (qp->recv_cq && qp->recv_cq != qp->send_cq)
 			uodp_cq_clean(qp->recv_cq, ibqp->qp_num);
 	}
 	return uodp_fail(ret);

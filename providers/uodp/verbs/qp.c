@@ -28,16 +28,16 @@ static int table_grow(struct uodp_proc *proc)
 	return 0;
 }
 
-static int index_claim(struct uodp_proc *proc, struct uodp_qp *qp)
+int uodp_qp_claim(struct uodp_proc *proc, struct uodp_qp *qp, struct ibv_context *ctx)
 {
 	int ret;
 
 	pthread_mutex_lock(&proc->grow_lock);
-	ret = uodp_table_claim(proc, proc->qps, qp, qp->pd->ibpd.context);
+	ret = uodp_table_claim(proc, proc->qps, qp, ctx);
 	if (ret < 0) {
 		ret = table_grow(proc);
 		if (!ret)
-			ret = uodp_table_claim(proc, proc->qps, qp, qp->pd->ibpd.context);
+			ret = uodp_table_claim(proc, proc->qps, qp, ctx);
 	}
 	pthread_mutex_unlock(&proc->grow_lock);
 	if (ret < 0)
@@ -52,13 +52,6 @@ static uint32_t qpn_of(const struct uodp_proc *proc, uint32_t index)
 	       (index & ((1u << ODP_QPN_BLOCK_SHIFT) - 1));
 }
 
-static bool cq_known(const struct ibv_cq *ibcq)
-{
-	const struct uodp_cq *cq = to_uodp_cq((struct ibv_cq *)ibcq);
-
-	return !uodp_object_check(ibcq->context, cq->proc, ibcq->handle, cq->index);
-}
-
 static bool srq_known(const struct ibv_srq *ibsrq)
 {
 	const struct uodp_srq *srq = to_uodp_srq((struct ibv_srq *)ibsrq);
@@ -69,11 +62,13 @@ static bool srq_known(const struct ibv_srq *ibsrq)
 /* Is that sort of QP there? */
 static int check_sort(const struct ibv_qp_init_attr_ex *a)
 {
-	uint32_t more =
-		a->comp_mask & ~(uint32_t)(IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_SEND_OPS_FLAGS |
-					   IBV_QP_INIT_ATTR_CREATE_FLAGS);
+	const uint32_t types = 1u << IBV_QPT_RC | 1u << IBV_QPT_UC | 1u << IBV_QPT_UD |
+			       1u << IBV_QPT_XRC_SEND | 1u << IBV_QPT_XRC_RECV;
+	uint32_t known = IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_SEND_OPS_FLAGS |
+			 IBV_QP_INIT_ATTR_CREATE_FLAGS | IBV_QP_INIT_ATTR_XRCD;
+	uint32_t more = a->comp_mask & ~known;
 
-	if (a->qp_type != IBV_QPT_RC && a->qp_type != IBV_QPT_UC && a->qp_type != IBV_QPT_UD) {
+	if ((unsigned)a->qp_type >= 32 || !(types & 1u << a->qp_type)) {
 		uodp_hint(UODP_HINT_QP_TYPE, a->qp_type);
 		return -EOPNOTSUPP;
 	}
@@ -85,28 +80,45 @@ static int check_sort(const struct ibv_qp_init_attr_ex *a)
 	return -EOPNOTSUPP;
 }
 
-static int check_init(const struct ibv_context *ctx, const struct ibv_qp_init_attr_ex *a)
+static int check_caps(const struct ibv_qp_init_attr_ex *a)
 {
 	const struct ibv_qp_cap *cap = &a->cap;
+
+	if (cap->max_send_wr > UODP_MAX_WR || cap->max_send_sge > UODP_MAX_SGE ||
+	    cap->max_inline_data > UODP_MAX_INLINE)
+		return -EINVAL;
+	if (!a->srq && a->qp_type != IBV_QPT_XRC_SEND &&
+	    (cap->max_recv_wr > UODP_MAX_WR || cap->max_recv_sge > UODP_MAX_SGE))
+		return -EINVAL;
+	return 0;
+}
+
+/* The kernel finds a context's own objects only. */
+static int check_receiving(const struct ibv_context *ctx, const struct ibv_qp_init_attr_ex *a)
+{
+	if (!a->recv_cq || a->recv_cq->context != ctx || !uodp_cq_known(a->recv_cq))
+		return -EINVAL;
+	return a->srq && (a->srq->context != ctx || !srq_known(a->srq)) ? -EINVAL : 0;
+}
+
+static int check_init(const struct ibv_context *ctx, const struct ibv_qp_init_attr_ex *a)
+{
 	int ret = check_sort(a);
 
 	if (ret)
 		return ret;
-	if (!(a->comp_mask & IBV_QP_INIT_ATTR_PD) || !a->pd || !a->send_cq || !a->recv_cq)
+	if (a->qp_type == IBV_QPT_XRC_RECV)
+		return a->comp_mask & IBV_QP_INIT_ATTR_XRCD && a->xrcd
+			       ? uodp_xrcd_check(ctx, a->xrcd)
+			       : -EINVAL;
+	if (!(a->comp_mask & IBV_QP_INIT_ATTR_PD) || !a->pd || !a->send_cq)
 		return -EINVAL;
-	/* The kernel finds a context's own objects only. */
-	if (a->pd->context != ctx || a->send_cq->context != ctx || a->recv_cq->context != ctx ||
-	    (a->srq && a->srq->context != ctx))
+	if (a->pd->context != ctx || uodp_pd_check(a->pd) || a->send_cq->context != ctx ||
+	    !uodp_cq_known(a->send_cq))
 		return -EINVAL;
-	if (uodp_pd_check(a->pd) || !cq_known(a->send_cq) || !cq_known(a->recv_cq) ||
-	    (a->srq && !srq_known(a->srq)))
-		return -EINVAL;
-	if (cap->max_send_wr > UODP_MAX_WR || cap->max_send_sge > UODP_MAX_SGE ||
-	    cap->max_inline_data > UODP_MAX_INLINE)
-		return -EINVAL;
-	if (!a->srq && (cap->max_recv_wr > UODP_MAX_WR || cap->max_recv_sge > UODP_MAX_SGE))
-		return -EINVAL;
-	return 0;
+	if (a->qp_type != IBV_QPT_XRC_SEND)
+		ret = check_receiving(ctx, a);
+	return ret ? ret : check_caps(a);
 }
 
 static int sq_init(struct uodp_qp *qp, struct ibv_qp_init_attr_ex *a)
@@ -115,6 +127,10 @@ static int sq_init(struct uodp_qp *qp, struct ibv_qp_init_attr_ex *a)
 	struct ibv_qp_cap *cap = &a->cap;
 	uint32_t entries, payload;
 
+	if (qp->xrcd) {
+		memset(cap, 0, sizeof(*cap)); /* a target sends nothing */
+		return 0;
+	}
 	cap->max_send_wr = cap->max_send_wr ? cap->max_send_wr : 1;
 	cap->max_send_sge = cap->max_send_sge ? cap->max_send_sge : 1;
 	payload = cap->max_send_sge * (uint32_t)sizeof(struct uodp_sge);
@@ -134,6 +150,13 @@ static int sq_init(struct uodp_qp *qp, struct ibv_qp_init_attr_ex *a)
 /* What the init attributes say of receiving. */
 static int rq_init(struct uodp_qp *qp, struct ibv_qp_cap *cap)
 {
+	if (!qp->recv_cq) {
+		/* XRC: a target's one entry takes what any SRQ has */
+		cap->max_recv_wr = 0;
+		cap->max_recv_sge = 0;
+		return uodp_rq_init(qp->proc, &qp->rq, &qp->shm->rq, qp->xrcd ? 1 : 0,
+				    qp->xrcd ? UODP_MAX_SGE : 0);
+	}
 	if (qp->srq) {
 		cap->max_recv_wr = 0;
 		cap->max_recv_sge = 0;
@@ -150,11 +173,11 @@ static void shm_init(struct uodp_qp *qp)
 
 	shm->qpn = qp->vqp.qp.qp_num;
 	shm->type = qp->vqp.qp.qp_type;
-	shm->pd = qp->pd->num;
+	shm->pd = qp->pd ? qp->pd->num : 0;
 	uodp_attr_set(&shm->dest_qpn, 0);
 	uodp_attr_set(&shm->access, 0);
 	uodp_attr_set(&shm->qkey, 0);
-	shm->recv_cq = qp->recv_cq->index;
+	shm->recv_cq = qp->recv_cq ? qp->recv_cq->index : UODP_MAX_CQ;
 	shm->srq = qp->srq ? qp->srq->index + 1 : 0;
 	shm->path_mtu = UODP_MTU;
 	shm->last_wqe_reached = 0;
@@ -162,7 +185,7 @@ static void shm_init(struct uodp_qp *qp)
 	shm->device = dev->index;
 	for (int i = 0; i < UODP_NUM_GIDS; i++)
 		memcpy(shm->gids[i], dev->gids[i].raw, sizeof(shm->gids[i]));
-	shm->recv_pd = qp->srq ? qp->srq->shm->pd : qp->pd->num;
+	shm->recv_pd = qp->srq ? qp->srq->shm->pd : shm->pd;
 	odp_unlock(&shm->turn);
 	atomic_store_explicit(&shm->tx_msgs, 0, memory_order_relaxed);
 	atomic_store_explicit(&shm->tx_bytes, 0, memory_order_relaxed);
@@ -174,16 +197,16 @@ static void shm_init(struct uodp_qp *qp)
 	atomic_fetch_add_explicit(&shm->gen, 1, memory_order_release);
 }
 
-static void verbs_init(struct uodp_qp *qp, struct ibv_qp_init_attr_ex *a)
+static void verbs_init(struct uodp_qp *qp, struct ibv_context *ctx, struct ibv_qp_init_attr_ex *a)
 {
 	struct ibv_qp *ibqp = &qp->vqp.qp;
 
-	ibqp->context = a->pd->context;
+	ibqp->context = ctx;
 	ibqp->qp_context = a->qp_context;
-	ibqp->pd = a->pd;
-	ibqp->send_cq = a->send_cq;
-	ibqp->recv_cq = a->recv_cq;
-	ibqp->srq = a->srq;
+	ibqp->pd = qp->pd ? a->pd : NULL;
+	ibqp->send_cq = qp->send_cq ? a->send_cq : NULL;
+	ibqp->recv_cq = qp->recv_cq ? a->recv_cq : NULL;
+	ibqp->srq = qp->srq ? a->srq : NULL;
 	ibqp->qp_type = a->qp_type;
 	ibqp->state = IBV_QPS_RESET;
 	ibqp->qp_num = qpn_of(qp->proc, qp->index);
@@ -194,16 +217,36 @@ static void verbs_init(struct uodp_qp *qp, struct ibv_qp_init_attr_ex *a)
 
 static void users_add(struct uodp_qp *qp, uint32_t n)
 {
-	atomic_fetch_add_explicit(&qp->pd->users, n, memory_order_acq_rel);
-	atomic_fetch_add_explicit(&qp->send_cq->users, n, memory_order_acq_rel);
-	atomic_fetch_add_explicit(&qp->recv_cq->users, n, memory_order_acq_rel);
-	if (qp->srq)
-		atomic_fetch_add_explicit(&qp->srq->users, n, memory_order_acq_rel);
+	_Atomic uint32_t *users[] = {
+		qp->pd ? &qp->pd->users : NULL,           qp->send_cq ? &qp->send_cq->users : NULL,
+		qp->recv_cq ? &qp->recv_cq->users : NULL, qp->srq ? &qp->srq->users : NULL,
+		qp->xrcd ? &qp->xrcd->users : NULL,
+	};
+
+	for (unsigned i = 0; i < sizeof(users) / sizeof(users[0]); i++)
+		if (users[i])
+			atomic_fetch_add_explicit(users[i], n, memory_order_acq_rel);
 }
 
-static int qp_create(struct ibv_qp_init_attr_ex *a, struct uodp_qp **out)
+/* What it is made of; the rest of ATTR says nothing of QPs of its type. */
+static void parts_take(struct uodp_qp *qp, const struct ibv_qp_init_attr_ex *a)
 {
-	struct uodp_context *ctx = to_uodp_context(a->pd->context);
+	if (a->qp_type == IBV_QPT_XRC_RECV) {
+		qp->xrcd = to_uodp_xrcd(a->xrcd);
+		return;
+	}
+	qp->pd = to_uodp_pd(a->pd);
+	qp->send_cq = to_uodp_cq(a->send_cq);
+	qp->sq_sig_all = a->sq_sig_all;
+	if (a->qp_type == IBV_QPT_XRC_SEND)
+		return;
+	qp->recv_cq = to_uodp_cq(a->recv_cq);
+	qp->srq = a->srq ? to_uodp_srq(a->srq) : NULL;
+}
+
+static int qp_create(struct ibv_context *ibctx, struct ibv_qp_init_attr_ex *a, struct uodp_qp **out)
+{
+	struct uodp_context *ctx = to_uodp_context(ibctx);
 	struct uodp_proc *proc = ctx->proc;
 	struct uodp_qp *qp;
 	int ret;
@@ -212,14 +255,10 @@ static int qp_create(struct ibv_qp_init_attr_ex *a, struct uodp_qp **out)
 	if (!qp)
 		return -ENOMEM;
 	qp->proc = proc;
-	qp->pd = to_uodp_pd(a->pd);
-	qp->send_cq = to_uodp_cq(a->send_cq);
-	qp->recv_cq = to_uodp_cq(a->recv_cq);
-	qp->srq = a->srq ? to_uodp_srq(a->srq) : NULL;
+	parts_take(qp, a);
 	qp->async_wr = ctx->async.wr;
 	qp->link = ctx->link;
-	qp->sq_sig_all = a->sq_sig_all;
-	ret = index_claim(proc, qp);
+	ret = uodp_qp_claim(proc, qp, ibctx);
 	if (ret)
 		goto err_free;
 	qp->shm = &proc->qps_shm[qp->index];
@@ -229,26 +268,35 @@ static int qp_create(struct ibv_qp_init_attr_ex *a, struct uodp_qp **out)
 	ret = rq_init(qp, &a->cap);
 	if (ret)
 		goto err_sq;
+	if (qp->xrcd) {
+		ret = uodp_target_init(qp);
+		if (ret)
+			goto err_rq;
+	}
 	qp->cap = a->cap;
-	verbs_init(qp, a);
+	verbs_init(qp, ibctx, a);
 	if (a->comp_mask & IBV_QP_INIT_ATTR_SEND_OPS_FLAGS) {
 		ret = uodp_wr_api_init(qp, a->send_ops_flags);
 		if (ret)
-			goto err_rq;
+			goto err_target;
 	}
 	shm_init(qp);
 	users_add(qp, 1);
 	pthread_mutex_lock(&proc->pin_lock);
 	proc->live[qp->index] = qp;
 	pthread_mutex_unlock(&proc->pin_lock);
-	uodp_context_hold(&ctx->vctx.context);
+	uodp_context_hold(ibctx);
 	*out = qp;
 	return 0;
 
+err_target:
+	if (qp->target)
+		uodp_target_fini(qp);
 err_rq:
 	uodp_rq_fini(proc, &qp->rq);
 err_sq:
-	odp_priv_free(qp->sq, qp->sq_size);
+	if (qp->sq)
+		odp_priv_free(qp->sq, qp->sq_size);
 err_index:
 	uodp_table_release(proc, proc->qps, qp->index);
 err_free:
@@ -264,7 +312,7 @@ struct ibv_qp *uodp_create_qp_ex(struct ibv_context *ctx, struct ibv_qp_init_att
 	if (!ret)
 		ret = check_init(ctx, attr);
 	if (!ret)
-		ret = qp_create(attr, &qp);
+		ret = qp_create(ctx, attr, &qp);
 	if (ret) {
 		errno = -ret;
 		return NULL;
@@ -285,18 +333,11 @@ struct ibv_qp *uodp_create_qp(struct ibv_pd *pd, struct ibv_qp_init_attr *attr)
 	return qp;
 }
 
-/* Nobody finds the QP any more, and who was in it has left. */
-static void withdraw(struct uodp_qp *qp)
+/* The service thread refers to it no more. */
+static void forget(struct uodp_qp *qp)
 {
 	struct uodp_proc *proc = qp->proc;
 	bool busy;
-
-	uodp_spin_lock(&qp->sq_lock);
-	uodp_qp_withdraw(qp);
-	uodp_spin_unlock(&qp->sq_lock);
-	odp_lock(proc->odp, &qp->shm->lock);
-	atomic_fetch_add_explicit(&qp->shm->gen, 1, memory_order_release);
-	odp_unlock(&qp->shm->lock);
 
 	pthread_mutex_lock(&proc->pin_lock);
 	proc->live[qp->index] = NULL;
@@ -308,29 +349,67 @@ static void withdraw(struct uodp_qp *qp)
 		if (busy)
 			sched_yield();
 	} while (busy);
+}
+
+/* Nobody finds the QP any more, and who was in it has left. */
+static void withdraw(struct uodp_qp *qp)
+{
+	uodp_spin_lock(&qp->sq_lock);
+	uodp_qp_withdraw(qp);
+	uodp_spin_unlock(&qp->sq_lock);
+	odp_lock(qp->proc->odp, &qp->shm->lock);
+	atomic_fetch_add_explicit(&qp->shm->gen, 1, memory_order_release);
+	odp_unlock(&qp->shm->lock);
+	forget(qp);
 	uodp_spin_lock(&qp->sq_lock);
 	uodp_pending_clear(qp);
 	uodp_spin_unlock(&qp->sq_lock);
+}
+
+/* Nobody can have begun anything with it when this returns, and completions of it are
+ * gone. */
+static void unlive(struct uodp_qp *qp)
+{
+	withdraw(qp);
+	if (qp->send_cq)
+		uodp_cq_clean(qp->send_cq, qp->vqp.qp.qp_num);
+	if (qp->recv_cq && qp->recv_cq != qp->send_cq)
+		uodp_cq_clean(qp->recv_cq, qp->vqp.qp.qp_num);
+}
+
+/* What it has of its own, and its number. */
+static void parts_free(struct uodp_qp *qp)
+{
+	struct uodp_proc *proc = qp->proc;
+
+	if (qp->target)
+		uodp_target_fini(qp);
+	uodp_rq_fini(proc, &qp->rq);
+	if (qp->sq)
+		odp_priv_free(qp->sq, qp->sq_size);
+	uodp_table_release(proc, proc->qps, qp->index);
 }
 
 /* False: its memory must stay. */
 static bool qp_end(struct uodp_qp *qp)
 {
 	struct ibv_qp *ibqp = &qp->vqp.qp;
-	struct uodp_proc *proc = qp->proc;
-	bool purged;
+	bool purged, goes_on = qp->target && uodp_target_leave(qp);
 
-	withdraw(qp);
-	uodp_cq_clean(qp->send_cq, ibqp->qp_num);
-	if (qp->recv_cq != qp->send_cq)
-		uodp_cq_clean(qp->recv_cq, ibqp->qp_num);
+	if (goes_on)
+		forget(qp);
+	else if (!qp->opened)
+		unlive(qp);
 	purged = uodp_events_purge(ibqp->context, (uintptr_t)ibqp);
 	uodp_wait_acks(&ibqp->mutex, &ibqp->cond, &ibqp->events_completed,
 		       atomic_load_explicit(&qp->async_reported, memory_order_acquire));
 	users_add(qp, (uint32_t)-1);
-	uodp_rq_fini(proc, &qp->rq);
-	odp_priv_free(qp->sq, qp->sq_size);
-	uodp_table_release(proc, proc->qps, qp->index);
+	if (goes_on)
+		uodp_table_retire(qp->proc, qp->proc->qps, qp->index);
+	else if (qp->opened)
+		uodp_table_release(qp->proc, qp->proc->qps, qp->index);
+	else
+		parts_free(qp);
 	return purged;
 }
 
@@ -371,6 +450,11 @@ int uodp_query_qp(struct ibv_qp *ibqp, struct ibv_qp_attr *attr, int mask,
 		ret = uodp_context_check(ibqp->context);
 	if (ret)
 		return uodp_fail(ret);
+	if (qp->target) {
+		*init = (struct ibv_qp_init_attr){.qp_context = ibqp->qp_context,
+						  .qp_type = ibqp->qp_type};
+		return uodp_fail(uodp_target_query(qp, attr));
+	}
 	uodp_spin_lock(&qp->sq_lock);
 	*attr = qp->attr;
 	attr->qp_state = atomic_load_explicit(&qp->shm->state, memory_order_acquire);

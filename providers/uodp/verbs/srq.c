@@ -5,29 +5,58 @@
 
 #include "queue.h"
 
-struct ibv_srq *uodp_create_srq(struct ibv_pd *ibpd, struct ibv_srq_init_attr *init)
+static int attr_check(const struct ibv_srq_attr *attr)
 {
-	struct uodp_context *ctx = to_uodp_context(ibpd->context);
-	struct uodp_pd *pd = to_uodp_pd(ibpd);
-	struct ibv_srq_attr *attr = &init->attr;
+	return attr->max_wr < 1 || attr->max_wr > UODP_MAX_WR || attr->max_sge > UODP_MAX_SGE ||
+			       attr->srq_limit > attr->max_wr
+		       ? -EINVAL
+		       : 0;
+}
+
+/* Its record is complete and may be used by all when this returns. */
+static void shm_init(struct uodp_srq *srq, uint32_t limit)
+{
+	struct uodp_srq_shm *shm = srq->shm;
+
+	shm->pd = srq->pd->num;
+	shm->user_handle = (uintptr_t)&srq->vsrq.srq;
+	shm->rq.limit = limit;
+	shm->xrcd = srq->xrcd ? srq->xrcd->id : 0;
+	shm->cq = srq->cq ? srq->cq->index : 0;
+	/* release: what was set up is there for who sees an odd generation */
+	atomic_fetch_add_explicit(&shm->gen, 1, memory_order_release);
+}
+
+static void users_add(struct uodp_srq *srq, uint32_t n)
+{
+	/* release: of the last; pairs with the acquire of who is to destroy them */
+	atomic_fetch_add_explicit(&srq->pd->users, n, memory_order_release);
+	if (srq->cq)
+		atomic_fetch_add_explicit(&srq->cq->users, n, memory_order_release);
+	if (srq->xrcd)
+		atomic_fetch_add_explicit(&srq->xrcd->users, n, memory_order_release);
+}
+
+/* CQ and XRCD are those of an XRC SRQ, else NULL. */
+static int srq_create(struct uodp_pd *pd, struct ibv_srq_attr *attr, struct uodp_cq *cq,
+		      struct uodp_xrcd *xrcd, struct uodp_srq **out)
+{
+	struct uodp_context *ctx = to_uodp_context(pd->ibpd.context);
 	struct uodp_proc *proc = ctx->proc;
 	struct uodp_srq *srq;
-	int ret = uodp_pd_check(ibpd);
+	int ret = attr_check(attr);
 
 	if (ret)
-		goto err;
-	ret = -EINVAL;
-	if (attr->max_wr < 1 || attr->max_wr > UODP_MAX_WR || attr->max_sge > UODP_MAX_SGE ||
-	    attr->srq_limit > attr->max_wr)
-		goto err;
-	ret = -ENOMEM;
+		return ret;
 	srq = odp_priv_alloc(sizeof(*srq));
 	if (!srq)
-		goto err;
+		return -ENOMEM;
 	srq->proc = proc;
 	srq->pd = pd;
+	srq->cq = cq;
+	srq->xrcd = xrcd;
 	srq->async_wr = ctx->async.wr;
-	ret = uodp_table_claim(proc, proc->srqs, srq, ibpd->context);
+	ret = uodp_table_claim(proc, proc->srqs, srq, &ctx->vctx.context);
 	if (ret < 0)
 		goto err_free;
 	srq->index = (uint32_t)ret;
@@ -37,24 +66,102 @@ struct ibv_srq *uodp_create_srq(struct ibv_pd *ibpd, struct ibv_srq_init_attr *i
 	ret = uodp_rq_init(proc, &srq->rq, &srq->shm->rq, attr->max_wr, attr->max_sge);
 	if (ret)
 		goto err_slot;
-	srq->shm->pd = pd->num;
-	srq->shm->user_handle = (uintptr_t)&srq->vsrq.srq;
-	srq->shm->rq.limit = attr->srq_limit;
-	/* release: what was set up is there for who sees an odd generation */
-	atomic_fetch_add_explicit(&srq->shm->gen, 1, memory_order_release);
-	atomic_fetch_add_explicit(&pd->users, 1, memory_order_relaxed);
 	srq->vsrq.srq.handle = srq->index;
-	srq->vsrq.srq_type = IBV_SRQT_BASIC;
-	uodp_context_hold(ibpd->context);
-	return &srq->vsrq.srq;
+	srq->vsrq.srq_type = xrcd ? IBV_SRQT_XRC : IBV_SRQT_BASIC;
+	srq->vsrq.srq_num = xrcd ? UODP_SRQN(odp_proc_slot(proc->odp), srq->index) : 0;
+	shm_init(srq, attr->srq_limit);
+	users_add(srq, 1);
+	uodp_context_hold(&ctx->vctx.context);
+	*out = srq;
+	return 0;
 
 err_slot:
 	uodp_table_release(proc, proc->srqs, srq->index);
 err_free:
 	odp_priv_free(srq, sizeof(*srq));
-err:
+	return ret;
+}
+
+struct ibv_srq *uodp_create_srq(struct ibv_pd *ibpd, struct ibv_srq_init_attr *init)
+{
+	struct uodp_srq *srq;
+	int ret = uodp_pd_check(ibpd);
+
+	if (!ret)
+		ret = srq_create(to_uodp_pd(ibpd), &init->attr, NULL, NULL, &srq);
+	if (!ret)
+		return &srq->vsrq.srq;
 	errno = -ret;
 	return NULL;
+}
+
+static int ex_check(const struct ibv_context *ctx, const struct ibv_srq_init_attr_ex *a)
+{
+	const uint32_t xrc = IBV_SRQ_INIT_ATTR_XRCD | IBV_SRQ_INIT_ATTR_CQ;
+	const uint32_t plain = IBV_SRQ_INIT_ATTR_TYPE | IBV_SRQ_INIT_ATTR_PD;
+	enum ibv_srq_type type =
+		a->comp_mask & IBV_SRQ_INIT_ATTR_TYPE ? a->srq_type : IBV_SRQT_BASIC;
+
+	/* Tag matching is not there. */
+	if (a->comp_mask & ~(plain | xrc) || type > IBV_SRQT_XRC)
+		return -EOPNOTSUPP;
+	if (!(a->comp_mask & IBV_SRQ_INIT_ATTR_PD) || !a->pd || a->pd->context != ctx ||
+	    uodp_pd_check(a->pd))
+		return -EINVAL;
+	if (type != IBV_SRQT_XRC)
+		return a->comp_mask & xrc ? -EINVAL : 0;
+	if ((a->comp_mask & xrc) != xrc || !a->xrcd || !a->cq || a->cq->context != ctx ||
+	    !uodp_cq_known(a->cq))
+		return -EINVAL;
+	return uodp_xrcd_check(ctx, a->xrcd);
+}
+
+/* libibverbs fills in what ibv_create_srq() makes, but not what this does. */
+static void ex_init(struct ibv_srq *ibsrq, struct ibv_context *ctx,
+		    const struct ibv_srq_init_attr_ex *a)
+{
+	ibsrq->context = ctx;
+	ibsrq->srq_context = a->srq_context;
+	ibsrq->pd = a->pd;
+	ibsrq->events_completed = 0;
+	pthread_mutex_init(&ibsrq->mutex, NULL);
+	pthread_cond_init(&ibsrq->cond, NULL);
+}
+
+struct ibv_srq *uodp_create_srq_ex(struct ibv_context *ctx, struct ibv_srq_init_attr_ex *a)
+{
+	struct uodp_xrcd *xrcd = NULL;
+	struct uodp_cq *cq = NULL;
+	struct uodp_srq *srq;
+	int ret = uodp_context_check(ctx);
+
+	if (!ret)
+		ret = ex_check(ctx, a);
+	if (!ret && a->comp_mask & IBV_SRQ_INIT_ATTR_XRCD) {
+		xrcd = to_uodp_xrcd(a->xrcd);
+		cq = to_uodp_cq(a->cq);
+	}
+	if (!ret)
+		ret = srq_create(to_uodp_pd(a->pd), &a->attr, cq, xrcd, &srq);
+	if (ret) {
+		errno = -ret;
+		return NULL;
+	}
+	srq->vsrq.cq = cq ? a->cq : NULL;
+	ex_init(&srq->vsrq.srq, ctx, a);
+	return &srq->vsrq.srq;
+}
+
+int uodp_get_srq_num(struct ibv_srq *ibsrq, uint32_t *num)
+{
+	struct uodp_srq *srq = to_uodp_srq(ibsrq);
+	int ret = uodp_object_check(ibsrq->context, srq->proc, ibsrq->handle, srq->index);
+
+	if (!ret && !srq->xrcd)
+		ret = -EOPNOTSUPP; /* as mlx5: others have none */
+	if (!ret)
+		*num = srq->vsrq.srq_num;
+	return uodp_fail(ret);
 }
 
 /* LIMIT, if it is not NULL, is to be its new one. */
@@ -158,13 +265,16 @@ static bool srq_end(struct uodp_srq *srq)
 	odp_lock(proc->odp, &srq->shm->rq.lock);
 	atomic_fetch_add_explicit(&srq->shm->gen, 1, memory_order_relaxed);
 	odp_unlock(&srq->shm->rq.lock);
+	/* XRC: nobody takes from it any more, or completes what was taken; what is being
+	 * written to a receive is over when this returns. */
+	if (srq->xrcd)
+		odp_quiesce(proc->odp);
 	uodp_table_release(proc, proc->srqs, srq->index);
 	purged = uodp_events_purge(ibsrq->context, (uintptr_t)ibsrq);
 	uodp_wait_acks(&ibsrq->mutex, &ibsrq->cond, &ibsrq->events_completed,
 		       atomic_load_explicit(&srq->async_reported, memory_order_acquire));
 	uodp_rq_fini(proc, &srq->rq);
-	/* release: pairs with the acquire in uodp_dealloc_pd() */
-	atomic_fetch_sub_explicit(&srq->pd->users, 1, memory_order_release);
+	users_add(srq, (uint32_t)-1);
 	return purged;
 }
 

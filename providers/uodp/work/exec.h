@@ -25,10 +25,10 @@ static inline int uodp_exec_wait(struct uodp_exec *x, uint64_t when)
 	return -EAGAIN;
 }
 
-/* RC: what goes wrong is answered; UC and UD drop it in silence. */
+/* RC, XRC: what goes wrong is answered; UC and UD drop it in silence. */
 static inline bool uodp_reliable(const struct uodp_qp *qp)
 {
-	return qp->vqp.qp.qp_type == IBV_QPT_RC;
+	return qp->vqp.qp.qp_type == IBV_QPT_RC || qp->vqp.qp.qp_type == IBV_QPT_XRC_SEND;
 }
 
 /* ---- check.c: what needs nothing of the other end ---- */

@@ -15,7 +15,9 @@
 static bool op_allowed(const struct uodp_qp *qp, unsigned op)
 {
 	enum ibv_qp_type t = qp->vqp.qp.qp_type;
-	uint32_t ops = t == IBV_QPT_RC ? RC_OPS : t == IBV_QPT_UC ? UC_OPS : UD_OPS;
+	uint32_t ops = t == IBV_QPT_RC || t == IBV_QPT_XRC_SEND ? RC_OPS
+		       : t == IBV_QPT_UC                        ? UC_OPS
+								: UD_OPS;
 
 	return op < 32 && ops & BIT(op);
 }
@@ -82,6 +84,12 @@ static void put_ud(struct uodp_swqe *w, const struct ibv_send_wr *wr)
 	memcpy(w->dgid, grh->dgid.raw, 16);
 }
 
+static void put_xrc(struct uodp_qp *qp, struct uodp_swqe *w, const struct ibv_send_wr *wr)
+{
+	w->remote_qpn = wr->qp_type.xrc.remote_srqn;
+	uodp_srqn_meet(qp->proc, w->remote_qpn);
+}
+
 static int build(struct uodp_qp *qp, struct uodp_swqe *w, const struct ibv_send_wr *wr)
 {
 	int ret;
@@ -97,6 +105,8 @@ static int build(struct uodp_qp *qp, struct uodp_swqe *w, const struct ibv_send_
 	ret = wr->send_flags & IBV_SEND_INLINE ? put_inline(qp, w, wr) : put_sges(w, wr);
 	if (uodp_unlikely(ret))
 		return ret;
+	if (uodp_unlikely(qp->vqp.qp.qp_type == IBV_QPT_XRC_SEND))
+		put_xrc(qp, w, wr);
 	switch (wr->opcode) {
 	case IBV_WR_ATOMIC_CMP_AND_SWP:
 	case IBV_WR_ATOMIC_FETCH_AND_ADD:
@@ -118,6 +128,12 @@ static int build(struct uodp_qp *qp, struct uodp_swqe *w, const struct ibv_send_
 	}
 }
 
+/* An XRC target sends nothing. */
+static int no_room(const struct uodp_qp *qp)
+{
+	return qp->send_cq ? -ENOMEM : -EINVAL;
+}
+
 int uodp_post_send(struct ibv_qp *ibqp, struct ibv_send_wr *wr, struct ibv_send_wr **bad)
 {
 	struct uodp_qp *qp = to_uodp_qp(ibqp);
@@ -135,7 +151,7 @@ int uodp_post_send(struct ibv_qp *ibqp, struct ibv_send_wr *wr, struct ibv_send_
 		if (uodp_unlikely(!can_post_send(qp)))
 			ret = -EINVAL;
 		else
-			ret = uodp_likely(w) ? build(qp, w, wr) : -ENOMEM;
+			ret = uodp_likely(w) ? build(qp, w, wr) : no_room(qp);
 		if (uodp_unlikely(ret)) {
 			*bad = wr;
 			break;
@@ -153,7 +169,7 @@ int uodp_post_recv(struct ibv_qp *ibqp, struct ibv_recv_wr *wr, struct ibv_recv_
 	uint32_t state;
 	int ret = 0;
 
-	if (qp->srq) {
+	if (qp->srq || !qp->recv_cq) {
 		*bad = wr;
 		return EINVAL;
 	}

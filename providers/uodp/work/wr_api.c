@@ -150,6 +150,16 @@ static void wr_set_ud_addr(struct ibv_qp_ex *qpx, struct ibv_ah *ah, uint32_t qp
 	memcpy(w->dgid, grh->dgid.raw, 16);
 }
 
+static void wr_set_xrc_srqn(struct ibv_qp_ex *qpx, uint32_t srqn)
+{
+	struct uodp_qp *qp = to_qp(qpx);
+
+	if (uodp_unlikely(!qp->wr.cur))
+		return;
+	qp->wr.cur->remote_qpn = srqn;
+	uodp_srqn_meet(qp->proc, srqn);
+}
+
 static void wr_set_sge_list(struct ibv_qp_ex *qpx, size_t n, const struct ibv_sge *sg)
 {
 	struct uodp_qp *qp = to_qp(qpx);
@@ -245,12 +255,25 @@ static void wr_abort(struct ibv_qp_ex *qpx)
 	uodp_spin_unlock(&to_qp(qpx)->sq_lock);
 }
 
+static uint64_t ops_of(enum ibv_qp_type type)
+{
+	switch (type) {
+	case IBV_QPT_RC:
+	case IBV_QPT_XRC_SEND:
+		return RC_SEND_OPS;
+	case IBV_QPT_UC:
+		return UC_SEND_OPS;
+	case IBV_QPT_UD:
+		return UD_SEND_OPS;
+	default:
+		return 0;
+	}
+}
+
 int uodp_wr_api_init(struct uodp_qp *qp, uint64_t ops)
 {
 	enum ibv_qp_type t = qp->vqp.qp.qp_type;
-	uint64_t allowed = t == IBV_QPT_RC   ? RC_SEND_OPS
-			   : t == IBV_QPT_UC ? UC_SEND_OPS
-					     : UD_SEND_OPS;
+	uint64_t allowed = ops_of(t);
 	struct ibv_qp_ex *qpx = &qp->vqp.qp_ex;
 
 	if (ops & ~allowed)
@@ -264,6 +287,8 @@ int uodp_wr_api_init(struct uodp_qp *qp, uint64_t ops)
 	qpx->wr_set_inline_data_list = wr_set_inline_data_list;
 	if (t == IBV_QPT_UD)
 		qpx->wr_set_ud_addr = wr_set_ud_addr;
+	if (t == IBV_QPT_XRC_SEND)
+		qpx->wr_set_xrc_srqn = wr_set_xrc_srqn;
 	if (ops & IBV_QP_EX_WITH_SEND)
 		qpx->wr_send = wr_send;
 	if (ops & IBV_QP_EX_WITH_SEND_WITH_IMM)
