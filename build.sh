@@ -15,6 +15,7 @@ usage: ./build.sh           build into build/
        ./build.sh conformance
                            build, then run others' suites on uodp0: rdma-core's Python
                            tests, UCX, Open MPI, infiniband-diags, qperf
+       ./build.sh deb       make Debian packages in build/deb/, and check them with lintian
        ./build.sh --help
 
 What is missing is installed with apt-get when root runs this; otherwise the
@@ -223,6 +224,27 @@ conformance() {
 	tests/conformance/run.py --uodprun build/bin/uodprun
 }
 
+# ---- packages ----
+
+# From a copy of what git has, with packaging/debian as debian/.
+deb() {
+	out=$PWD/build/deb
+	rm -rf "$out"
+	mkdir -p "$out"
+	version=$(sed -n '1s/.*(\([^-)]*\).*/\1/p' packaging/debian/changelog)
+	tree=$out/uodp-$version
+	mkdir "$tree"
+	git ls-files -z | xargs -0 tar -cf - | tar -C "$tree" -xf -
+	cp -r packaging/debian "$tree/debian"
+	tar -C "$out" --anchored --exclude="uodp-$version/debian" -czf "$out/uodp_$version.orig.tar.gz" "uodp-$version"
+	(cd "$tree" && quiet dpkg-buildpackage -us -uc)
+	rm -rf "$tree"
+	say "$out:" && (cd "$out" && ls ./*.deb)
+	# Run as root it warns of that; the packages are made here, for nobody's archive.
+	lintian --fail-on error,warning --allow-root \
+		--suppress-tags initial-upload-closes-no-bugs "$out"/*.changes
+}
+
 cd "$(dirname "$0")"
 case ${1:-build} in
 build)
@@ -243,6 +265,16 @@ rxe)
 	provide
 	shift
 	judge "$@"
+	;;
+deb)
+	need_build
+	need build-essential command -v make
+	need debhelper command -v dh
+	need dpkg-dev command -v dpkg-buildpackage
+	need lintian command -v lintian
+	need valgrind have_header valgrind/memcheck.h
+	provide
+	deb
 	;;
 conformance)
 	need_build
