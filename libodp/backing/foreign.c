@@ -68,7 +68,7 @@ static bool line_next(struct lines *l, char *line)
 		char c;
 
 		if (l->at == l->have) {
-			ssize_t got = read(l->fd, l->buf, sizeof(l->buf));
+			ssize_t got = odp_own_read(l->fd, l->buf, sizeof(l->buf));
 
 			if (got <= 0)
 				return false;

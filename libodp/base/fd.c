@@ -116,7 +116,7 @@ static ssize_t file_read(const char *path, char *buf, size_t size)
 	while (fd < 0 && errno == EMFILE && odp_fd_limit_raise());
 	if (fd < 0)
 		return -errno;
-	n = read(fd, buf, size - 1);
+	n = odp_own_read(fd, buf, size - 1);
 	if (n < 0)
 		n = -errno;
 	odp_fd_close(fd);

@@ -237,7 +237,7 @@ static char fence_state(struct fence *f, unsigned nr, const _Atomic uint64_t *wo
 	fd = odp_own_open(buf, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return 0;
-	n = read(fd, buf, sizeof(buf) - 1);
+	n = odp_own_read(fd, buf, sizeof(buf) - 1);
 	odp_fd_close(fd);
 	buf[n > 0 ? n : 0] = 0;
 	state = strrchr(buf, ')');

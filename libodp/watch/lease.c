@@ -35,7 +35,7 @@ static bool catches_sigio(pid_t pid)
 	fd = odp_own_open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return false;
-	n = read(fd, buf, sizeof(buf) - 1);
+	n = odp_own_read(fd, buf, sizeof(buf) - 1);
 	odp_fd_close(fd);
 	if (n <= 0)
 		return false;

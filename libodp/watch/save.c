@@ -29,7 +29,7 @@ static bool page_present(int fd, uint64_t addr)
 	uint64_t e;
 
 	return fd >= 0 &&
-	       pread(fd, &e, sizeof(e), (off_t)(addr / ODP_PAGE_SIZE * sizeof(e))) == sizeof(e) &&
+	       odp_sys_pread(fd, &e, sizeof(e), addr / ODP_PAGE_SIZE * sizeof(e)) == sizeof(e) &&
 	       e & PAGEMAP_PRESENT;
 }
 
