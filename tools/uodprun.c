@@ -11,24 +11,26 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* As env(1) and the shell have them. */
-enum { EXIT_USAGE = 2, EXIT_SETUP = 125, EXIT_CANNOT_RUN = 126, EXIT_NOT_FOUND = 127 };
+#include "uodprun/pair.h"
 
 static const char usage[] =
 	"Usage: uodprun [OPTION]... COMMAND [ARG]...\n"
-	"Run COMMAND with uodp devices among its RDMA devices.\n"
+	"       uodprun [OPTION]... --pair COMMAND [ARG]... [-- CLIENT [ARG]...]\n"
+	"Run COMMAND with uodp devices among its RDMA devices; with --pair, run it as a server,\n"
+	"and as its client, once it listens, CLIENT, or COMMAND with 127.0.0.1 at its end.\n"
 	"\n"
 	"  -d, --devices=NAME[,NAME]...  the devices' names (default: uodp0)\n"
 	"  -o, --only                    hide all other RDMA devices\n"
 	"  -D, --dir=DIR                 the run directory; processes that use the same\n"
 	"                                one reach each other\n"
 	"  -b, --backing=auto|pool|va    where registered memory is kept\n"
+	"  -p, --pair                    run two processes, a server and its client\n"
 	"  -h, --help                    print this and exit\n"
 	"  -V, --version                 print the version and exit\n"
 	"\n"
 	"See uodprun(1) and uodp(7).\n";
 
-__attribute__((noreturn, format(printf, 2, 3))) static void die(int status, const char *fmt, ...)
+void die(int status, const char *fmt, ...)
 {
 	va_list args;
 
@@ -183,21 +185,24 @@ static void devices_set(const char *value)
 	env_put("UODP_DEVICES", value);
 }
 
-static void options_parse(int argc, char **argv)
+/* Whether it is a pair. */
+static bool options_parse(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{"devices", required_argument, NULL, 'd'},
 		{"only", no_argument, NULL, 'o'},
 		{"dir", required_argument, NULL, 'D'},
 		{"backing", required_argument, NULL, 'b'},
+		{"pair", no_argument, NULL, 'p'},
 		{"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'V'},
 		{0},
 	};
+	bool pair = false;
 	int c;
 
 	/* +: what follows COMMAND is COMMAND's */
-	while ((c = getopt_long(argc, argv, "+d:oD:b:hV", options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "+d:oD:b:phV", options, NULL)) != -1) {
 		switch (c) {
 		case 'd':
 			devices_set(optarg);
@@ -210,6 +215,9 @@ static void options_parse(int argc, char **argv)
 			break;
 		case 'b':
 			backing_set(optarg);
+			break;
+		case 'p':
+			pair = true;
 			break;
 		case 'h':
 			fputs(usage, stdout);
@@ -226,17 +234,25 @@ static void options_parse(int argc, char **argv)
 		fputs(usage, stderr);
 		exit(EXIT_USAGE);
 	}
+	return pair;
 }
 
 int main(int argc, char **argv)
 {
+	bool pair = options_parse(argc, argv);
+	char **client = NULL;
 	int err;
 
-	options_parse(argc, argv);
 	argv += optind;
+	if (pair)
+		pair_split(argv, &argv, &client);
 	command_check(argv[0]);
+	if (pair)
+		command_check(client[0]);
 	preload_set();
 	asan_set();
+	if (pair)
+		return pair_run(argv, client);
 	execvp(argv[0], argv);
 	err = errno;
 	die(err == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN, "cannot run %s: %s", argv[0],

@@ -17,34 +17,9 @@
 #include <unistd.h>
 
 #include "cm.h"
+#include "services.h"
 
-#define MAGIC 0x756f6470636d0001ull
-#define BUCKETS 8192u
-#define RECORDS 65536u
-
-enum { USED = 1, LISTENS = 2, REUSE = 4, AFONLY = 8, ANY = 16 };
-
-struct record {
-	uint64_t sid;
-	uint8_t gid[16]; /* IPv4: mapped */
-	uint64_t start;
-	uint32_t pid;
-	uint32_t flags;
-	uint32_t next; /* index + 1 */
-	uint16_t family;
-	uint16_t pad[7];
-};
-_Static_assert(sizeof(struct record) == 64, "one line a record");
-
-struct table {
-	uint64_t magic;
-	uint32_t hint; /* where the search for a free record begins */
-	uint32_t pad[13];
-	uint32_t buckets[BUCKETS];
-	struct record records[RECORDS];
-};
-
-static struct table *table;
+static struct cm_services *table;
 static int table_fd = -1;
 static pid_t table_pid; /* a child of fork opens it for itself: it has locks of its own */
 
@@ -130,9 +105,9 @@ static int table_lock(void)
 
 	if (!ret)
 		ret = lock();
-	if (!ret && table->magic != MAGIC) {
+	if (!ret && table->magic != CM_SERVICES_MAGIC) {
 		memset(table, 0, sizeof(*table));
-		table->magic = MAGIC;
+		table->magic = CM_SERVICES_MAGIC;
 	}
 	return ret;
 }
@@ -165,15 +140,15 @@ bool node_alive(const struct cm_node *node)
 
 static uint32_t *bucket(uint64_t sid)
 {
-	return &table->buckets[(sid ^ sid >> 16) * 0x9e3779b1u % BUCKETS];
+	return &table->buckets[(sid ^ sid >> 16) * 0x9e3779b1u % CM_SERVICES_BUCKETS];
 }
 
-static struct record *record_at(uint32_t link)
+static struct cm_service_record *record_at(uint32_t link)
 {
-	return link && link <= RECORDS ? &table->records[link - 1] : NULL;
+	return link && link <= CM_SERVICES_RECORDS ? &table->records[link - 1] : NULL;
 }
 
-static void record_unlink(uint32_t *at, struct record *r)
+static void record_unlink(uint32_t *at, struct cm_service_record *r)
 {
 	*at = r->next;
 	r->flags = 0;
@@ -181,14 +156,14 @@ static void record_unlink(uint32_t *at, struct record *r)
 
 /* The next record of SID behind *AT, of a process that lives; NULL: none. At most as
  * many as there are: a chain that somebody has garbled may be a ring. */
-static struct record *record_next(uint64_t sid, uint32_t **at)
+static struct cm_service_record *record_next(uint64_t sid, uint32_t **at)
 {
-	struct record *r;
+	struct cm_service_record *r;
 
-	for (uint32_t n = 0; (r = record_at(**at)) && n < RECORDS; n++) {
+	for (uint32_t n = 0; (r = record_at(**at)) && n < CM_SERVICES_RECORDS; n++) {
 		struct cm_node node = {r->pid, r->start};
 
-		if (!(r->flags & USED) || !node_alive(&node)) {
+		if (!(r->flags & CM_SERVICE_USED) || !node_alive(&node)) {
 			record_unlink(*at, r);
 			continue;
 		}
@@ -201,8 +176,8 @@ static struct record *record_next(uint64_t sid, uint32_t **at)
 
 static uint32_t flags_of(const struct cm_id *id)
 {
-	return USED | (id->reuseaddr ? REUSE : 0) | (id->afonly ? AFONLY : 0) |
-	       (addr_any(&id->src) ? ANY : 0);
+	return CM_SERVICE_USED | (id->reuseaddr ? CM_SERVICE_REUSE : 0) |
+	       (id->afonly ? CM_SERVICE_AFONLY : 0) | (addr_any(&id->src) ? CM_SERVICE_ANY : 0);
 }
 
 /* May ID have SID beside those that are there? As cma.c, cma_check_port(). */
@@ -210,16 +185,16 @@ static int conflict(const struct cm_id *id, uint64_t sid, bool reuse)
 {
 	union ibv_gid gid = addr_gid(&id->src);
 	uint32_t *at = bucket(sid);
-	struct record *r;
+	struct cm_service_record *r;
 
 	while ((r = record_next(sid, &at))) {
 		if (id->service && r == record_at(id->service))
 			continue;
-		if (reuse && r->flags & REUSE)
+		if (reuse && r->flags & CM_SERVICE_REUSE)
 			continue;
-		if (id->afonly && r->flags & AFONLY && id->src.sa.sa_family != r->family)
+		if (id->afonly && r->flags & CM_SERVICE_AFONLY && id->src.sa.sa_family != r->family)
 			continue;
-		if (addr_any(&id->src) || r->flags & ANY)
+		if (addr_any(&id->src) || r->flags & CM_SERVICE_ANY)
 			return -EADDRNOTAVAIL;
 		if (!memcmp(r->gid, &gid, sizeof(gid)))
 			return -EADDRINUSE;
@@ -234,14 +209,16 @@ static bool taken(uint64_t sid)
 	return record_next(sid, &at);
 }
 
-static struct record *record_free(void)
+static struct cm_service_record *record_free(void)
 {
-	for (uint32_t n = 0; n < RECORDS; n++) {
-		struct record *r = &table->records[(table->hint + n) % RECORDS];
+	for (uint32_t n = 0; n < CM_SERVICES_RECORDS; n++) {
+		struct cm_service_record *r =
+			&table->records[(table->hint + n) % CM_SERVICES_RECORDS];
 		struct cm_node node = {r->pid, r->start};
 
-		if (!(r->flags & USED) || (n > RECORDS / 2 && !node_alive(&node))) {
-			table->hint = (table->hint + n + 1) % RECORDS;
+		if (!(r->flags & CM_SERVICE_USED) ||
+		    (n > CM_SERVICES_RECORDS / 2 && !node_alive(&node))) {
+			table->hint = (table->hint + n + 1) % CM_SERVICES_RECORDS;
 			return r;
 		}
 	}
@@ -278,7 +255,7 @@ static int port_any(struct cm_id *id)
 
 static int record_make(struct cm_id *id)
 {
-	struct record *r = record_free();
+	struct cm_service_record *r = record_free();
 	union ibv_gid gid = addr_gid(&id->src);
 	uint32_t *head;
 
@@ -316,7 +293,7 @@ int service_bind(struct cm_id *id)
 
 int service_listen(struct cm_id *id)
 {
-	struct record *r = record_at(id->service);
+	struct cm_service_record *r = record_at(id->service);
 	int ret;
 
 	if (!r)
@@ -326,14 +303,14 @@ int service_listen(struct cm_id *id)
 		return ret;
 	ret = conflict(id, r->sid, false);
 	if (!ret)
-		r->flags = flags_of(id) | LISTENS;
+		r->flags = flags_of(id) | CM_SERVICE_LISTENS;
 	unlock();
 	return ret;
 }
 
 void service_drop(struct cm_id *id)
 {
-	struct record *r = record_at(id->service), *i;
+	struct cm_service_record *r = record_at(id->service), *i;
 	uint32_t *at;
 
 	/* A child's copy is the parent's record. */
@@ -353,7 +330,7 @@ void service_drop(struct cm_id *id)
 
 bool service_find(uint64_t sid, const union ibv_gid *gid, struct cm_node *node)
 {
-	struct record *r, *best = NULL;
+	struct cm_service_record *r, *best = NULL;
 	uint32_t *at;
 
 	if (table_lock())
@@ -361,14 +338,14 @@ bool service_find(uint64_t sid, const union ibv_gid *gid, struct cm_node *node)
 	for (at = bucket(sid); (r = record_next(sid, &at));) {
 		bool v4 = IN6_IS_ADDR_V4MAPPED(gid);
 
-		if (!(r->flags & LISTENS))
+		if (!(r->flags & CM_SERVICE_LISTENS))
 			continue;
-		if (r->flags & ANY ? (r->flags & AFONLY && r->family != AF_IB &&
-				      (r->family == AF_INET) != v4)
-				   : memcmp(r->gid, gid, sizeof(r->gid)))
+		if (r->flags & CM_SERVICE_ANY ? (r->flags & CM_SERVICE_AFONLY &&
+						 r->family != AF_IB && (r->family == AF_INET) != v4)
+					      : memcmp(r->gid, gid, sizeof(r->gid)))
 			continue;
 		/* The exact address before any. */
-		if (!best || best->flags & ANY)
+		if (!best || best->flags & CM_SERVICE_ANY)
 			best = r;
 	}
 	if (best)
