@@ -64,9 +64,12 @@ need_build() {
 	need libibverbs-dev have_header infiniband/verbs.h
 	need liburing-dev have_header liburing.h
 	need libjson-c-dev have_header json-c/json.h
+	need libfuse3-dev have_header fuse3/fuse_opt.h
+}
+# What our own tests are built with.
+need_test_build() {
 	need libcunit1-dev have_header CUnit/Basic.h
 	need zlib1g-dev have_header zlib.h
-	need libfuse3-dev have_header fuse3/fuse_opt.h
 }
 need_perftest() {
 	need perftest command -v ib_write_bw
@@ -81,6 +84,7 @@ need_conformance() {
 	need qperf command -v qperf
 }
 need_tests() {
+	need_test_build
 	need_perftest
 	need_conformance
 	need ibverbs-utils command -v ibv_rc_pingpong
@@ -162,35 +166,19 @@ quiet() { # COMMAND...: its output is shown when it fails
 
 # ---- demo ----
 
-server=
-demo_end() {
-	[ -z "$server" ] || kill "$server" 2>/dev/null || true
-	rm -rf "$UODP_DIR"
-}
-
 perftest_pair() { # PROGRAM [argument...]: two processes; the client's table is shown
-	port=$((20000 + $$ % 10000))
-	build/bin/uodprun "$@" -p "$port" >"$UODP_DIR/server" 2>&1 &
-	server=$!
-	tries=0
-	until build/bin/uodprun "$@" -p "$port" 127.0.0.1 >"$UODP_DIR/client" 2>&1; do
-		tries=$((tries + 1))
-		if [ $tries -eq 50 ] || ! kill -0 "$server" 2>/dev/null; then
-			cat "$UODP_DIR/server" "$UODP_DIR/client" >&2
-			die "$1 failed"
-		fi
-		sleep 0.1
-	done
-	wait "$server"
-	server=
-	grep -E '^ *(#bytes|[0-9]+ )' "$UODP_DIR/client"
+	build/bin/uodprun --pair "$@" -p $((20000 + $$ % 10000)) >"$UODP_DIR/out" 2>&1 || {
+		cat "$UODP_DIR/out" >&2
+		die "$1 failed"
+	}
+	grep -E '^ *(#bytes|[0-9]+ )' "$UODP_DIR/out"
 }
 
 demo() {
 	quiet build build
 	UODP_DIR=$(mktemp -d "${TMPDIR:-/tmp}/uodp-demo.XXXXXX")
 	export UODP_DIR
-	trap demo_end EXIT
+	trap 'rm -rf "$UODP_DIR"' EXIT
 	trap 'exit 130' INT TERM
 
 	heading "What memory events do to a pinned and an on-demand region (odpcmp on uodp0)"
@@ -204,15 +192,15 @@ demo() {
 # ---- test ----
 
 run_tests() {
-	build build
-	build build/asan -DUODP_SANITIZE=address
-	build build/tsan -DUODP_SANITIZE=thread
+	build build -DBUILD_TESTING=ON
+	build build/asan -DBUILD_TESTING=ON -DUODP_SANITIZE=address
+	build build/tsan -DBUILD_TESTING=ON -DUODP_SANITIZE=thread
 	# One more than there are CPUs: most tests wait for another process now and then.
 	ctest --test-dir build --output-on-failure --no-tests=error --parallel $((jobs + 1))
 }
 
 judge() {
-	quiet build build
+	quiet build build -DBUILD_TESTING=ON # a test of dma-bufs takes part
 	UODP_TEST_RXE=require
 	export UODP_TEST_RXE
 	tests/isolate.sh tests/rxe/judge.sh "$@" build/bin/odpcmp build/bin/uodprun \
@@ -261,6 +249,7 @@ demo)
 	;;
 rxe)
 	need_build
+	need_test_build
 	need_rxe
 	provide
 	shift

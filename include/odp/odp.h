@@ -715,6 +715,7 @@ struct odp_cap {
 	bool present;
 	char detail[96];  /* what was found, or the errno of the probe */
 	const char *cost; /* what is lost without it */
+	char remedy[96];  /* a command that root gives this user it with; empty: none known */
 };
 /* Probe the host; fills up to N entries, returns how many there are. */
 int odp_caps(struct odp_cap *caps, int n);

@@ -116,6 +116,8 @@ struct odp_watch_shm {
 };
 static_assert(sizeof(struct odp_watch_shm) == 3 * ODP_CACHELINE, "watch layout");
 
+enum odp_said { ODP_SAID_NO_UFFD = 1 };
+
 #define ODP_DOMAIN_MAGIC 0x6e6d6f6470646f75ull /* "uodpdomn" */
 /* Bytes of the domain file used as fcntl locks, past everything that is data. */
 #define ODP_LOCK_BYTE ((off_t)1 << 40)
@@ -129,7 +131,11 @@ struct odp_domain {
 	_Atomic uint64_t claims;   /* how often a slot was claimed, for reports */
 	_Atomic uint32_t qpn_next; /* where the search for a free block begins */
 	uint32_t watch_serial;     /* the last one given */
-	uint64_t pad0[4];
+	/* Warnings about the host that a process of this run directory has given already:
+	 * bits, enum odp_said. */
+	_Atomic uint32_t said;
+	uint32_t pad1;
+	uint64_t pad0[3];
 	struct odp_watch_shm watches[ODP_MAX_WATCHES];
 	uint8_t pad[4096 - 64 - ODP_MAX_WATCHES * sizeof(struct odp_watch_shm)];
 	struct odp_slot slots[ODP_MAX_PROCS];

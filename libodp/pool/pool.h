@@ -195,6 +195,8 @@ void odp_mem_unlock(struct odp_mem *m);
 /* ---- uffd.c ---- */
 /* A userfaultfd that also answers for faults in the kernel, or -errno. */
 int odp_uffd_open(uint64_t features);
+/* The command with which root allows it to this user, where that was EPERM or EACCES. */
+void odp_uffd_remedy(char *text, size_t size);
 int odp_uffd_init(struct odp_mem *m);
 /*
  * Hear of [addr, addr+len), a mapping of the pool: when it goes, moves or is

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "base.h"
@@ -49,6 +50,19 @@ int odp_uffd_open(uint64_t features)
 		return err;
 	}
 	return odp_fd_high(fd);
+}
+
+void odp_uffd_remedy(char *text, size_t size)
+{
+	struct stat st;
+
+	/* The file is there since Linux 6.1. Not for all: the right lets a program hold up
+	 * system calls of the kernel's for as long as it likes. */
+	if (odp_own_lstat("/dev/userfaultfd", &st))
+		snprintf(text, size, "sudo sysctl vm.unprivileged_userfaultfd=1");
+	else
+		snprintf(text, size, "sudo setfacl -m u:%u:rw /dev/userfaultfd",
+			 (unsigned)geteuid());
 }
 
 /* A page of the pool that is registered and always mapped. */

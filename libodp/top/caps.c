@@ -51,6 +51,8 @@ static void cap_uffd(struct odp_cap *c)
 			 strerrordesc_np(-fd),
 			 proc_sys_int("/proc/sys/vm/unprivileged_userfaultfd"));
 		found(c, false, why);
+		if (fd == -EPERM || fd == -EACCES)
+			odp_uffd_remedy(c->remedy, sizeof(c->remedy));
 		return;
 	}
 	odp_fd_close(fd);
@@ -257,7 +259,7 @@ static const struct {
 	const char *cost;
 } probes[] = {
 	{"userfaultfd", cap_uffd,
-	 "on-demand regions follow the page tables by system calls: right, but slower"},
+	 "transfers copy by system calls: right, but about 10 times slower"},
 	{"userfaultfd-events", cap_uffd_features, "the pool is not used, as without userfaultfd"},
 	{"io_uring", cap_io_uring,
 	 "shared, file and stack memory cannot be pinned: it follows its mapping"},

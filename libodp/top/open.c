@@ -92,15 +92,35 @@ static void tables_unmap(struct odp_mem *m)
 		odp_own_munmap(m->bounces, ODP_BOUNCES * ODP_BOUNCE_SIZE);
 }
 
+/* Said aloud only when it was not asked for, and by the first process of a run directory. */
+static void no_uffd_say(struct odp_mem *m, int err)
+{
+	enum odp_log_level level = ODP_LOG_DEBUG;
+	char remedy[96];
+
+	/* relaxed: nothing but who is first depends on it. */
+	if (err != -ECANCELED &&
+	    !(atomic_fetch_or_explicit(&m->proc->domain->said, ODP_SAID_NO_UFFD,
+				       memory_order_relaxed) &
+	      ODP_SAID_NO_UFFD))
+		level = ODP_LOG_WARN;
+	odp_uffd_remedy(remedy, sizeof(remedy));
+	if (err == -EPERM || err == -EACCES)
+		odp_log(level,
+			"no userfaultfd (%s): transfers are right, but about 10 times slower; "
+			"to allow it: %s",
+			strerrordesc_np(-err), remedy);
+	else
+		odp_log(level, "no userfaultfd (%s): transfers are right, but slower",
+			strerrordesc_np(-err));
+}
+
 static void optional_open(struct odp_mem *m)
 {
 	int ret = odp_uffd_init(m);
 
 	if (ret)
-		/* Said aloud only when it was not asked for. */
-		odp_log(ret == -ECANCELED ? ODP_LOG_DEBUG : ODP_LOG_WARN,
-			"no userfaultfd (%s): on-demand regions follow the page tables, slower",
-			strerrordesc_np(-ret));
+		no_uffd_say(m, ret);
 	ret = odp_pin_open(m);
 	if (ret)
 		odp_log(ODP_LOG_DEBUG, "no io_uring (%s): shared memory cannot be pinned",

@@ -21,7 +21,7 @@
 enum {
 	TICK_MS = 20,
 	LISTEN_MS = 30000, /* what a server may take until it listens */
-	LEAVE_MS = 5000,   /* what is left to one side when the other has ended */
+	LEAVE_MS = 3000,   /* what is left to one side when the other has ended */
 };
 
 struct side {
