@@ -46,6 +46,25 @@ struct odp_peer {
 struct odp_arena;   /* arena.c */
 struct odp_service; /* service.c */
 
+/*
+ * What the service thread does for a layer. It alone calls these functions, and waits
+ * for nothing else meanwhile: see the rules in README.md. A source is static.
+ */
+struct odp_source {
+	const char *name; /* of the descriptor, in messages */
+	/* To be polled for reading while the process is attached; -1: none. Asked once, as
+	 * the thread begins: only of those that are added before. NULL: none. */
+	int (*fd)(struct odp_proc *proc);
+	/* The descriptor is readable; before any pass(). */
+	void (*ready)(struct odp_proc *proc);
+	/* The program has closed the descriptor: true when it is open again. */
+	bool (*recover)(struct odp_proc *proc);
+	/* At each turn, which a bell or an event began; PEER_ENDED: the end of a process
+	 * too, perhaps. NULL: nothing. */
+	void (*pass)(struct odp_proc *proc, bool peer_ended);
+};
+#define ODP_SOURCES 8u /* at most */
+
 struct odp_proc {
 	struct odp_domain *domain;
 	uint32_t lock_owner; /* what odp_lock() stores: slot + 1, gen above */
@@ -62,6 +81,8 @@ struct odp_proc {
 	struct odp_arena *arena;
 	struct odp_mem *mem;
 	/* service thread */
+	const struct odp_source *sources[ODP_SOURCES]; /* those below NUM_SOURCES */
+	_Atomic unsigned num_sources;                  /* never shrinks */
 	struct odp_service *service;
 	/* Peers whose end is to be noticed: pushed by peer_hand_over(), taken by the
 	 * service thread. */
@@ -75,7 +96,8 @@ struct odp_proc {
 	void *handler_arg;
 	odp_notice_fn notice;
 	void *notice_arg;
-	uint32_t notices_seen; /* service thread */
+	uint32_t notices_seen;       /* service thread */
+	uint32_t watches_ended_seen; /* service thread */
 };
 
 /* ---- self.c ---- */
@@ -86,6 +108,11 @@ extern struct odp_proc *odp_self;
 void odp_self_set(struct odp_proc *proc);
 /* WHAT, of which the descriptor is FD, is gone: say so, once. */
 void odp_proc_lose(struct odp_proc *proc, const char *what, int fd);
+
+/* ---- source.c ---- */
+/* The service thread looks after S too from its next turn on. One caller at a time: as
+ * the process attaches, later under proc->faultq_lock. */
+void odp_source_add(struct odp_proc *proc, const struct odp_source *s);
 
 /* ---- rundir.c ---- */
 /* Choose, make and check the run directory; its path in DIR, its fd returned. */

@@ -15,6 +15,29 @@ static uint32_t index_of(const struct odp_region *r)
 	return r->key >> 8;
 }
 
+/* Wake the threads of queues that have got a fault. */
+static void faultq_pass(struct odp_proc *proc, bool peer_ended)
+{
+	struct odp_faultqs *all = atomic_load_explicit(&proc->faultqs, memory_order_acquire);
+	const uint64_t one = 1;
+	uint32_t rung;
+
+	(void)peer_ended;
+	if (odp_likely(!all) ||
+	    !atomic_load_explicit(&proc->self->seg->faultq_rung, memory_order_relaxed))
+		return;
+	/* acquire: pairs with the release in odp_faultq_ask(). */
+	rung = atomic_exchange_explicit(&proc->self->seg->faultq_rung, 0, memory_order_acquire);
+	for (unsigned i = 0; i < ODP_FQ_QUEUES; i++) {
+		int fd = atomic_load_explicit(&all->wake_fd[i], memory_order_relaxed);
+
+		if ((rung >> i & 1) && fd >= 0)
+			odp_sys(SYS_write, fd, &one, sizeof(one));
+	}
+}
+
+static const struct odp_source source = {.name = "fault queues", .pass = faultq_pass};
+
 static void region_end(struct odp_region *r);
 
 /* faultq_lock. What the first queue needs, kept for ever. */
@@ -37,8 +60,9 @@ static struct odp_faultqs *faultqs_get(struct odp_proc *proc)
 		atomic_store_explicit(&all->wake_fd[i], -1, memory_order_relaxed);
 	all->observer.end = region_end;
 	odp_region_observe(proc->mem, &all->observer);
-	/* release: pairs with the acquire in odp_faultq_pass(). */
+	/* release: pairs with the acquire in faultq_pass(). */
 	atomic_store_explicit(&proc->faultqs, all, memory_order_release);
+	odp_source_add(proc, &source);
 	/* release: pairs with the acquire in odp_faultq_ask(). */
 	atomic_store_explicit(&proc->self->seg->faultq, off, memory_order_release);
 	return all;
@@ -48,25 +72,6 @@ err_free:
 		odp_priv_free(all->attached, ODP_MAX_REGIONS * sizeof(*all->attached));
 	odp_priv_free(all, sizeof(*all));
 	return NULL;
-}
-
-void odp_faultq_pass(struct odp_proc *proc)
-{
-	struct odp_faultqs *all = atomic_load_explicit(&proc->faultqs, memory_order_acquire);
-	const uint64_t one = 1;
-	uint32_t rung;
-
-	if (odp_likely(!all) ||
-	    !atomic_load_explicit(&proc->self->seg->faultq_rung, memory_order_relaxed))
-		return;
-	/* acquire: pairs with the release in odp_faultq_ask(). */
-	rung = atomic_exchange_explicit(&proc->self->seg->faultq_rung, 0, memory_order_acquire);
-	for (unsigned i = 0; i < ODP_FQ_QUEUES; i++) {
-		int fd = atomic_load_explicit(&all->wake_fd[i], memory_order_relaxed);
-
-		if ((rung >> i & 1) && fd >= 0)
-			odp_sys(SYS_write, fd, &one, sizeof(one));
-	}
 }
 
 static int wake_get(struct odp_faultqs *all, unsigned index)

@@ -48,8 +48,6 @@ struct odp_fault_queue {
 	struct odp_fq_server *server;
 };
 
-/* By the service thread: wake the threads of queues that have got a fault. */
-void odp_faultq_pass(struct odp_proc *proc);
 /* Nobody reads Q any more: all its faults fail. By its thread. */
 void odp_faultq_deafen(struct odp_fault_queue *q);
 

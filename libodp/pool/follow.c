@@ -111,7 +111,7 @@ static void parted_tell(struct odp_region *r)
 	r->parted = true;
 	r->parted_next = m->parted;
 	m->parted = r;
-	/* release: pairs with odp_notices_pass(). */
+	/* release: pairs with notices_pass(). */
 	atomic_fetch_add_explicit(&m->proc->self->seg->notices, 1, memory_order_release);
 	odp_bell_ring(m->proc->self);
 }

@@ -219,13 +219,11 @@ void odp_uffd_acted(struct odp_mem *m);
 /* Map frames that the pool holds at ADDR in the owner's address space, as far as
  * that goes without an error. */
 void odp_uffd_map(int uffd, uint64_t addr, uint64_t len);
-/* The uffd that the service thread polls, or -1. */
-int odp_mem_uffd(struct odp_proc *proc);
+extern const struct odp_source odp_uffd_source;
+
+/* ---- uffd_find.c ---- */
 /* The userfaultfd is closed: take it back from a peer; false if none has it. */
-bool odp_mem_uffd_recover(struct odp_proc *proc);
-/* Called by the service thread when the uffd is readable: freeze, fence, read,
- * act, thaw, until it would block. */
-void odp_mem_uffd_ready(struct odp_proc *proc);
+bool odp_uffd_recover(struct odp_proc *proc);
 
 /* ---- backing_pool.c ---- */
 /* Offsets for LEN bytes; guarded: with room for the mapping to grow. */

@@ -402,7 +402,7 @@ static int events_read(struct odp_mem *m, struct uffd_msg *msgs)
 	n = read(m->uffd, msgs, MESSAGES * sizeof(*msgs));
 	if (n < 0 && errno == EBADF) {
 		odp_proc_lose(m->proc, "userfaultfd", m->uffd);
-		if (odp_mem_uffd_recover(m->proc))
+		if (odp_uffd_recover(m->proc))
 			n = read(m->uffd, msgs, MESSAGES * sizeof(*msgs));
 	}
 	n = n < 0 ? 0 : n / (ssize_t)sizeof(*msgs);
@@ -417,12 +417,13 @@ static int events_read(struct odp_mem *m, struct uffd_msg *msgs)
 	return (int)n;
 }
 
-int odp_mem_uffd(struct odp_proc *proc)
+static int uffd_fd(struct odp_proc *proc)
 {
-	return proc->mem ? proc->mem->uffd : -1;
+	return proc->mem->uffd;
 }
 
-void odp_mem_uffd_ready(struct odp_proc *proc)
+/* Freeze, fence, read, act, thaw, until there is nothing to read. */
+static void uffd_ready(struct odp_proc *proc)
 {
 	struct odp_mem *m = proc->mem;
 	struct uffd_msg msgs[MESSAGES];
@@ -433,3 +434,10 @@ void odp_mem_uffd_ready(struct odp_proc *proc)
 			if (msgs[i].event == UFFD_EVENT_PAGEFAULT)
 				fault_answer(m, msgs[i].arg.pagefault.address);
 }
+
+const struct odp_source odp_uffd_source = {
+	.name = "userfaultfd",
+	.fd = uffd_fd,
+	.ready = uffd_ready,
+	.recover = odp_uffd_recover,
+};

@@ -104,7 +104,7 @@ static int find_at(const struct trial *t, pid_t pid)
 	return found;
 }
 
-bool odp_mem_uffd_recover(struct odp_proc *proc)
+bool odp_uffd_recover(struct odp_proc *proc)
 {
 	struct odp_slot *slot = proc->self->slot;
 	struct odp_mem *m = proc->mem;

@@ -39,9 +39,8 @@ void odp_files_drop(struct odp_region *r);
 void odp_files_need(struct odp_region *r);
 /* Hear of the end of the process that watches P's file. */
 void odp_files_follow(struct odp_region *r, const struct odp_part *p);
-/* By the service thread: a watch may have ended; see to the regions that it was for, with
- * notices. */
-void odp_files_unwatch(struct odp_proc *proc);
+/* When a watch may have ended: sees to the regions that it was for, with notices. */
+extern const struct odp_source odp_unwatched_source;
 
 /* ---- keys.c (mem_lock) ---- */
 int odp_key_alloc(struct odp_mem *m, uint32_t *key);

@@ -100,7 +100,7 @@ static bool record_act(struct odp_seg *seg, struct odp_file_shm *f)
 	return true;
 }
 
-void odp_files_unwatch(struct odp_proc *proc)
+static void files_unwatch(struct odp_proc *proc)
 {
 	struct odp_seg *seg = proc->self->seg;
 	uint32_t high = atomic_load_explicit(&seg->files_high, memory_order_relaxed);
@@ -116,6 +116,19 @@ void odp_files_unwatch(struct odp_proc *proc)
 			any |= record_act(seg, &seg->files[i]);
 		odp_mem_unlock(proc->mem);
 	}
-	if (any) /* release: pairs with odp_notices_pass(). */
+	if (any) /* release: pairs with notices_pass(). */
 		atomic_fetch_add_explicit(&seg->notices, 1, memory_order_release);
 }
+
+static void unwatched_pass(struct odp_proc *proc, bool peer_ended)
+{
+	/* acquire: pairs with odp_watch_destroy(). */
+	uint32_t ended =
+		atomic_load_explicit(&proc->self->seg->watches_ended, memory_order_acquire);
+
+	if (peer_ended || ended != proc->watches_ended_seen)
+		files_unwatch(proc);
+	proc->watches_ended_seen = ended;
+}
+
+const struct odp_source odp_unwatched_source = {.name = "ended watches", .pass = unwatched_pass};

@@ -15,11 +15,7 @@
 
 #include "base.h"
 #include "domain.h"
-#include "faultq.h"
-#include "pool.h"
-#include "region.h"
 #include "service_priv.h"
-#include "watch.h"
 
 static void service_sem_wait(sem_t *sem)
 {
@@ -35,6 +31,8 @@ void odp_service_peer_ended(struct odp_peer *peer)
 
 unsigned odp_service_polled(struct odp_service *svc, unsigned what, int events)
 {
+	unsigned i;
+
 	if (events >= 0 && (events & POLLIN))
 		return what;
 	/* Somebody closed our descriptor. To poll again would spin. */
@@ -43,8 +41,9 @@ unsigned odp_service_polled(struct odp_service *svc, unsigned what, int events)
 		odp_proc_lose(svc->proc, "bell", svc->proc->bell_rd);
 		return 0;
 	}
-	odp_proc_lose(svc->proc, "userfaultfd", svc->uffd);
-	if (odp_mem_uffd_recover(svc->proc))
+	i = (unsigned)__builtin_ctz(what / ODP_EV_SOURCE);
+	odp_proc_lose(svc->proc, svc->proc->sources[i]->name, svc->fds[i]);
+	if (svc->proc->sources[i]->recover && svc->proc->sources[i]->recover(svc->proc))
 		return what;
 	svc->broken |= what;
 	return 0;
@@ -75,11 +74,39 @@ static bool service_take_incoming(struct odp_service *svc)
 	return svc->waiting;
 }
 
+static void sources_ready(struct odp_proc *proc, unsigned ev)
+{
+	for (unsigned i = 0; i < ODP_SOURCES; i++)
+		if (ev & (unsigned)ODP_EV_SOURCE << i)
+			proc->sources[i]->ready(proc);
+}
+
+static void sources_pass(struct odp_proc *proc, bool peer_ended)
+{
+	/* acquire: pairs with odp_source_add(). */
+	unsigned n = atomic_load_explicit(&proc->num_sources, memory_order_acquire);
+
+	for (unsigned i = 0; i < n; i++)
+		if (proc->sources[i]->pass)
+			proc->sources[i]->pass(proc, peer_ended);
+}
+
+/* Their descriptors, before the first wait. */
+static void sources_open(struct odp_service *svc)
+{
+	/* acquire: pairs with odp_source_add(). */
+	unsigned n = atomic_load_explicit(&svc->proc->num_sources, memory_order_acquire);
+
+	for (unsigned i = 0; i < n; i++)
+		if (svc->proc->sources[i]->fd)
+			svc->fds[i] = svc->proc->sources[i]->fd(svc->proc);
+}
+
 static void service_loop(struct odp_service *svc)
 {
 	struct odp_proc *proc = svc->proc;
 	struct odp_slot *slot = proc->self->slot;
-	uint32_t rung, seen = 0, ended, ended_seen = 0;
+	uint32_t rung, seen = 0;
 	uint64_t timeout;
 	unsigned ev;
 	bool lost = false;
@@ -96,19 +123,12 @@ static void service_loop(struct odp_service *svc)
 		ev = svc->poller->wait(svc, rung == seen ? timeout : 0);
 		atomic_store_explicit(&slot->bell_asleep, 0, memory_order_relaxed);
 		/* First those who wait: threads in page faults and in munmap. */
-		if (ev & ODP_EV_UFFD)
-			odp_mem_uffd_ready(proc);
+		sources_ready(proc, ev);
 		if (ev & ODP_EV_BELL)
 			service_drain_bell(proc);
 		/* acquire: what the ringer wrote before it rang is seen. */
 		rung = atomic_load_explicit(&slot->bell_rung, memory_order_acquire);
-		/* acquire: pairs with odp_watch_destroy(). */
-		ended = atomic_load_explicit(&proc->self->seg->watches_ended, memory_order_acquire);
-		if ((ev & ODP_EV_PEER) || ended != ended_seen)
-			odp_files_unwatch(proc);
-		ended_seen = ended;
-		odp_notices_pass(proc);
-		odp_faultq_pass(proc);
+		sources_pass(proc, ev & ODP_EV_PEER);
 		if (rung != seen || (ev & (ODP_EV_PEER | ODP_EV_BELL)) ||
 		    lost != odp_proc_lost(proc))
 			odp_worker_call(svc);
@@ -165,7 +185,7 @@ static void *service_main(void *arg)
 	svc->poller = service_poller_open(svc);
 	sem_post(&svc->opened);
 	service_sem_wait(&svc->go);
-	svc->uffd = odp_mem_uffd(svc->proc);
+	sources_open(svc);
 	service_loop(svc);
 	svc->poller->close(svc);
 	return NULL;
@@ -241,7 +261,8 @@ int odp_service_start(struct odp_proc *proc)
 	if (!svc)
 		return -ENOMEM;
 	svc->proc = proc;
-	svc->uffd = -1;
+	for (unsigned i = 0; i < ODP_SOURCES; i++)
+		svc->fds[i] = -1;
 	sem_init(&svc->opened, 0, 0);
 	sem_init(&svc->go, 0, 0);
 	ret = service_open_bell(proc);

@@ -28,13 +28,15 @@ static bool poll_watch(struct odp_service *svc, struct odp_peer *peer)
 static unsigned poll_fill(struct odp_service *svc)
 {
 	const int bell = svc->broken & ODP_EV_BELL ? -1 : svc->proc->bell_rd;
-	const int uffd = svc->broken & ODP_EV_UFFD ? -1 : svc->uffd;
 	unsigned i, n = 0;
 
-	svc->fds[n++] = (struct pollfd){.fd = bell, .events = POLLIN};
-	svc->fds[n++] = (struct pollfd){.fd = uffd, .events = POLLIN};
+	svc->pollfds[n++] = (struct pollfd){.fd = bell, .events = POLLIN};
+	for (i = 0; i < ODP_SOURCES; i++)
+		svc->pollfds[n++] = (struct pollfd){
+			.fd = svc->broken & (unsigned)ODP_EV_SOURCE << i ? -1 : svc->fds[i],
+			.events = POLLIN};
 	for (i = 0; i < svc->npeers; i++)
-		svc->fds[n++] = (struct pollfd){.fd = svc->peers[i]->pidfd, .events = POLLIN};
+		svc->pollfds[n++] = (struct pollfd){.fd = svc->peers[i]->pidfd, .events = POLLIN};
 	return n;
 }
 
@@ -44,7 +46,7 @@ static unsigned poll_sweep(struct odp_service *svc)
 	unsigned i, n = 0, ev = 0;
 
 	for (i = 0; i < svc->npeers; i++) {
-		short revents = svc->fds[2 + i].revents;
+		short revents = svc->pollfds[1 + ODP_SOURCES + i].revents;
 
 		if (revents & POLLNVAL)
 			continue; /* lost; odp_peer_check() still asks the kernel */
@@ -66,14 +68,16 @@ static unsigned poll_wait(struct odp_service *svc, uint64_t timeout)
 		.tv_nsec = (long)(timeout % 1000000000u),
 	};
 	unsigned n = poll_fill(svc);
-	unsigned ev = 0;
+	unsigned i, ev = 0;
 
-	if (ppoll(svc->fds, n, timeout == ODP_WAIT_FOREVER ? NULL : &ts, NULL) <= 0)
+	if (ppoll(svc->pollfds, n, timeout == ODP_WAIT_FOREVER ? NULL : &ts, NULL) <= 0)
 		return 0;
-	if (svc->fds[0].revents)
-		ev |= odp_service_polled(svc, ODP_EV_BELL, svc->fds[0].revents);
-	if (svc->fds[1].revents)
-		ev |= odp_service_polled(svc, ODP_EV_UFFD, svc->fds[1].revents);
+	if (svc->pollfds[0].revents)
+		ev |= odp_service_polled(svc, ODP_EV_BELL, svc->pollfds[0].revents);
+	for (i = 0; i < ODP_SOURCES; i++)
+		if (svc->pollfds[1 + i].revents)
+			ev |= odp_service_polled(svc, (unsigned)ODP_EV_SOURCE << i,
+						 svc->pollfds[1 + i].revents);
 	return ev | poll_sweep(svc);
 }
 

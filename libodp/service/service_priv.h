@@ -13,8 +13,9 @@
 /* What a wait may bring. */
 enum {
 	ODP_EV_BELL = 1 << 0,
-	ODP_EV_UFFD = 1 << 1,
-	ODP_EV_PEER = 1 << 2, /* one ended, or has to be watched */
+	ODP_EV_PEER = 1 << 1,   /* one ended, or has to be watched */
+	ODP_EV_SOURCE = 1 << 2, /* the first source's descriptor; and so on */
+	ODP_EV_END = ODP_EV_SOURCE << ODP_SOURCES,
 };
 
 #define ODP_WAIT_FOREVER UINT64_MAX
@@ -46,8 +47,8 @@ struct odp_service {
 	struct robust_list_head robust; /* of the thread, for slot->life */
 	struct robust_list robust_entry;
 	sem_t opened, go;
-	_Atomic bool stop; /* written before CALLS, GO and the bell say so */
-	int uffd;
+	_Atomic bool stop;        /* written before CALLS, GO and the bell say so */
+	int fds[ODP_SOURCES];     /* of the sources, or -1 */
 	struct odp_peer *waiting; /* taken from proc->incoming, not watched yet */
 	unsigned broken;          /* ODP_EV_* that can no longer be polled */
 	/* io_uring */
@@ -56,10 +57,10 @@ struct odp_service {
 	/* ppoll */
 	unsigned npeers;
 	struct odp_peer *peers[ODP_POLL_PEERS];
-	struct pollfd fds[2 + ODP_POLL_PEERS];
+	struct pollfd pollfds[1 + ODP_SOURCES + ODP_POLL_PEERS];
 };
 
-/* The poll result EVENTS (or negative) of BELL or UFFD: what to report. */
+/* The poll result EVENTS (or negative) of the bell or of a source: what to report. */
 unsigned odp_service_polled(struct odp_service *svc, unsigned what, int events);
 void odp_service_peer_ended(struct odp_peer *peer);
 

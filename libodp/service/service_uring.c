@@ -82,7 +82,7 @@ static unsigned uring_complete(struct odp_service *svc, const struct io_uring_cq
 
 	if (data == LIBURING_UDATA_TIMEOUT)
 		return 0;
-	if (data == ODP_EV_BELL || data == ODP_EV_UFFD) {
+	if (data < ODP_EV_END) {
 		svc->armed &= ~(unsigned)data;
 		return odp_service_polled(svc, (unsigned)data, cqe->res);
 	}
@@ -97,7 +97,7 @@ static void uring_lost(struct odp_service *svc)
 {
 	const struct timespec nap = {.tv_nsec = ODP_DEAF_NS};
 
-	svc->broken = ODP_EV_BELL | ODP_EV_UFFD;
+	svc->broken = ODP_EV_END - 1;
 	odp_proc_lose(svc->proc, "io_uring", svc->ring.ring_fd);
 	nanosleep(&nap, NULL);
 }
@@ -113,7 +113,8 @@ static unsigned uring_wait(struct odp_service *svc, uint64_t timeout)
 	int ret;
 
 	uring_arm(svc, ODP_EV_BELL, svc->proc->bell_rd);
-	uring_arm(svc, ODP_EV_UFFD, svc->uffd);
+	for (unsigned i = 0; i < ODP_SOURCES; i++)
+		uring_arm(svc, (unsigned)ODP_EV_SOURCE << i, svc->fds[i]);
 	ret = io_uring_submit_and_wait_timeout(&svc->ring, &cqe, 1,
 					       timeout == ODP_WAIT_FOREVER ? NULL : &ts, NULL);
 	if (ret == -EBADF || ret == -EOPNOTSUPP) /* closed; or another file's by now */

@@ -9,8 +9,10 @@
 #include "backing.h"
 #include "base.h"
 #include "pool.h"
+#include "region.h"
 #include "top.h"
 #include "transfer.h"
+#include "watch.h"
 
 static enum odp_backing backing_from_env(void)
 {
@@ -155,6 +157,9 @@ int odp_mem_open(struct odp_proc *proc)
 	proc->self->slot->uffd_fd = m->uffd;
 	proc->self->uffd = m->uffd;
 	odp_inject_env(proc);
+	odp_source_add(proc, &odp_uffd_source);
+	odp_source_add(proc, &odp_unwatched_source); /* it gives notices */
+	odp_source_add(proc, &odp_notices_source);
 	return 0;
 
 err_close_pool:

@@ -191,7 +191,7 @@ int odp_faultq_ask(struct odp_peer *peer, struct odp_mr_shm *mr, uint64_t page, 
 	if (!g)
 		return -EINPROGRESS;
 	group_post(peer, mr, t, g, page, length, write, now);
-	/* release: pairs with odp_faultq_pass(). */
+	/* release: pairs with faultq_pass(). */
 	atomic_fetch_or_explicit(&peer->seg->faultq_rung, 1u << (t - shared->tables),
 				 memory_order_release);
 	odp_bell_ring(peer);

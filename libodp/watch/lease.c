@@ -18,7 +18,7 @@ void odp_notice_give(struct odp_node *node, enum odp_notice what)
 	struct odp_file_shm *f = odp_node_record(node);
 
 	atomic_fetch_or_explicit(&f->notice, (uint8_t)(1u << what), memory_order_relaxed);
-	/* release: pairs with odp_notices_pass(). */
+	/* release: pairs with notices_pass(). */
 	atomic_fetch_add_explicit(&node->peer->seg->notices, 1, memory_order_release);
 	odp_bell_ring(node->peer);
 }
@@ -178,7 +178,7 @@ static void record_pass(struct odp_mem *m, struct odp_file_shm *f, odp_notice_fn
 		fn(arg, key, cookie, ODP_NOTICE_UNWATCHED);
 }
 
-void odp_notices_pass(struct odp_proc *proc)
+static void notices_pass(struct odp_proc *proc, bool peer_ended)
 {
 	struct odp_seg *seg = proc->self->seg;
 	/* acquire: pairs with notice_give(). */
@@ -188,6 +188,7 @@ void odp_notices_pass(struct odp_proc *proc)
 	uint64_t cookie;
 	void *arg;
 
+	(void)peer_ended;
 	if (now == proc->notices_seen)
 		return;
 	proc->notices_seen = now;
@@ -202,3 +203,5 @@ void odp_notices_pass(struct odp_proc *proc)
 	while (fn && odp_parted_next(proc->mem, &key, &cookie))
 		fn(arg, key, cookie, ODP_NOTICE_PARTED);
 }
+
+const struct odp_source odp_notices_source = {.name = "notices", .pass = notices_pass};

@@ -120,8 +120,8 @@ bool odp_leases_wait(struct odp_watch *w, struct odp_recall *rc, bool (*given_up
 /* Kill those that have not, where that is the policy. */
 void odp_leases_kill(struct odp_watch *w, struct odp_recall *rc);
 
-/* By the service thread: pass notices of recalls on (recall.c). */
-void odp_notices_pass(struct odp_proc *proc);
+/* Passes notices of recalls on. */
+extern const struct odp_source odp_notices_source;
 
 /* ---- recall_act.c: the owner's gate shut, lanes fenced; without the lock ---- */
 /* Do to the region what its policy says, *PAGES pages of it. False: there is no such

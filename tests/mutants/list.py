@@ -71,7 +71,7 @@ MUTANTS = [
         "revoke-peer",
         "who revokes regions of another process says how many, and does not",
         [("libodp/region/revoke.c",
-          "\t\t\todp_mr_revoke(mr);\n",
+          "\t\todp_mr_revoke(mr);\n",
           "")],
         ["unit/mem_limits", "dv/unplug"]),
     Mutant(
