@@ -29,7 +29,7 @@ elseif(UODP_SANITIZE STREQUAL "thread")
 	uodp_runtime_first(libtsan.so)
 	# The runtime's shadow memory does not fit every random layout.
 	list(APPEND UODP_TEST_WRAPPER setarch --addr-no-randomize)
-	list(APPEND UODP_TEST_ENVIRONMENT "TSAN_OPTIONS=second_deadlock_stack=1")
+	list(APPEND UODP_TEST_ENVIRONMENT "TSAN_OPTIONS=second_deadlock_stack=1 suppressions=${CMAKE_SOURCE_DIR}/tests/tsan.supp")
 endif()
 
 function(uodp_add_test name label timeout)

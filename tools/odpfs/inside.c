@@ -303,8 +303,12 @@ void inside_stop(void)
 {
 	if (inside.socket < 0)
 		return;
+	/* Whoever waits for an answer has one now, and leaves the lock. */
+	shutdown(inside.socket, SHUT_RDWR);
+	pthread_mutex_lock(&inside.lock);
 	close(inside.socket);
 	inside.socket = -1;
+	pthread_mutex_unlock(&inside.lock);
 	while (waitpid(inside.pid, NULL, 0) < 0 && errno == EINTR)
 		;
 }
