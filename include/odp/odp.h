@@ -184,7 +184,14 @@ bool odp_trylock(struct odp_proc *proc, struct odp_lock *lock);
 /* As odp_trylock(), but waits a moment, and takes the lock from a dead holder: for
  * locks that are held for longer, by one of the holder's threads for another. */
 bool odp_lock_try(struct odp_proc *proc, struct odp_lock *lock);
+/* Waits at most NS nanoseconds, or for 0 as odp_lock_try() does; false: its holder, which
+ * lives, has it still. For locks whose holder may be a process that is stopped. */
+bool odp_lock_for(struct odp_proc *proc, struct odp_lock *lock, uint64_t ns);
 void odp_unlock(struct odp_lock *lock);
+/* What odp_lock() stores for this process, and whether the process that such a value is
+ * of lives: for words of shared memory that are not locks but have a holder. */
+uint32_t odp_lock_tag(const struct odp_proc *proc);
+bool odp_lock_tag_alive(struct odp_proc *proc, uint32_t tag);
 
 /* ---- Regions (region.c) ---- */
 

@@ -48,17 +48,19 @@ static bool lock_steal(struct odp_proc *proc, struct odp_lock *lock)
 	return true;
 }
 
-__attribute__((noinline)) static void lock_wait(struct odp_proc *proc, struct odp_lock *lock)
+/* Gives up after LIMIT ns: false. */
+__attribute__((noinline)) static bool lock_wait(struct odp_proc *proc, struct odp_lock *lock,
+						uint64_t limit)
 {
 	const struct timespec nap = {.tv_nsec = LOCK_NAP_NS};
-	uint64_t now, check = 0, sleep = 0;
+	uint64_t now, check = 0, sleep = 0, end = 0;
 	unsigned i;
 
 	for (;;) {
 		for (i = 0; i < LOCK_SPINS; i++) {
 			if (!__atomic_load_n(&lock->owner, __ATOMIC_RELAXED) &&
 			    lock_swap(lock, 0, proc->lock_owner))
-				return;
+				return true;
 			odp_pause();
 		}
 		sched_yield();
@@ -66,10 +68,13 @@ __attribute__((noinline)) static void lock_wait(struct odp_proc *proc, struct od
 		if (!check) {
 			check = now + LOCK_CHECK_NS;
 			sleep = now + LOCK_YIELD_NS;
+			end = limit < UINT64_MAX - now ? now + limit : UINT64_MAX;
 		}
+		if (now >= end)
+			return lock_steal(proc, lock);
 		if (now >= check) {
 			if (lock_steal(proc, lock))
-				return;
+				return true;
 			check = now + LOCK_CHECK_NS;
 		}
 		/* Nobody holds a lock that long who runs: it is stopped, or kept from its
@@ -82,7 +87,14 @@ __attribute__((noinline)) static void lock_wait(struct odp_proc *proc, struct od
 ODP_EXPORT void odp_lock(struct odp_proc *proc, struct odp_lock *lock)
 {
 	if (odp_unlikely(!lock_swap(lock, 0, proc->lock_owner)))
-		lock_wait(proc, lock);
+		lock_wait(proc, lock, UINT64_MAX);
+}
+
+ODP_EXPORT bool odp_lock_for(struct odp_proc *proc, struct odp_lock *lock, uint64_t ns)
+{
+	if (odp_likely(lock_swap(lock, 0, proc->lock_owner)))
+		return true;
+	return ns ? lock_wait(proc, lock, ns) : odp_lock_try(proc, lock);
 }
 
 ODP_EXPORT bool odp_trylock(struct odp_proc *proc, struct odp_lock *lock)
@@ -100,6 +112,16 @@ ODP_EXPORT bool odp_lock_try(struct odp_proc *proc, struct odp_lock *lock)
 		odp_pause();
 	}
 	return lock_steal(proc, lock);
+}
+
+ODP_EXPORT uint32_t odp_lock_tag(const struct odp_proc *proc)
+{
+	return proc->lock_owner;
+}
+
+ODP_EXPORT bool odp_lock_tag_alive(struct odp_proc *proc, uint32_t tag)
+{
+	return lock_holder_alive(proc, tag);
 }
 
 ODP_EXPORT void odp_unlock(struct odp_lock *lock)

@@ -6,8 +6,14 @@
  * never touch a heap page, which may be part of a region and missing.
  *
  * Lock order: qp->sq_lock, a responder's qp_shm->lock, rq->lock, an rq_shm->lock, a
- * cq_shm->lock, a root's event_lock. The service thread only tries sq_lock:
- * its holder may be in a page fault that the service thread resolves.
+ * cq_shm->lock. The worker only tries sq_lock: its holder may be in a page fault that
+ * the service thread resolves.
+ *
+ * A shared lock may be held by a process that is stopped. So nobody waits for one for
+ * long: a work request that needs it stays at the head of its queue and is tried again,
+ * for which each step that takes a lock either has done nothing or all of it (-EBUSY, or
+ * a phase of its own); flushes are left to the worker of the QP's owner; what the owner
+ * itself wants (modify, destroy) waits UODP_OWNER_NS, then does without the lock or fails.
  */
 #ifndef UODP_QUEUE_H
 #define UODP_QUEUE_H
@@ -145,6 +151,19 @@ enum uodp_phase {
 	UODP_PHASE_GATHER, /* UD: copying its own bytes into the packet */
 	UODP_PHASE_RECV,   /* UD: needs a receive at the responder */
 	UODP_PHASE_MOVE,   /* copying */
+	UODP_PHASE_FINISH, /* all is there: the receive is to be completed */
+	UODP_PHASE_FAIL,   /* what x->ending says is to be done */
+	UODP_PHASE_DONE,   /* it has ended, with x->status: its completion is to be pushed */
+};
+
+/* What is left to do of a message that the responder has found an error in. */
+struct uodp_ending {
+	enum ibv_wc_status status; /* of the request */
+	enum ibv_wc_status recv;   /* of the receive; SUCCESS: none ends */
+	enum ibv_wc_opcode recv_opcode;
+	bool head;  /* none was taken: it is the one at the head, if any */
+	bool error; /* the responder's QP goes to ERR, with EVENT */
+	enum ibv_event_type event;
 };
 
 /* The work request at the head of the send queue. */
@@ -161,7 +180,11 @@ struct uodp_exec {
 	bool rnr_fault;       /* the responder found a page missing: rnr_until is waited out */
 	uint64_t rnr_at;      /* LEFT at its last such NAK, 0: none yet */
 	uint64_t fault_until; /* ns, when the page that MOVE waits for is there; 0: no such */
+	uint64_t again_ns;    /* from one look at a lock that somebody has to the next */
+	bool stuck;           /* that is what it waits for: pollers look no sooner */
+	bool turn;            /* UD: we have the responder's */
 	enum ibv_wc_status status;
+	struct uodp_ending ending;              /* FAIL */
 	struct uodp_sge remote;                 /* the one SGE of an RDMA operation */
 	struct uodp_sge recv_sge[UODP_MAX_SGE]; /* of the receive taken */
 	uint64_t recv_wr_id;
@@ -281,6 +304,33 @@ static inline void uodp_span_guard(struct odp_span *span, const struct uodp_dest
 	span->guard_value = dest->epoch;
 }
 
+#define UODP_PATIENCE_NS 1000000u /* for a shared lock, in a post or on the worker */
+#define UODP_OWNER_NS 1000000000u /* for its own objects' locks, where a verb needs them */
+
+/* How long a step of QP's queue may wait for a lock. Not at all once it has waited: so
+ * polling, which runs queues that wait, never does. */
+static inline uint64_t uodp_patience(const struct uodp_qp *qp)
+{
+	return qp->waiting ? 0 : UODP_PATIENCE_NS;
+}
+
+/* odp_lock_for() and odp_unlock(), without a call when the lock is free. */
+static inline bool uodp_lock(struct uodp_proc *proc, struct odp_lock *lock, uint64_t patience)
+{
+	uint32_t owner = 0;
+
+	/* acquire: pairs with the release in odp_unlock() */
+	return uodp_likely(__atomic_compare_exchange_n(&lock->owner, &owner, proc->lock_tag, false,
+						       __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) ||
+	       odp_lock_for(proc->odp, lock, patience);
+}
+
+static inline void uodp_unlock(struct odp_lock *lock)
+{
+	/* release: what the lock protects is seen by the next holder */
+	__atomic_store_n(&lock->owner, 0, __ATOMIC_RELEASE);
+}
+
 /* Add to a counter that only the holder of a lock writes. */
 static inline void uodp_count(_Atomic uint64_t *counter, uint64_t n)
 {
@@ -301,10 +351,11 @@ void uodp_cq_drop(struct uodp_cq *cq);
 /*
  * Append a completion to a CQ of PEER, and wake its channel when it is armed
  * for it. -EOVERFLOW when the CQ has no room: it then takes no more and the
- * owner gets IBV_EVENT_CQ_ERR. -ENOENT: no such CQ any more.
+ * owner gets IBV_EVENT_CQ_ERR. -ENOENT: no such CQ any more. -EBUSY: somebody has its
+ * lock, for PATIENCE ns (0: for a moment) already; nothing was done.
  */
 int uodp_cq_push(struct uodp_proc *proc, struct odp_peer *peer, uint32_t index,
-		 const struct uodp_cqe *cqe, bool solicited);
+		 const struct uodp_cqe *cqe, bool solicited, uint64_t patience);
 /* An event for each armed CQ of contexts that DEVICE is gone for: who waits for a
  * completion shall not wait for ever (pin_lock held). */
 void uodp_cqs_wake(struct uodp_proc *proc, uint32_t device);
@@ -333,8 +384,9 @@ static inline void uodp_cq_disarm(struct uodp_cq_shm *cq)
 /* ibv_start_poll() and what follows it fail from now on with EIO. */
 void uodp_cq_ops_end(struct uodp_cq *cq);
 /* ---- cq_mod.c ---- */
-/* Events of CQ come after COUNT completions or PERIOD microseconds; a 0: at once. */
-void uodp_cq_moderate(struct uodp_cq *cq, uint16_t count, uint16_t period);
+/* Events of CQ come after COUNT completions or PERIOD microseconds; a 0: at once.
+ * -ETIMEDOUT: somebody has its lock. */
+int uodp_cq_moderate(struct uodp_cq *cq, uint16_t count, uint16_t period);
 /* Raise the events that have waited long enough; returns when the next is due (service
  * thread). */
 uint64_t uodp_cqs_due(struct uodp_proc *proc);
@@ -377,15 +429,24 @@ void uodp_srqn_meet(struct uodp_proc *proc, uint32_t srqn);
 uint32_t uodp_qp_index(struct odp_peer *peer, const struct uodp_qp_shm *qp);
 
 /* ---- local/deliver.c ---- */
-/* Flush the receives of a QP in ERR (lock held). */
+/* Flush the receives of a QP in ERR (lock held). What the CQ's lock is in the way of is
+ * left to the owner's worker. */
 void uodp_resp_flush(struct uodp_proc *proc, struct odp_peer *peer, struct uodp_qp_shm *qp);
-/* The same of an XRC target: what it has taken from an SRQ, if anything (lock held). */
-void uodp_xrc_flush(struct uodp_proc *proc, struct odp_peer *peer, struct uodp_qp_shm *qp);
+/* The same of an XRC target: what it has taken from an SRQ, if anything. False: a lock is in
+ * the way of it (lock held). */
+bool uodp_xrc_flush(struct uodp_proc *proc, struct odp_peer *peer, struct uodp_qp_shm *qp,
+		    uint64_t patience);
+/* uodp_resp_flush() for who has not the lock of a QP in ERR. */
+void uodp_resp_flush_for(struct uodp_proc *proc, struct odp_peer *peer, struct uodp_qp_shm *qp,
+			 uint64_t patience);
+/* Go on with flushes that were left (worker); when it wants to be asked again. */
+uint64_t uodp_flushes_go_on(struct uodp_proc *proc);
 
 /* ---- exec.c ---- */
 /* Run the send queue until it is empty or its head has to wait (sq_lock held). */
 void uodp_sq_run(struct uodp_qp *qp);
-/* The request at the head goes no further (sq_lock held, no shm->lock). */
+/* The request at the head goes no further, unless it has ended already and only its
+ * completion is to be pushed (sq_lock held). */
 void uodp_sq_cancel(struct uodp_qp *qp);
 
 /* ---- progress.c ---- */
@@ -476,8 +537,9 @@ void uodp_qp_error(struct uodp_qp *qp);
  * in SQE, which modify_qp can take back to RTS (IBTA 10.3.1) (sq_lock held). */
 void uodp_qp_sq_error(struct uodp_qp *qp);
 /* As a move to RESET, for ever: no transfer is under way when it returns
- * (sq_lock held). */
-void uodp_qp_withdraw(struct uodp_qp *qp);
+ * (sq_lock held). False: a process that is stopped has its lock; its record and its
+ * receives must stay what they are. */
+bool uodp_qp_withdraw(struct uodp_qp *qp);
 
 /* ---- wr_api.c ---- */
 int uodp_wr_api_init(struct uodp_qp *qp, uint64_t send_ops);

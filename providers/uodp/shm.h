@@ -14,7 +14,7 @@
 #include <infiniband/verbs.h>
 #include <odp/odp.h>
 
-#define UODP_SHM_VERSION 6u
+#define UODP_SHM_VERSION 7u
 
 #define UODP_MAX_QP 32768u
 #define UODP_MAX_CQ 32768u
@@ -157,10 +157,11 @@ struct uodp_qp_shm {
 	/* line 2: with an SRQ, one entry: the receive that was taken from it */
 	struct uodp_rq_shm rq;
 	/* line 3 */
-	struct odp_lock turn; /* UD: of the process whose datagram uses the receive */
+	/* UD: whose datagram uses the receive: EPOCH above, odp_lock_tag() below; 0: nobody's.
+	 * Taken under LOCK, given back without it (deliver.c). */
+	_Atomic uint64_t turn;
 	uint32_t last_wqe_reached;
-	uint32_t recv_pd; /* of the receives: the SRQ's, if there is one */
-	uint32_t pad0;
+	uint32_t recv_pd;       /* of the receives: the SRQ's, if there is one */
 	uint64_t user_handle;   /* struct ibv_qp * in the owner */
 	uint32_t device;        /* index of the device in the owner's list */
 	_Atomic uint32_t epoch; /* grows when it enters RTR: a new connection */
@@ -205,13 +206,17 @@ struct uodp_dm_shm {
 static_assert(sizeof(struct uodp_dm_shm) == 32, "two to a line");
 #define UODP_DM_NAME "uodp-dm"
 
-/* An async event on its way to the owner's service thread. */
-struct uodp_event {
-	uint32_t type;  /* enum ibv_event_type */
-	uint32_t index; /* of the QP, CQ or SRQ */
-	uint32_t gen;   /* the object's at the time */
-	uint32_t pad;
-};
+/*
+ * A slot of the ring of async events on their way to the owner's worker. In the high half
+ * which lap it is for; below, 0 while it is free, else UODP_EVENT(). Without a lock, which
+ * a stopped process could hold: who fills a slot moves PROD on, and if it does not, the
+ * next one does. The lap keeps one that comes back late from filling a slot out of turn.
+ */
+typedef _Atomic uint64_t uodp_event_t;
+#define UODP_EVENT(type, index) (((uint32_t)(type) + 1) << 24 | (index))
+#define UODP_EVENT_TYPE(ev) (((uint32_t)(ev) >> 24) - 1)
+#define UODP_EVENT_INDEX(ev) ((uint32_t)(ev)&0xffffff)
+#define UODP_EVENT_LAP(pos) ((uint64_t)((uint32_t)(pos) / UODP_EVENT_RING) << 32)
 
 /* What regions have counted that are no more. */
 struct uodp_odp_sums {
@@ -239,11 +244,13 @@ struct uodp_root {
 	struct uodp_odp_sums ended[16]; /* by device */
 	/* QPN block -> 1 + ordinal of 256 QPs in the QP table */
 	_Atomic uint16_t block_ord[1u << (24 - ODP_QPN_BLOCK_SHIFT)];
-	/* async events raised by peers; producers hold event_lock */
-	struct odp_lock event_lock;
+	/* async events, raised by peers too (event.c) */
 	_Atomic uint32_t event_prod, event_cons;
+	/* A QP in ERR has receives that are still to be flushed, by the owner's worker: who
+	 * moved it there could not have a lock. Set before the bell is rung. */
+	_Atomic uint32_t unflushed;
 	uint32_t pad1;
-	struct uodp_event events[UODP_EVENT_RING];
+	uodp_event_t events[UODP_EVENT_RING];
 };
 #define UODP_ROOT_MAGIC 0x746f6f7270646f75ull
 

@@ -57,6 +57,7 @@ struct uodp_listed {
 /* The provider's part of the process; made by uodp_proc_get(). */
 struct uodp_proc {
 	struct odp_proc *odp;
+	uint32_t lock_tag; /* odp_lock_tag() */
 	struct odp_peer *self;
 	struct uodp_root *root; /* ours, in our segment */
 	struct uodp_qp_shm *qps_shm;

@@ -40,7 +40,8 @@ static int push(struct ibv_cq *cq, uint64_t wr_id, uint32_t qpn, bool solicited)
 {
 	struct uodp_cqe cqe = {.wr_id = wr_id, .qp_num = qpn, .status = IBV_WC_SUCCESS};
 
-	int ret = uodp_cq_push(proc, proc->self, to_uodp_cq(cq)->index, &cqe, solicited);
+	int ret = uodp_cq_push(proc, proc->self, to_uodp_cq(cq)->index, &cqe, solicited,
+			       UODP_PATIENCE_NS);
 
 	uodp_wakes_pass(proc);
 	return ret;
@@ -216,7 +217,7 @@ static int push_only(struct ibv_cq *cq)
 {
 	struct uodp_cqe cqe = {.status = IBV_WC_SUCCESS};
 
-	return uodp_cq_push(proc, proc->self, to_uodp_cq(cq)->index, &cqe, false);
+	return uodp_cq_push(proc, proc->self, to_uodp_cq(cq)->index, &cqe, false, UODP_PATIENCE_NS);
 }
 
 static _Atomic int noted;

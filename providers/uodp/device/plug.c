@@ -113,21 +113,24 @@ bool uodp_device_plugged(const struct uodp_device *dev)
 static bool qp_end(struct uodp_qp *qp)
 {
 	struct uodp_qp_shm *shm = qp->shm;
+	uint32_t state = atomic_load_explicit(&shm->state, memory_order_relaxed);
 	bool idle;
 
-	odp_lock(qp->proc->odp, &shm->lock);
-	if (atomic_load_explicit(&shm->state, memory_order_relaxed) != IBV_QPS_RESET) {
+	while (state != IBV_QPS_RESET && state != IBV_QPS_ERR &&
+	       !atomic_compare_exchange_weak_explicit(&shm->state, &state, IBV_QPS_ERR,
+						      memory_order_release, memory_order_relaxed))
+		;
+	if (state != IBV_QPS_RESET) {
 		/* seq_cst: pairs with odp_copy(), as in leave() of modify.c. */
 		atomic_fetch_add_explicit(&shm->epoch, 1, memory_order_seq_cst);
-		atomic_store_explicit(&shm->state, IBV_QPS_ERR, memory_order_release);
-		uodp_resp_flush(qp->proc, qp->proc->self, shm);
+		uodp_resp_flush_for(qp->proc, qp->proc->self, shm, 0);
 	}
-	odp_unlock(&shm->lock);
 	uodp_wakes_pass(qp->proc);
 	if (!uodp_spin_try(&qp->sq_lock))
 		return false;
 	uodp_sq_run(qp);
-	idle = qp->sq_tail == qp->sq_head;
+	/* What a stopped process keeps from ending shall not keep the event back. */
+	idle = qp->sq_tail == qp->sq_head || (qp->waiting && qp->x.stuck);
 	uodp_spin_unlock(&qp->sq_lock);
 	return idle || atomic_load_explicit(&shm->state, memory_order_relaxed) == IBV_QPS_RESET;
 }

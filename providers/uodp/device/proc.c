@@ -24,6 +24,8 @@ static uint64_t service(void *arg)
 	again = uodp_unplugged_end(proc);
 	next = uodp_cqs_due(proc);
 	again = next < again ? next : again;
+	next = uodp_flushes_go_on(proc);
+	again = next < again ? next : again;
 	next = uodp_progress(proc, true);
 	return again < next ? again : next;
 }
@@ -141,6 +143,7 @@ static int proc_create(struct odp_proc *odp)
 		return -ENOMEM;
 	proc->odp = odp;
 	proc->self = odp_proc_self(odp);
+	proc->lock_tag = odp_lock_tag(odp);
 	pthread_mutex_init(&proc->lock, NULL);
 	pthread_mutex_init(&proc->pin_lock, NULL);
 	pthread_mutex_init(&proc->grow_lock, NULL);

@@ -12,20 +12,48 @@
  *
  * A connected QP hears from one requester, which sends one message at a time. A UD QP
  * hears from many: its TURN is held from taking a receive to completing it, by the
- * requester's process, and taken over when that has died.
+ * requester's process, and taken over when that has died. It names the QP's epoch, so
+ * that who gives it back needs no lock: in a later life it cannot be his.
  *
  * An XRC target hears from one requester too; its queue has one entry, for what a message
  * takes from the SRQ that it names (xrc.c).
+ *
+ * The locks here may be held by a process that is stopped: see queue.h. Whatever finds
+ * one taken has done nothing yet, and is called again.
  */
 #include <errno.h>
 #include <string.h>
 
 #include "local_step.h"
 
-static bool same_life(const struct uodp_dest *dest)
+static uint64_t turn_mine(struct uodp_proc *proc, const struct uodp_dest *dest)
 {
-	return atomic_load_explicit(&dest->qp->gen, memory_order_relaxed) == dest->gen &&
-	       atomic_load_explicit(&dest->qp->epoch, memory_order_relaxed) == dest->epoch;
+	return (uint64_t)dest->epoch << 32 | odp_lock_tag(proc->odp);
+}
+
+/* Lock held. */
+static bool turn_take(struct uodp_proc *proc, const struct uodp_dest *dest)
+{
+	uint64_t turn = atomic_load_explicit(&dest->qp->turn, memory_order_relaxed);
+
+	if (turn && odp_lock_tag_alive(proc->odp, (uint32_t)turn))
+		return false;
+	/* acquire: pairs with the release of who had it before. Fails if that was now. */
+	return atomic_compare_exchange_strong_explicit(&dest->qp->turn, &turn,
+						       turn_mine(proc, dest), memory_order_acquire,
+						       memory_order_relaxed);
+}
+
+static void turn_give(struct uodp_proc *proc, struct uodp_exec *x)
+{
+	uint64_t turn = turn_mine(proc, &x->dest);
+
+	if (!x->turn)
+		return;
+	x->turn = false;
+	/* Else it was taken from us, by who ended that life. */
+	atomic_compare_exchange_strong_explicit(&x->dest.qp->turn, &turn, 0, memory_order_release,
+						memory_order_relaxed);
 }
 
 /* ---- taking a receive (the QP's lock held) ---- */
@@ -84,20 +112,21 @@ static bool limit_reached(struct uodp_rq_shm *srq)
 }
 
 static int refill(struct uodp_proc *proc, const struct uodp_dest *dest, struct uodp_srq_shm *srq,
-		  uint32_t index)
+		  uint32_t index, uint64_t patience)
 {
 	bool limit = false;
 	int ret = -EAGAIN;
 
 	if (!srq)
 		return -ENOTCONN;
-	odp_lock(proc->odp, &srq->rq.lock);
+	if (!uodp_lock(proc, &srq->rq.lock, patience))
+		return -EBUSY;
 	/* An XRC SRQ may have been destroyed since it was found: that shows the next time. */
 	if (!dest->srq || uodp_xsrq_there(dest))
 		ret = refill_locked(dest->peer, &dest->qp->rq, dest->mem, &srq->rq);
 	if (!ret)
 		limit = limit_reached(&srq->rq);
-	odp_unlock(&srq->rq.lock);
+	uodp_unlock(&srq->rq.lock);
 	if (limit)
 		uodp_event_raise(proc, dest->mem, IBV_EVENT_SRQ_LIMIT_REACHED, index);
 	return ret;
@@ -105,14 +134,14 @@ static int refill(struct uodp_proc *proc, const struct uodp_dest *dest, struct u
 
 /* What a requester that died, or stopped half-way, has left is ended first: the message
  * before may have named another SRQ. */
-static int xrc_refill(struct uodp_proc *proc, const struct uodp_dest *dest)
+static int xrc_refill(struct uodp_proc *proc, const struct uodp_dest *dest, uint64_t patience)
 {
 	struct uodp_rq_shm *rq = &dest->qp->rq;
 	int ret;
 
-	if (!uodp_rq_empty(rq))
-		uodp_xrc_flush(proc, dest->peer, dest->qp);
-	ret = refill(proc, dest, dest->srq, UODP_SRQN_INDEX(dest->srqn));
+	if (!uodp_rq_empty(rq) && !uodp_xrc_flush(proc, dest->peer, dest->qp, patience))
+		return -EBUSY;
+	ret = refill(proc, dest, dest->srq, UODP_SRQN_INDEX(dest->srqn), patience);
 	if (!ret) {
 		rq->taken_srqn = dest->srqn;
 		rq->taken_gen = dest->srq_gen;
@@ -120,33 +149,33 @@ static int xrc_refill(struct uodp_proc *proc, const struct uodp_dest *dest)
 	return ret;
 }
 
-static int begin_locked(struct uodp_proc *proc, struct uodp_exec *x)
+static int begin_locked(struct uodp_qp *qp, struct uodp_exec *x)
 {
 	struct uodp_qp_shm *rqp = x->dest.qp;
 	const struct uodp_rwqe *wqe;
 	int ret = 0;
 
 	if (x->dest.srq)
-		ret = xrc_refill(proc, &x->dest);
+		ret = xrc_refill(qp->proc, &x->dest, uodp_patience(qp));
 	else if (rqp->srq && uodp_rq_empty(&rqp->rq))
-		ret = refill(proc, &x->dest, uodp_srq_shm(x->dest.peer, rqp->srq - 1),
-			     rqp->srq - 1);
+		ret = refill(qp->proc, &x->dest, uodp_srq_shm(x->dest.peer, rqp->srq - 1),
+			     rqp->srq - 1, uodp_patience(qp));
 	if (ret)
 		return ret;
 	wqe = uodp_rq_peek(x->dest.peer, &rqp->rq);
 	return wqe ? take(x, wqe, rqp->rq.max_sge) : -EAGAIN;
 }
 
-static int begin_in_turn(struct uodp_proc *proc, struct uodp_exec *x)
+static int begin_in_turn(struct uodp_qp *qp, struct uodp_exec *x)
 {
-	struct odp_lock *turn = &x->dest.qp->turn;
 	int ret;
 
-	if (!odp_lock_try(proc->odp, turn))
+	x->turn = turn_take(qp->proc, &x->dest);
+	if (!x->turn)
 		return -EBUSY;
-	ret = begin_locked(proc, x);
+	ret = begin_locked(qp, x);
 	if (ret && ret != -EINVAL)
-		odp_unlock(turn); /* there is nothing to complete */
+		turn_give(qp->proc, x); /* there is nothing to complete */
 	return ret;
 }
 
@@ -155,12 +184,13 @@ int uodp_deliver_begin(struct uodp_qp *qp, struct uodp_exec *x, uint32_t length)
 	struct uodp_qp_shm *rqp = x->dest.qp;
 	int ret;
 
-	odp_lock(qp->proc->odp, &rqp->lock);
+	if (uodp_unlikely(!uodp_lock(qp->proc, &rqp->lock, uodp_patience(qp))))
+		return -EBUSY;
 	if (!uodp_dest_receives_locked(&x->dest))
 		ret = -ENOTCONN;
 	else
-		ret = uodp_takes_turns(qp) ? begin_in_turn(qp->proc, x) : begin_locked(qp->proc, x);
-	odp_unlock(&rqp->lock);
+		ret = uodp_takes_turns(qp) ? begin_in_turn(qp, x) : begin_locked(qp, x);
+	uodp_unlock(&rqp->lock);
 	if (!ret && length > x->recv_length)
 		ret = -EMSGSIZE;
 	return ret;
@@ -168,108 +198,94 @@ int uodp_deliver_begin(struct uodp_qp *qp, struct uodp_exec *x, uint32_t length)
 
 /* ---- what becomes of it ---- */
 
-static int complete_head(struct uodp_proc *proc, const struct uodp_dest *dest, uint64_t wr_id,
+/* The entry leaves the queue with its completion, or stays for the next time (-EBUSY). */
+static int complete_head(struct uodp_qp *qp, const struct uodp_dest *dest, uint64_t wr_id,
 			 struct uodp_cqe *cqe, bool solicited)
 {
+	int ret;
+
 	cqe->wr_id = wr_id;
 	cqe->qp_num = dest->qp->qpn;
-	uodp_rq_pop(&dest->qp->rq);
 	if (dest->srq)
-		return uodp_xsrq_complete(proc, dest, cqe, solicited);
-	return uodp_cq_push(proc, dest->peer, dest->qp->recv_cq, cqe, solicited);
+		ret = uodp_xsrq_complete(qp->proc, dest, cqe, solicited, uodp_patience(qp));
+	else
+		ret = uodp_cq_push(qp->proc, dest->peer, dest->qp->recv_cq, cqe, solicited,
+				   uodp_patience(qp));
+	if (uodp_likely(ret != -EBUSY))
+		uodp_rq_pop(&dest->qp->rq);
+	return ret;
+}
+
+static int end_locked(struct uodp_qp *qp, struct uodp_exec *x, struct uodp_cqe *cqe, bool solicited)
+{
+	struct uodp_qp_shm *rqp = x->dest.qp;
+	int ret;
+
+	if (!uodp_dest_receives_locked(&x->dest)) {
+		turn_give(qp->proc, x);
+		return -ENOTCONN;
+	}
+	ret = complete_head(qp, &x->dest, x->recv_wr_id, cqe, solicited);
+	if (uodp_unlikely(ret == -EBUSY))
+		return ret;
+	uodp_count(&rqp->rx_msgs, 1);
+	uodp_count(&rqp->rx_bytes, cqe->byte_len);
+	turn_give(qp->proc, x);
+	return ret;
 }
 
 int uodp_deliver_end(struct uodp_qp *qp, struct uodp_exec *x, struct uodp_cqe *cqe, bool solicited)
 {
 	struct uodp_qp_shm *rqp = x->dest.qp;
-	int ret = -ENOTCONN;
+	int ret;
 
-	odp_lock(qp->proc->odp, &rqp->lock);
-	if (uodp_dest_receives_locked(&x->dest)) {
-		ret = complete_head(qp->proc, &x->dest, x->recv_wr_id, cqe, solicited);
-		uodp_count(&rqp->rx_msgs, 1);
-		uodp_count(&rqp->rx_bytes, cqe->byte_len);
-		if (uodp_takes_turns(qp))
-			odp_unlock(&rqp->turn);
-	}
-	odp_unlock(&rqp->lock);
+	if (uodp_unlikely(!uodp_lock(qp->proc, &rqp->lock, uodp_patience(qp))))
+		return -EBUSY;
+	ret = end_locked(qp, x, cqe, solicited);
+	uodp_unlock(&rqp->lock);
 	return ret;
 }
 
 void uodp_deliver_cancel(struct uodp_qp *qp, struct uodp_exec *x)
 {
-	struct uodp_qp_shm *rqp = x->dest.qp;
-
-	if (!uodp_takes_turns(qp))
-		return;
-	odp_lock(qp->proc->odp, &rqp->lock);
-	/* Else it was taken from us, by who ended that life. */
-	if (same_life(&x->dest))
-		odp_unlock(&rqp->turn);
-	odp_unlock(&rqp->lock);
+	turn_give(qp->proc, x);
 }
 
-void uodp_deliver_fail_head(struct uodp_qp *qp, const struct uodp_dest *dest, struct uodp_cqe *cqe)
+int uodp_deliver_fail_head(struct uodp_qp *qp, const struct uodp_dest *dest, struct uodp_cqe *cqe)
 {
 	const struct uodp_rwqe *wqe;
+	int ret = 0;
 
-	odp_lock(qp->proc->odp, &dest->qp->lock);
+	if (!uodp_lock(qp->proc, &dest->qp->lock, uodp_patience(qp)))
+		return -EBUSY;
 	if (uodp_dest_receives_locked(dest)) {
 		wqe = uodp_rq_peek(dest->peer, &dest->qp->rq);
 		if (wqe)
-			complete_head(qp->proc, dest, wqe->wr_id, cqe, true);
+			ret = complete_head(qp, dest, wqe->wr_id, cqe, true);
 	}
-	odp_unlock(&dest->qp->lock);
+	uodp_unlock(&dest->qp->lock);
+	return ret;
 }
 
-static void flush_one(struct uodp_proc *proc, struct odp_peer *peer, struct uodp_qp_shm *qp,
-		      uint64_t wr_id)
-{
-	struct uodp_cqe cqe = {.wr_id = wr_id,
-			       .status = IBV_WC_WR_FLUSH_ERR,
-			       .opcode = IBV_WC_RECV,
-			       .qp_num = qp->qpn};
-
-	uodp_cq_push(proc, peer, qp->recv_cq, &cqe, true);
-}
-
-void uodp_resp_flush(struct uodp_proc *proc, struct odp_peer *peer, struct uodp_qp_shm *qp)
-{
-	const struct uodp_rwqe *wqe;
-
-	if (qp->type == IBV_QPT_XRC_RECV) {
-		uodp_xrc_flush(proc, peer, qp);
-		return;
-	}
-	while ((wqe = uodp_rq_peek(peer, &qp->rq))) {
-		flush_one(proc, peer, qp, wqe->wr_id);
-		uodp_rq_pop(&qp->rq);
-	}
-	if (qp->srq && !qp->last_wqe_reached) {
-		qp->last_wqe_reached = 1;
-		uodp_event_raise(proc, peer, IBV_EVENT_QP_LAST_WQE_REACHED,
-				 uodp_qp_index(peer, qp));
-	}
-}
-
-void uodp_deliver_error(struct uodp_qp *qp, const struct uodp_dest *dest, enum ibv_event_type event)
+int uodp_deliver_error(struct uodp_qp *qp, const struct uodp_dest *dest, enum ibv_event_type event)
 {
 	struct uodp_qp_shm *rqp = dest->qp;
 	bool moved = false;
 
-	odp_lock(qp->proc->odp, &rqp->lock);
+	if (!uodp_lock(qp->proc, &rqp->lock, uodp_patience(qp)))
+		return -EBUSY;
 	if (uodp_dest_receives_locked(dest)) {
 		/* seq_cst: no other requester's datagram goes on into a buffer that is
 		 * flushed here; pairs with odp_copy(). */
 		atomic_fetch_add_explicit(&rqp->epoch, 1, memory_order_seq_cst);
 		atomic_store_explicit(&rqp->state, IBV_QPS_ERR, memory_order_release);
-		if (uodp_takes_turns(qp))
-			odp_unlock(&rqp->turn);
+		atomic_store_explicit(&rqp->turn, 0, memory_order_relaxed);
 		uodp_resp_flush(qp->proc, dest->peer, rqp);
 		moved = true;
 	}
-	odp_unlock(&rqp->lock);
+	uodp_unlock(&rqp->lock);
 	/* The bell that comes with the event makes the owner flush its sends. */
 	if (moved)
 		uodp_event_raise(qp->proc, dest->peer, event, uodp_qp_index(dest->peer, rqp));
+	return 0;
 }

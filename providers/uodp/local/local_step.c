@@ -17,8 +17,10 @@ static int connected_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_e
 			return uodp_exec_wait(x, x->rnr_until);
 		x->rnr_fault = false;
 	}
-	if (x->phase == UODP_PHASE_NEW)
+	if (uodp_likely(x->phase == UODP_PHASE_NEW))
 		x->dest = qp->conn;
+	else if (uodp_unlikely(x->phase > UODP_PHASE_MOVE))
+		return uodp_msg_step(qp, w, x);
 	if (uodp_unlikely(qp->vqp.qp.qp_type == IBV_QPT_XRC_SEND)) {
 		ret = uodp_xrc_step(qp, w, x, &go_on);
 		if (!go_on)
@@ -47,7 +49,5 @@ int uodp_local_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x
 
 void uodp_local_cancel(struct uodp_qp *qp, struct uodp_exec *x)
 {
-	/* Before that no receive was taken. */
-	if (x->phase == UODP_PHASE_MOVE)
-		uodp_deliver_cancel(qp, x);
+	uodp_deliver_cancel(qp, x);
 }

@@ -47,26 +47,27 @@ int uodp_remote_check(const struct uodp_exec *x, const struct uodp_swqe *w, uint
 bool uodp_xsrq_there(const struct uodp_dest *dest);
 /* Complete the receive that was taken from it; nothing, when it is not there. */
 int uodp_xsrq_complete(struct uodp_proc *proc, const struct uodp_dest *dest,
-		       const struct uodp_cqe *cqe, bool solicited);
+		       const struct uodp_cqe *cqe, bool solicited, uint64_t patience);
 /* Find the SRQ that W names, or look at it again. */
 int uodp_xrc_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x, bool *go_on);
 
 /* ---- deliver.c ---- */
 /* Take a receive for the message in X. 0; -EAGAIN: none posted (RNR);
- * -ENOTCONN: the QP cannot receive; -EBUSY: UD, not our turn; -EMSGSIZE: the message
- * does not fit; -EINVAL: the receive is malformed. After 0 and the last two there is a
- * receive to be completed, or given back by uodp_deliver_cancel(). */
+ * -ENOTCONN: the QP cannot receive; -EBUSY: somebody has a lock, or UD, not our turn;
+ * -EMSGSIZE: the message does not fit; -EINVAL: the receive is malformed. After 0 and the
+ * last two there is a receive to be completed, or given back by uodp_deliver_cancel(). */
 int uodp_deliver_begin(struct uodp_qp *qp, struct uodp_exec *x, uint32_t length);
 /* Complete it with CQE (whose wr_id is filled in here). -ENOTCONN: the QP left
- * its state meanwhile, the message is lost. */
+ * its state meanwhile, the message is lost. -EBUSY: somebody has a lock; nothing was
+ * done. -EOVERFLOW: the CQ was full. */
 int uodp_deliver_end(struct uodp_qp *qp, struct uodp_exec *x, struct uodp_cqe *cqe, bool solicited);
 /* The message goes no further: its receive is for the next one. */
 void uodp_deliver_cancel(struct uodp_qp *qp, struct uodp_exec *x);
-/* Complete the next receive of DEST's own queue, if it has one, with CQE. */
-void uodp_deliver_fail_head(struct uodp_qp *qp, const struct uodp_dest *dest, struct uodp_cqe *cqe);
-/* The responder found an error: its QP goes to ERR, with EVENT. */
-void uodp_deliver_error(struct uodp_qp *qp, const struct uodp_dest *dest,
-			enum ibv_event_type event);
+/* Complete the next receive of DEST's own queue, if it has one, with CQE. -EBUSY. */
+int uodp_deliver_fail_head(struct uodp_qp *qp, const struct uodp_dest *dest, struct uodp_cqe *cqe);
+/* The responder found an error: its QP goes to ERR, with EVENT. -EBUSY: somebody has its
+ * lock; nothing was done. */
+int uodp_deliver_error(struct uodp_qp *qp, const struct uodp_dest *dest, enum ibv_event_type event);
 
 /* ---- grh.c ---- */
 /* Is W sent with an IPv4 header? */
@@ -75,10 +76,12 @@ bool uodp_sends_ipv4(const struct uodp_swqe *w);
 void uodp_grh_fill(const struct uodp_qp *qp, const struct uodp_swqe *w, char grh[UODP_GRH]);
 
 /* ---- refuse.c: errors that the responder finds ---- */
-/* Somebody else's datagram is using the receive. */
-int uodp_wait_turn(struct uodp_exec *x);
-/* The receive that the message used ends with STATUS. */
-void uodp_recv_fail(struct uodp_qp *qp, struct uodp_exec *x, enum ibv_wc_status status);
+/* Somebody has what the message needs of the responder's: a lock, or the receive that his
+ * datagram uses. Datagrams are lost at last. */
+int uodp_wait_busy(struct uodp_qp *qp, struct uodp_exec *x);
+/* Do what ENDING says, now or (UODP_PHASE_FAIL) as far as that goes. */
+int uodp_msg_fail(struct uodp_qp *qp, struct uodp_exec *x, struct uodp_ending ending);
+int uodp_msg_fail_step(struct uodp_qp *qp, struct uodp_exec *x);
 /* Class C: the request is refused with STATUS. */
 int uodp_refuse(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x,
 		enum ibv_wc_status status);
@@ -96,5 +99,7 @@ int uodp_ud_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x, u
 int uodp_need_recv(struct uodp_qp *qp, struct uodp_exec *x, uint32_t length, bool *go_on);
 /* Complete the receive, and with it the request. */
 int uodp_send_finish(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x);
+/* Go on with what is left when all bytes are there, or an error was found. */
+int uodp_msg_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x);
 
 #endif

@@ -10,14 +10,17 @@
  */
 static int recv_too_small(struct uodp_qp *qp, struct uodp_exec *x)
 {
-	if (uodp_reliable(qp) || x->dest.qp->srq)
-		uodp_recv_fail(qp, x, IBV_WC_LOC_LEN_ERR);
-	else
-		uodp_deliver_cancel(qp, x);
-	if (!uodp_reliable(qp))
-		return uodp_exec_done(x, IBV_WC_SUCCESS);
-	uodp_deliver_error(qp, &x->dest, IBV_EVENT_QP_REQ_ERR);
-	return uodp_exec_done(x, IBV_WC_REM_INV_REQ_ERR);
+	bool rc = uodp_reliable(qp);
+	struct uodp_ending e = {.status = rc ? IBV_WC_REM_INV_REQ_ERR : IBV_WC_SUCCESS,
+				.recv = IBV_WC_LOC_LEN_ERR,
+				.recv_opcode = IBV_WC_RECV,
+				.error = rc,
+				.event = IBV_EVENT_QP_REQ_ERR};
+
+	if (rc || x->dest.qp->srq)
+		return uodp_msg_fail(qp, x, e);
+	uodp_deliver_cancel(qp, x);
+	return uodp_exec_done(x, IBV_WC_SUCCESS);
 }
 
 /* Take a receive: 0 (go on), or what step() is to return. */
@@ -33,7 +36,7 @@ int uodp_need_recv(struct uodp_qp *qp, struct uodp_exec *x, uint32_t length, boo
 	case -EAGAIN:
 		return uodp_reliable(qp) ? uodp_wait_rnr(qp, x) : uodp_exec_done(x, IBV_WC_SUCCESS);
 	case -EBUSY:
-		return uodp_wait_turn(x);
+		return uodp_wait_busy(qp, x);
 	case -EMSGSIZE:
 		return recv_too_small(qp, x);
 	case -EINVAL:
@@ -56,6 +59,27 @@ static void ud_fields(const struct uodp_swqe *w, struct uodp_cqe *cqe)
 	cqe->sl = uodp_sends_ipv4(w) ? UODP_SL_IPV4 : UODP_SL_IPV6;
 }
 
+/* Class J: acknowledged, and the responder's QP stops. */
+static int inv_failed(struct uodp_qp *qp, struct uodp_exec *x)
+{
+	struct uodp_ending e = {.status = IBV_WC_SUCCESS,
+				.recv = IBV_WC_REM_INV_REQ_ERR,
+				.recv_opcode = IBV_WC_RECV,
+				.error = true,
+				.event = IBV_EVENT_QP_ACCESS_ERR};
+
+	return uodp_msg_fail(qp, x, e);
+}
+
+/* The CQ took no more: the completion is lost, and with it the QP (IBTA 11.6.3). */
+static int recv_cq_full(struct uodp_qp *qp, struct uodp_exec *x)
+{
+	struct uodp_ending e = {
+		.status = IBV_WC_SUCCESS, .error = true, .event = IBV_EVENT_QP_FATAL};
+
+	return uodp_msg_fail(qp, x, e);
+}
+
 int uodp_send_finish(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x)
 {
 	struct uodp_cqe cqe = {
@@ -73,21 +97,29 @@ int uodp_send_finish(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *
 		ud_fields(w, &cqe);
 	if (w->opcode == IBV_WR_SEND_WITH_INV) {
 		cqe.wc_flags |= IBV_WC_WITH_INV;
-		if (odp_key_invalidate(x->dest.mem, w->imm, x->dest.pd)) {
-			/* Class J: acknowledged, and the responder's QP stops. */
-			uodp_recv_fail(qp, x, IBV_WC_REM_INV_REQ_ERR);
-			uodp_deliver_error(qp, &x->dest, IBV_EVENT_QP_ACCESS_ERR);
-			return uodp_exec_done(x, IBV_WC_SUCCESS);
-		}
+		/* Once, however often the rest is tried. */
+		if (x->phase != UODP_PHASE_FINISH &&
+		    odp_key_invalidate(x->dest.mem, w->imm, x->dest.pd))
+			return inv_failed(qp, x);
 	}
 	ret = uodp_deliver_end(qp, x, &cqe, w->flags & IBV_SEND_SOLICITED);
+	if (uodp_unlikely(ret == -EBUSY)) {
+		x->phase = UODP_PHASE_FINISH;
+		return uodp_wait_busy(qp, x);
+	}
 	if (ret == -ENOTCONN && uodp_reliable(qp)) {
 		x->phase = UODP_PHASE_NEW; /* lost: it stays unacknowledged */
 		return uodp_wait_peer(qp, x);
 	}
 	if (ret == -EOVERFLOW)
-		uodp_deliver_error(qp, &x->dest, IBV_EVENT_QP_FATAL);
+		return recv_cq_full(qp, x);
 	return uodp_exec_done(x, IBV_WC_SUCCESS);
+}
+
+int uodp_msg_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x)
+{
+	return x->phase == UODP_PHASE_FINISH ? uodp_send_finish(qp, w, x)
+					     : uodp_msg_fail_step(qp, x);
 }
 
 /* The usual case: one piece here, one there, one copy. False: in the general way. */
@@ -224,6 +256,8 @@ int uodp_ud_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x, u
 		uodp_deliver_cancel(qp, x);
 		return uodp_exec_done(x, IBV_WC_SUCCESS);
 	}
+	if (uodp_unlikely(x->phase > UODP_PHASE_MOVE))
+		return uodp_msg_step(qp, w, x);
 	ret = uodp_move(x, budget, &failed);
 	if (ret == -EAGAIN)
 		return uodp_wait_move(qp, x, *budget, true);

@@ -51,18 +51,20 @@ bool uodp_xsrq_there(const struct uodp_dest *dest)
 
 /* The SRQ's lock keeps its CQ: who destroys it takes the lock before. */
 int uodp_xsrq_complete(struct uodp_proc *proc, const struct uodp_dest *dest,
-		       const struct uodp_cqe *cqe, bool solicited)
+		       const struct uodp_cqe *cqe, bool solicited, uint64_t patience)
 {
 	int ret = 0;
 
-	odp_lock(proc->odp, &dest->srq->rq.lock);
+	if (!uodp_lock(proc, &dest->srq->rq.lock, patience))
+		return -EBUSY;
 	if (uodp_xsrq_there(dest))
-		ret = uodp_cq_push(proc, dest->mem, dest->srq->cq, cqe, solicited);
-	odp_unlock(&dest->srq->rq.lock);
+		ret = uodp_cq_push(proc, dest->mem, dest->srq->cq, cqe, solicited, patience);
+	uodp_unlock(&dest->srq->rq.lock);
 	return ret;
 }
 
-void uodp_xrc_flush(struct uodp_proc *proc, struct odp_peer *peer, struct uodp_qp_shm *qp)
+bool uodp_xrc_flush(struct uodp_proc *proc, struct odp_peer *peer, struct uodp_qp_shm *qp,
+		    uint64_t patience)
 {
 	struct uodp_cqe cqe = {
 		.status = IBV_WC_WR_FLUSH_ERR, .opcode = IBV_WC_RECV, .qp_num = qp->qpn};
@@ -70,12 +72,14 @@ void uodp_xrc_flush(struct uodp_proc *proc, struct odp_peer *peer, struct uodp_q
 	struct uodp_dest dest = {0};
 
 	if (!wqe)
-		return;
+		return true;
 	cqe.wr_id = wqe->wr_id;
-	uodp_rq_pop(&qp->rq);
 	if (!uodp_dest_find_srq(proc, qp->rq.taken_srqn, qp->xrcd, &dest) &&
-	    dest.srq_gen == qp->rq.taken_gen)
-		uodp_xsrq_complete(proc, &dest, &cqe, true);
+	    dest.srq_gen == qp->rq.taken_gen &&
+	    uodp_xsrq_complete(proc, &dest, &cqe, true, patience) == -EBUSY)
+		return false;
+	uodp_rq_pop(&qp->rq);
+	return true;
 }
 
 /* What W, about to begin or going on, is for: 0, or what step() is to return (*GO_ON

@@ -87,7 +87,7 @@ static int push_locked(struct uodp_proc *proc, struct odp_peer *peer, struct uod
 }
 
 int uodp_cq_push(struct uodp_proc *proc, struct odp_peer *peer, uint32_t index,
-		 const struct uodp_cqe *cqe, bool solicited)
+		 const struct uodp_cqe *cqe, bool solicited, uint64_t patience)
 {
 	struct uodp_cq_shm *cq;
 	int ret;
@@ -100,13 +100,14 @@ int uodp_cq_push(struct uodp_proc *proc, struct odp_peer *peer, uint32_t index,
 	if (uodp_unlikely(!cq))
 		return -ENOENT;
 
-	odp_lock(proc->odp, &cq->lock);
+	if (uodp_unlikely(!uodp_lock(proc, &cq->lock, patience)))
+		return -EBUSY;
 	if (uodp_unlikely(!(atomic_load_explicit(&cq->gen, memory_order_relaxed) & 1))) {
-		odp_unlock(&cq->lock);
+		uodp_unlock(&cq->lock);
 		return -ENOENT;
 	}
 	ret = push_locked(proc, peer, cq, cqe, solicited);
-	odp_unlock(&cq->lock);
+	uodp_unlock(&cq->lock);
 	if (uodp_likely(ret != -ENOSPC))
 		return ret;
 	uodp_event_raise(proc, peer, IBV_EVENT_CQ_ERR, index);
@@ -180,13 +181,10 @@ static bool holds_wanted(const struct uodp_cq_shm *cq, uint32_t want)
  * and poll one live on it: here they would wait for ever, the more since work completes
  * inside the post. To others it is one event too many, which they must bear anyway.
  */
-int uodp_req_notify_cq(struct ibv_cq *ibcq, int solicited_only)
+static void arm_locked(struct uodp_cq *cq, uint32_t want)
 {
-	struct uodp_cq *cq = to_uodp_cq(ibcq);
-	uint32_t want = solicited_only ? UODP_ARM_SOLICITED : UODP_ARM_NEXT;
 	struct uodp_cq_shm *shm = cq->shm;
 
-	odp_lock(cq->proc->odp, &shm->lock);
 	/* Asking for less does not undo having asked for more (IBTA 11.4.2.2). */
 	if (atomic_load_explicit(&shm->armed, memory_order_relaxed) < want)
 		atomic_store_explicit(&shm->armed, want, memory_order_relaxed);
@@ -194,8 +192,26 @@ int uodp_req_notify_cq(struct ibv_cq *ibcq, int solicited_only)
 		uodp_cq_disarm(shm);
 		uodp_wake_cq(cq->proc, cq->proc->self, shm);
 	}
-	odp_unlock(&shm->lock);
-	uodp_wakes_pass(cq->proc);
+}
+
+#define ARM_NS 10000000u
+
+int uodp_req_notify_cq(struct ibv_cq *ibcq, int solicited_only)
+{
+	struct uodp_cq *cq = to_uodp_cq(ibcq);
+	struct uodp_cq_shm *shm = cq->shm;
+
+	if (uodp_likely(uodp_lock(cq->proc, &shm->lock, ARM_NS))) {
+		arm_locked(cq, solicited_only ? UODP_ARM_SOLICITED : UODP_ARM_NEXT);
+		uodp_unlock(&shm->lock);
+		uodp_wakes_pass(cq->proc);
+	} else {
+		/* Its holder is stopped between storing a completion and looking whether it
+		 * is armed, maybe: without the lock the event could be missed. One too many
+		 * cannot: it makes the program poll, and arm it again. */
+		uodp_channel_notify(cq->proc, cq->proc->self, shm->channel_fd, shm->channel_id,
+				    shm->user_handle);
+	}
 	/* Unplugged? Either we see it here, or uodp_cqs_wake() sees that it is armed. */
 	return -uodp_context_recheck(ibcq->context);
 }
@@ -230,11 +246,14 @@ void uodp_cq_clean(struct uodp_cq *cq, uint32_t qpn)
 {
 	struct uodp_cq_shm *shm = cq->shm;
 	uint32_t cons, prod, to;
+	bool locked;
 
 	uodp_spin_lock(&cq->lock);
-	odp_lock(cq->proc->odp, &shm->lock);
+	/* What was pushed is the consumer's, and so is CONS; only SOLICITED needs the lock. */
+	locked = uodp_lock(cq->proc, &shm->lock, UODP_OWNER_NS);
 	cons = atomic_load_explicit(&shm->cons, memory_order_relaxed);
-	prod = atomic_load_explicit(&shm->prod, memory_order_relaxed);
+	/* acquire: pairs with the release of prod in push_locked() */
+	prod = atomic_load_explicit(&shm->prod, memory_order_acquire);
 	/* Compact towards the producer's end, so that only CONS moves. */
 	for (to = prod; prod != cons;) {
 		const struct uodp_cqe *cqe = &cq->ring[--prod & cq->mask];
@@ -246,9 +265,10 @@ void uodp_cq_clean(struct uodp_cq *cq, uint32_t qpn)
 	}
 	atomic_store_explicit(&shm->cons, to, memory_order_release);
 	/* Any of those left may be the solicited one: they have moved. */
-	if ((int32_t)(shm->solicited - cons) > 0)
+	if (locked && (int32_t)(shm->solicited - cons) > 0)
 		shm->solicited = atomic_load_explicit(&shm->prod, memory_order_relaxed);
-	odp_unlock(&shm->lock);
+	if (locked)
+		uodp_unlock(&shm->lock);
 	uodp_spin_unlock(&cq->lock);
 }
 
@@ -272,12 +292,14 @@ static int init_check(const struct ibv_context *ctx, const struct ibv_cq_init_at
 	return 0;
 }
 
-/* Its record is complete and may be used by all when this returns. */
-static void shm_init(struct uodp_cq *cq, uint32_t cqe, uint32_t flags)
+/* Its record is complete and may be used by all when this returns. False: somebody who
+ * looked for the CQ that had it before is stopped with its lock. */
+static bool shm_init(struct uodp_cq *cq, uint32_t cqe, uint32_t flags)
 {
 	struct uodp_cq_shm *shm = cq->shm;
 
-	odp_lock(cq->proc->odp, &shm->lock);
+	if (!uodp_lock(cq->proc, &shm->lock, UODP_PATIENCE_NS))
+		return false;
 	shm->ring = cq->ring_off;
 	shm->mask = cq->mask;
 	shm->cqe = cqe;
@@ -292,7 +314,26 @@ static void shm_init(struct uodp_cq *cq, uint32_t cqe, uint32_t flags)
 	atomic_store_explicit(&shm->prod, 0, memory_order_relaxed);
 	atomic_store_explicit(&shm->cons, 0, memory_order_relaxed);
 	atomic_fetch_add_explicit(&shm->gen, 1, memory_order_release);
-	odp_unlock(&shm->lock);
+	uodp_unlock(&shm->lock);
+	return true;
+}
+
+/* A place in the table, with its record set up; one that cannot be used is never again. */
+static int place(struct uodp_cq *cq, struct ibv_context *ctx, uint32_t cqe, uint32_t flags)
+{
+	struct uodp_proc *proc = cq->proc;
+	int ret;
+
+	for (;;) {
+		ret = uodp_table_claim(proc, proc->cqs, cq, ctx);
+		if (ret < 0)
+			return ret;
+		cq->index = (uint32_t)ret;
+		cq->shm = &proc->cqs_shm[cq->index];
+		if (shm_init(cq, cqe, flags))
+			return 0;
+		uodp_table_retire(proc, proc->cqs, cq->index);
+	}
 }
 
 int uodp_cq_make(struct ibv_context *ctx, const struct ibv_cq_init_attr_ex *a, uint32_t flags,
@@ -319,12 +360,9 @@ int uodp_cq_make(struct ibv_context *ctx, const struct ibv_cq_init_attr_ex *a, u
 	ret = -ENOMEM;
 	if (!cq->ring)
 		goto err_free;
-	ret = uodp_table_claim(proc, proc->cqs, cq, ctx);
-	if (ret < 0)
+	ret = place(cq, ctx, a->cqe, flags);
+	if (ret)
 		goto err_ring;
-	cq->index = (uint32_t)ret;
-	cq->shm = &proc->cqs_shm[cq->index];
-	shm_init(cq, a->cqe, flags);
 	cq->vcq.cq.cqe = (int)a->cqe;
 	cq->vcq.cq.handle = cq->index;
 	if (cq->channel)
@@ -382,14 +420,16 @@ int uodp_resize_cq(struct ibv_cq *ibcq, int cqe)
 	if (!ring)
 		return uodp_fail(-ENOMEM);
 	uodp_spin_lock(&cq->lock);
-	odp_lock(cq->proc->odp, &shm->lock);
+	if (!uodp_lock(cq->proc, &shm->lock, UODP_OWNER_NS)) {
+		ret = -ETIMEDOUT;
+		goto err_spin;
+	}
 	prod = atomic_load_explicit(&shm->prod, memory_order_relaxed);
 	cons = atomic_load_explicit(&shm->cons, memory_order_relaxed);
 	if (prod - cons > (uint32_t)cqe) {
-		odp_unlock(&shm->lock);
-		uodp_spin_unlock(&cq->lock);
-		odp_arena_free(cq->proc->odp, off, (size_t)entries * sizeof(*ring));
-		return uodp_fail(-EINVAL);
+		uodp_unlock(&shm->lock);
+		ret = -EINVAL;
+		goto err_spin;
 	}
 	for (uint32_t i = cons; i != prod; i++)
 		ring[i & (entries - 1)] = cq->ring[i & old_mask];
@@ -399,11 +439,16 @@ int uodp_resize_cq(struct ibv_cq *ibcq, int cqe)
 	shm->ring = off;
 	shm->mask = entries - 1;
 	shm->cqe = (uint32_t)cqe;
-	odp_unlock(&shm->lock);
+	uodp_unlock(&shm->lock);
 	uodp_spin_unlock(&cq->lock);
 	odp_arena_free(cq->proc->odp, old_off, ((size_t)old_mask + 1) * sizeof(*ring));
 	ibcq->cqe = cqe;
 	return 0;
+
+err_spin:
+	uodp_spin_unlock(&cq->lock);
+	odp_arena_free(cq->proc->odp, off, (size_t)entries * sizeof(*ring));
+	return uodp_fail(ret);
 }
 
 /* False: its memory must stay. */
@@ -412,15 +457,17 @@ static bool cq_end(struct uodp_cq *cq)
 	struct ibv_cq *ibcq = &cq->vcq.cq;
 	struct uodp_proc *proc = cq->proc;
 	struct uodp_cq_shm *shm = cq->shm;
-	bool purged = true, told;
+	bool purged = true, left, told;
 
-	uodp_cq_moderate(cq, 0, 0);
+	if (shm->mod_count)
+		uodp_cq_moderate(cq, 0, 0);
 	/* Under the lock, so that no producer is inside; an even generation
-	 * turns late ones away. */
-	odp_lock(proc->odp, &shm->lock);
+	 * turns late ones away. One that is stopped in there goes on in what it knows. */
+	left = uodp_lock(proc, &shm->lock, UODP_OWNER_NS);
 	atomic_fetch_add_explicit(&shm->gen, 1, memory_order_relaxed);
-	odp_unlock(&shm->lock);
-	told = uodp_cq_told(shm);
+	if (left)
+		uodp_unlock(&shm->lock);
+	told = left && uodp_cq_told(shm);
 	if (told)
 		uodp_table_release(proc, proc->cqs, cq->index);
 	else
@@ -434,7 +481,8 @@ static bool cq_end(struct uodp_cq *cq)
 		       atomic_load_explicit(&cq->comp_reported, memory_order_acquire));
 	uodp_wait_acks(&ibcq->mutex, &ibcq->cond, &ibcq->async_events_completed,
 		       atomic_load_explicit(&cq->async_reported, memory_order_acquire));
-	odp_arena_free(proc->odp, cq->ring_off, ((size_t)cq->mask + 1) * sizeof(*cq->ring));
+	if (left)
+		odp_arena_free(proc->odp, cq->ring_off, ((size_t)cq->mask + 1) * sizeof(*cq->ring));
 	if (cq->channel)
 		uodp_channel_drop(cq->channel);
 	return purged && told;

@@ -9,14 +9,15 @@
 
 #include "queue.h"
 
-void uodp_cq_moderate(struct uodp_cq *cq, uint16_t count, uint16_t period)
+int uodp_cq_moderate(struct uodp_cq *cq, uint16_t count, uint16_t period)
 {
 	struct uodp_cq_shm *shm = cq->shm;
 	bool before, now;
 
 	if (!count || !period)
 		count = period = 0;
-	odp_lock(cq->proc->odp, &shm->lock);
+	if (!uodp_lock(cq->proc, &shm->lock, UODP_OWNER_NS))
+		return -ETIMEDOUT;
 	before = shm->mod_count;
 	now = count;
 	shm->mod_count = count;
@@ -32,6 +33,7 @@ void uodp_cq_moderate(struct uodp_cq *cq, uint16_t count, uint16_t period)
 		/* relaxed: what is due is looked for after a bell, which orders it */
 		atomic_fetch_add_explicit(&cq->proc->moderated, now ? 1u : -1u,
 					  memory_order_relaxed);
+	return 0;
 }
 
 int uodp_modify_cq(struct ibv_cq *ibcq, struct ibv_modify_cq_attr *attr)
@@ -45,8 +47,7 @@ int uodp_modify_cq(struct ibv_cq *ibcq, struct ibv_modify_cq_attr *attr)
 		ret = attr->attr_mask & ~(uint32_t)IBV_CQ_ATTR_MODERATE ? -EOPNOTSUPP : -EINVAL;
 	if (ret)
 		return uodp_fail(ret);
-	uodp_cq_moderate(cq, attr->moderate.cq_count, attr->moderate.cq_period);
-	return 0;
+	return uodp_fail(uodp_cq_moderate(cq, attr->moderate.cq_count, attr->moderate.cq_period));
 }
 
 /* Not under its lock: a producer that is stopped may hold it. One event too many does

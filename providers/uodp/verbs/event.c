@@ -153,25 +153,50 @@ void uodp_cq_event(struct ibv_cq *ibcq)
 
 /* ---- async events ---- */
 
+static void event_next(struct uodp_root *root, uint32_t pos)
+{
+	/* release: the slot was filled before; fails when another was faster */
+	atomic_compare_exchange_strong_explicit(&root->event_prod, &pos, pos + 1,
+						memory_order_release, memory_order_relaxed);
+}
+
+/*
+ * Fill the slot at PROD. A process may be stopped between filling it and moving PROD on:
+ * who finds it full, or emptied since, does that. False: not this time.
+ */
+static bool event_put(struct uodp_root *root, uint32_t event, bool *full)
+{
+	/* acquire: the slots before PROD have been filled */
+	uint32_t pos = atomic_load_explicit(&root->event_prod, memory_order_acquire);
+	uint64_t lap = UODP_EVENT_LAP(pos), was = lap;
+
+	/* acq_rel: pairs with the release and the acquire in uodp_events_drain() */
+	if (atomic_compare_exchange_strong_explicit(&root->events[pos % UODP_EVENT_RING], &was,
+						    lap | event, memory_order_acq_rel,
+						    memory_order_acquire)) {
+		event_next(root, pos);
+		return true;
+	}
+	*full = was >> 32 == UODP_EVENT_LAP(pos - UODP_EVENT_RING) >> 32 &&
+		pos == atomic_load_explicit(&root->event_prod, memory_order_relaxed);
+	if (!*full)
+		event_next(root, pos);
+	return false;
+}
+
 void uodp_event_raise(struct uodp_proc *proc, struct odp_peer *peer, enum ibv_event_type type,
 		      uint32_t index)
 {
 	struct uodp_root *root = odp_peer_ptr(peer, odp_peer_root(peer), sizeof(*root));
-	uint32_t prod;
+	bool full = false;
 
-	if (!root || root->magic != UODP_ROOT_MAGIC)
+	if (!root || root->magic != UODP_ROOT_MAGIC || index >= UODP_MAX_QP)
 		return;
-	odp_lock(proc->odp, &root->event_lock);
-	prod = atomic_load_explicit(&root->event_prod, memory_order_relaxed);
-	/* acquire: pairs with the release in uodp_events_drain() */
-	if (prod - atomic_load_explicit(&root->event_cons, memory_order_acquire) <
-	    UODP_EVENT_RING) {
-		root->events[prod % UODP_EVENT_RING] =
-			(struct uodp_event){.type = type, .index = index};
-		/* release: pairs with the acquire in uodp_events_drain() */
-		atomic_store_explicit(&root->event_prod, prod + 1, memory_order_release);
-	}
-	odp_unlock(&root->event_lock);
+	/* Each round somebody's event went in, unless the ring is rubbish. One that finds no
+	 * room is lost: its owner does not read them. */
+	for (unsigned i = 0; i < UODP_EVENT_RING && !full; i++)
+		if (event_put(root, UODP_EVENT(type, index), &full))
+			break;
 	uodp_wake_bell(proc, peer);
 }
 
@@ -184,13 +209,13 @@ void uodp_async_deliver(int fd, uint64_t handle, uint32_t type)
 	raw_write(fd, &desc, sizeof(desc));
 }
 
-static void qp_event(struct uodp_proc *proc, const struct uodp_event *ev)
+static void qp_event(struct uodp_proc *proc, uint32_t type, uint32_t index)
 {
-	struct uodp_qp *qp = uodp_qp_pin(proc, ev->index);
+	struct uodp_qp *qp = uodp_qp_pin(proc, index);
 
 	if (!qp)
 		return;
-	uodp_async_deliver(qp->async_wr, (uintptr_t)&qp->vqp.qp, ev->type);
+	uodp_async_deliver(qp->async_wr, (uintptr_t)&qp->vqp.qp, type);
 	/* A responder's error leaves sends to flush. */
 	if (uodp_spin_try(&qp->sq_lock)) {
 		uodp_sq_run(qp);
@@ -199,52 +224,64 @@ static void qp_event(struct uodp_proc *proc, const struct uodp_event *ev)
 	uodp_qp_unpin(qp);
 }
 
-static void object_event(struct uodp_proc *proc, const struct uodp_event *ev)
+static void object_event(struct uodp_proc *proc, uint32_t type, uint32_t index)
 {
 	struct uodp_cq *cq;
 	struct uodp_srq *srq;
 
 	/* The lock keeps the object: it is in the table until it is destroyed. */
 	pthread_mutex_lock(&proc->pin_lock);
-	if (ev->type == IBV_EVENT_CQ_ERR && ev->index < UODP_MAX_CQ) {
-		cq = proc->cqs->slots[ev->index];
+	if (type == IBV_EVENT_CQ_ERR && index < UODP_MAX_CQ) {
+		cq = proc->cqs->slots[index];
 		if (cq)
-			uodp_async_deliver(cq->async_wr, (uintptr_t)&cq->vcq.cq, ev->type);
-	} else if (ev->index < UODP_MAX_SRQ) {
-		srq = proc->srqs->slots[ev->index];
+			uodp_async_deliver(cq->async_wr, (uintptr_t)&cq->vcq.cq, type);
+	} else if (index < UODP_MAX_SRQ) {
+		srq = proc->srqs->slots[index];
 		if (srq)
-			uodp_async_deliver(srq->async_wr, (uintptr_t)&srq->vsrq.srq, ev->type);
+			uodp_async_deliver(srq->async_wr, (uintptr_t)&srq->vsrq.srq, type);
 	}
 	pthread_mutex_unlock(&proc->pin_lock);
+}
+
+static void event_act(struct uodp_proc *proc, uint32_t type, uint32_t index)
+{
+	switch (type) {
+	case IBV_EVENT_CQ_ERR:
+	case IBV_EVENT_SRQ_ERR:
+	case IBV_EVENT_SRQ_LIMIT_REACHED:
+		object_event(proc, type, index);
+		break;
+	case IBV_EVENT_QP_FATAL:
+	case IBV_EVENT_QP_REQ_ERR:
+	case IBV_EVENT_QP_ACCESS_ERR:
+	case IBV_EVENT_COMM_EST:
+	case IBV_EVENT_SQ_DRAINED:
+	case IBV_EVENT_QP_LAST_WQE_REACHED:
+		qp_event(proc, type, index);
+		break;
+	default:
+		break; /* not an event that peers raise */
+	}
 }
 
 void uodp_events_drain(struct uodp_proc *proc)
 {
 	struct uodp_root *root = proc->root;
 	uint32_t cons = atomic_load_explicit(&root->event_cons, memory_order_relaxed);
-	struct uodp_event ev;
+	uodp_event_t *slot;
+	uint64_t ev;
 
-	/* acquire: pairs with the release in uodp_event_raise() */
-	while (cons != atomic_load_explicit(&root->event_prod, memory_order_acquire)) {
-		ev = root->events[cons % UODP_EVENT_RING];
-		atomic_store_explicit(&root->event_cons, ++cons, memory_order_release);
-		switch (ev.type) {
-		case IBV_EVENT_CQ_ERR:
-		case IBV_EVENT_SRQ_ERR:
-		case IBV_EVENT_SRQ_LIMIT_REACHED:
-			object_event(proc, &ev);
-			break;
-		case IBV_EVENT_QP_FATAL:
-		case IBV_EVENT_QP_REQ_ERR:
-		case IBV_EVENT_QP_ACCESS_ERR:
-		case IBV_EVENT_COMM_EST:
-		case IBV_EVENT_SQ_DRAINED:
-		case IBV_EVENT_QP_LAST_WQE_REACHED:
-			qp_event(proc, &ev);
-			break;
-		default:
-			break; /* not an event that peers raise */
-		}
+	for (;;) {
+		slot = &root->events[cons % UODP_EVENT_RING];
+		/* acquire: pairs with the release in event_put() */
+		ev = atomic_load_explicit(slot, memory_order_acquire);
+		if (ev >> 32 != UODP_EVENT_LAP(cons) >> 32 || !(uint32_t)ev)
+			return;
+		/* release: it has been read; free for the next lap */
+		atomic_store_explicit(slot, UODP_EVENT_LAP(cons + UODP_EVENT_RING),
+				      memory_order_release);
+		atomic_store_explicit(&root->event_cons, ++cons, memory_order_relaxed);
+		event_act(proc, UODP_EVENT_TYPE(ev), UODP_EVENT_INDEX(ev));
 	}
 }
 

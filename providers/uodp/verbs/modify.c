@@ -23,12 +23,14 @@ static void reset(struct uodp_qp *qp)
 	memset(&qp->attr, 0, sizeof(qp->attr));
 	memset(&qp->conn, 0, sizeof(qp->conn));
 	qp->sqd_notify = false;
+	qp->x.phase = UODP_PHASE_NEW; /* a completion that was not pushed, too */
+	qp->begun = false;
 	qp->sq_tail = qp->sq_head;
 	qp->shm->last_wqe_reached = 0;
 	if (qp->srq)
 		srq_return(qp);
 	if (qp->target)
-		uodp_xrc_flush(qp->proc, qp->proc->self, qp->shm);
+		uodp_xrc_flush(qp->proc, qp->proc->self, qp->shm, UODP_OWNER_NS);
 	atomic_store_explicit(&rq->cons, atomic_load_explicit(&rq->prod, memory_order_relaxed),
 			      memory_order_relaxed);
 	uodp_attr_publish(qp->shm, &qp->attr);
@@ -37,44 +39,58 @@ static void reset(struct uodp_qp *qp)
 /*
  * No message is taken any more, and what was under way is over when this returns:
  * the program may use the memory for something else. QUIESCE is for program
- * threads; on the service thread at most the slice that is being copied goes on.
+ * threads; on the worker at most the slice that is being copied goes on.
+ *
+ * The state changes without the lock: a message that is being completed came before.
+ * Its completion is the last thing done under the lock. If its process is stopped in
+ * there, a QP in ERR is flushed later, by the worker; one that was to be RESET, and so to
+ * lose its queues, is in ERR instead: false.
  */
-static void leave(struct uodp_qp *qp, enum ibv_qp_state next, bool quiesce)
+static bool leave(struct uodp_qp *qp, enum ibv_qp_state next, bool quiesce)
 {
 	struct uodp_qp_shm *shm = qp->shm;
+	uint64_t patience = quiesce ? UODP_OWNER_NS : UODP_PATIENCE_NS;
+	bool left = true;
 
 	uodp_sq_cancel(qp);
-	odp_lock(qp->proc->odp, &shm->lock);
 	/* seq_cst: before the fence's loads of the lanes; pairs with odp_copy(). */
 	atomic_fetch_add_explicit(&shm->epoch, 1, memory_order_seq_cst);
 	/* release: who still sees older attributes sees that they do not count */
 	atomic_store_explicit(&shm->state, next, memory_order_release);
-	odp_unlock(&shm->lock);
 	if (quiesce)
 		odp_quiesce(qp->proc->odp);
-	odp_lock(qp->proc->odp, &shm->lock);
-	odp_unlock(&shm->turn); /* whose it was sees the epoch */
-	if (next == IBV_QPS_RESET)
+	if (next != IBV_QPS_RESET) {
+		uodp_resp_flush_for(qp->proc, qp->proc->self, shm, patience);
+	} else if (uodp_lock(qp->proc, &shm->lock, patience)) {
+		/* Whose it was sees the epoch. */
+		atomic_store_explicit(&shm->turn, 0, memory_order_relaxed);
 		reset(qp);
-	else
-		uodp_resp_flush(qp->proc, qp->proc->self, shm);
-	odp_unlock(&shm->lock);
+		odp_unlock(&shm->lock);
+	} else {
+		atomic_store_explicit(&shm->state, IBV_QPS_ERR, memory_order_release);
+		left = false;
+	}
 	uodp_wakes_pass(qp->proc);
+	return left;
 }
 
-static void enter(struct uodp_qp *qp, enum ibv_qp_state cur, enum ibv_qp_state next)
+/*
+ * Without the lock, too: each attribute is one store, and what others have read of them
+ * counts only with the epoch. False: others have moved the QP meanwhile.
+ */
+static bool enter(struct uodp_qp *qp, enum ibv_qp_state cur, enum ibv_qp_state next)
 {
 	struct uodp_qp_shm *shm = qp->shm;
+	uint32_t state = cur;
 
-	odp_lock(qp->proc->odp, &shm->lock);
 	uodp_attr_publish(qp->shm, &qp->attr);
 	if (next == IBV_QPS_RTR && cur != IBV_QPS_RTR) {
 		memset(&qp->conn, 0, sizeof(qp->conn));
 		atomic_fetch_add_explicit(&shm->epoch, 1, memory_order_relaxed);
 	}
 	/* release: who sees the state sees the attributes */
-	atomic_store_explicit(&shm->state, next, memory_order_release);
-	odp_unlock(&shm->lock);
+	return atomic_compare_exchange_strong_explicit(&shm->state, &state, next,
+						       memory_order_release, memory_order_relaxed);
 }
 
 void uodp_qp_error(struct uodp_qp *qp)
@@ -92,17 +108,17 @@ void uodp_qp_sq_error(struct uodp_qp *qp)
 		uodp_qp_error(qp);
 		return;
 	}
-	odp_lock(qp->proc->odp, &shm->lock);
 	state = atomic_load_explicit(&shm->state, memory_order_relaxed);
-	if (state == IBV_QPS_RTS || state == IBV_QPS_SQD)
-		atomic_store_explicit(&shm->state, IBV_QPS_SQE, memory_order_relaxed);
-	odp_unlock(&shm->lock);
+	while ((state == IBV_QPS_RTS || state == IBV_QPS_SQD) &&
+	       !atomic_compare_exchange_weak_explicit(&shm->state, &state, IBV_QPS_SQE,
+						      memory_order_relaxed, memory_order_relaxed))
+		;
 	qp->sqd_notify = false; /* it will never be drained */
 }
 
-void uodp_qp_withdraw(struct uodp_qp *qp)
+bool uodp_qp_withdraw(struct uodp_qp *qp)
 {
-	leave(qp, IBV_QPS_RESET, true);
+	return leave(qp, IBV_QPS_RESET, true);
 }
 
 /* Attach to the other end's process now, in a program thread: the service
@@ -118,7 +134,7 @@ static void meet_peer(struct uodp_qp *qp)
 static int modify(struct uodp_qp *qp, struct ibv_qp_attr *a, int mask)
 {
 	enum ibv_qp_state cur, next;
-	int ret;
+	int ret, moved;
 
 	cur = atomic_load_explicit(&qp->shm->state, memory_order_acquire);
 	if (mask & IBV_QP_CUR_STATE && a->cur_qp_state != cur)
@@ -134,13 +150,15 @@ static int modify(struct uodp_qp *qp, struct ibv_qp_attr *a, int mask)
 	if (cur == IBV_QPS_RTS && next == IBV_QPS_SQD)
 		qp->sqd_notify = mask & IBV_QP_EN_SQD_ASYNC_NOTIFY && a->en_sqd_async_notify;
 	if (next == IBV_QPS_RESET || next == IBV_QPS_ERR)
-		leave(qp, next, true);
+		moved = leave(qp, next, true) ? 0 : -ETIMEDOUT;
 	else
-		enter(qp, cur, next);
+		moved = enter(qp, cur, next) ? 0 : -EINVAL; /* it is in ERR by now */
 	/* Unplugged meanwhile? Who did it may have seen the state before. */
 	ret = uodp_context_recheck(qp->vqp.qp.context);
 	if (ret)
 		leave(qp, IBV_QPS_ERR, true);
+	else if (moved)
+		ret = moved;
 	else if (next == IBV_QPS_RTR)
 		meet_peer(qp);
 	uodp_sq_run(qp); /* flushes in ERR, goes on in RTS, drains in SQD */

@@ -186,7 +186,7 @@ static void shm_init(struct uodp_qp *qp)
 	for (int i = 0; i < UODP_NUM_GIDS; i++)
 		memcpy(shm->gids[i], dev->gids[i].raw, sizeof(shm->gids[i]));
 	shm->recv_pd = qp->srq ? qp->srq->shm->pd : shm->pd;
-	odp_unlock(&shm->turn);
+	atomic_store_explicit(&shm->turn, 0, memory_order_relaxed);
 	atomic_store_explicit(&shm->tx_msgs, 0, memory_order_relaxed);
 	atomic_store_explicit(&shm->tx_bytes, 0, memory_order_relaxed);
 	atomic_store_explicit(&shm->rx_msgs, 0, memory_order_relaxed);
@@ -351,42 +351,50 @@ static void forget(struct uodp_qp *qp)
 	} while (busy);
 }
 
-/* Nobody finds the QP any more, and who was in it has left. */
-static void withdraw(struct uodp_qp *qp)
+/* Nobody finds the QP any more, and who was in it has left. False: one is stopped in it. */
+static bool withdraw(struct uodp_qp *qp)
 {
+	bool left;
+
 	uodp_spin_lock(&qp->sq_lock);
-	uodp_qp_withdraw(qp);
+	left = uodp_qp_withdraw(qp);
 	uodp_spin_unlock(&qp->sq_lock);
-	odp_lock(qp->proc->odp, &qp->shm->lock);
+	/* Those who take the lock from now on see the state, which is RESET or ERR. */
 	atomic_fetch_add_explicit(&qp->shm->gen, 1, memory_order_release);
-	odp_unlock(&qp->shm->lock);
 	forget(qp);
 	uodp_spin_lock(&qp->sq_lock);
 	uodp_pending_clear(qp);
 	uodp_spin_unlock(&qp->sq_lock);
+	return left;
 }
 
 /* Nobody can have begun anything with it when this returns, and completions of it are
- * gone. */
-static void unlive(struct uodp_qp *qp)
+ * gone. False: one that is stopped may still complete a receive. */
+static bool unlive(struct uodp_qp *qp)
 {
-	withdraw(qp);
+	bool left = withdraw(qp);
+
 	if (qp->send_cq)
 		uodp_cq_clean(qp->send_cq, qp->vqp.qp.qp_num);
 	if (qp->recv_cq && qp->recv_cq != qp->send_cq)
 		uodp_cq_clean(qp->recv_cq, qp->vqp.qp.qp_num);
+	return left;
 }
 
-/* What it has of its own, and its number. */
-static void parts_free(struct uodp_qp *qp)
+/* What it has of its own, and its number; not what is shared, unless all have LEFT. */
+static void parts_free(struct uodp_qp *qp, bool left)
 {
 	struct uodp_proc *proc = qp->proc;
 
+	if (qp->sq)
+		odp_priv_free(qp->sq, qp->sq_size);
+	if (!left) {
+		uodp_table_retire(proc, proc->qps, qp->index);
+		return;
+	}
 	if (qp->target)
 		uodp_target_fini(qp);
 	uodp_rq_fini(proc, &qp->rq);
-	if (qp->sq)
-		odp_priv_free(qp->sq, qp->sq_size);
 	uodp_table_release(proc, proc->qps, qp->index);
 }
 
@@ -394,12 +402,12 @@ static void parts_free(struct uodp_qp *qp)
 static bool qp_end(struct uodp_qp *qp)
 {
 	struct ibv_qp *ibqp = &qp->vqp.qp;
-	bool purged, goes_on = qp->target && uodp_target_leave(qp);
+	bool purged, left = true, goes_on = qp->target && uodp_target_leave(qp);
 
 	if (goes_on)
 		forget(qp);
 	else if (!qp->opened)
-		unlive(qp);
+		left = unlive(qp);
 	purged = uodp_events_purge(ibqp->context, (uintptr_t)ibqp);
 	uodp_wait_acks(&ibqp->mutex, &ibqp->cond, &ibqp->events_completed,
 		       atomic_load_explicit(&qp->async_reported, memory_order_acquire));
@@ -409,7 +417,7 @@ static bool qp_end(struct uodp_qp *qp)
 	else if (qp->opened)
 		uodp_table_release(qp->proc, qp->proc->qps, qp->index);
 	else
-		parts_free(qp);
+		parts_free(qp, left);
 	return purged;
 }
 

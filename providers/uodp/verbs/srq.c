@@ -186,7 +186,10 @@ static int resize(struct uodp_srq *srq, uint32_t max_wr, const uint32_t *limit)
 	old_size = size;
 
 	uodp_spin_lock(&srq->rq.lock);
-	odp_lock(srq->proc->odp, &shm->lock);
+	if (!uodp_lock(srq->proc, &shm->lock, UODP_OWNER_NS)) {
+		ret = -ETIMEDOUT;
+		goto out;
+	}
 	prod = atomic_load_explicit(&shm->prod, memory_order_relaxed);
 	cons = atomic_load_explicit(&shm->cons, memory_order_relaxed);
 	if (prod - cons > max_wr || (limit ? *limit : shm->limit) > max_wr) {
@@ -206,6 +209,7 @@ static int resize(struct uodp_srq *srq, uint32_t max_wr, const uint32_t *limit)
 		shm->limit = limit ? *limit : shm->limit;
 	}
 	odp_unlock(&shm->lock);
+out:
 	uodp_spin_unlock(&srq->rq.lock);
 	odp_arena_free(srq->proc->odp, old_off, old_size);
 	return ret;
@@ -235,7 +239,8 @@ int uodp_modify_srq(struct ibv_srq *ibsrq, struct ibv_srq_attr *attr, int mask)
 	if (mask & IBV_SRQ_LIMIT) {
 		if (attr->srq_limit > shm->max_wr)
 			return uodp_fail(-EINVAL);
-		odp_lock(srq->proc->odp, &shm->lock);
+		if (!uodp_lock(srq->proc, &shm->lock, UODP_OWNER_NS))
+			return uodp_fail(-ETIMEDOUT);
 		shm->limit = attr->srq_limit;
 		odp_unlock(&shm->lock);
 	}
@@ -260,20 +265,24 @@ static bool srq_end(struct uodp_srq *srq)
 {
 	struct ibv_srq *ibsrq = &srq->vsrq.srq;
 	struct uodp_proc *proc = srq->proc;
-	bool purged;
+	bool purged, left = uodp_lock(proc, &srq->shm->rq.lock, UODP_OWNER_NS);
 
-	odp_lock(proc->odp, &srq->shm->rq.lock);
 	atomic_fetch_add_explicit(&srq->shm->gen, 1, memory_order_relaxed);
-	odp_unlock(&srq->shm->rq.lock);
+	if (left)
+		odp_unlock(&srq->shm->rq.lock);
 	/* XRC: nobody takes from it any more, or completes what was taken; what is being
 	 * written to a receive is over when this returns. */
 	if (srq->xrcd)
 		odp_quiesce(proc->odp);
-	uodp_table_release(proc, proc->srqs, srq->index);
+	if (left)
+		uodp_table_release(proc, proc->srqs, srq->index);
+	else
+		uodp_table_retire(proc, proc->srqs, srq->index);
 	purged = uodp_events_purge(ibsrq->context, (uintptr_t)ibsrq);
 	uodp_wait_acks(&ibsrq->mutex, &ibsrq->cond, &ibsrq->events_completed,
 		       atomic_load_explicit(&srq->async_reported, memory_order_acquire));
-	uodp_rq_fini(proc, &srq->rq);
+	if (left)
+		uodp_rq_fini(proc, &srq->rq);
 	users_add(srq, (uint32_t)-1);
 	return purged;
 }

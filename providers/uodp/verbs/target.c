@@ -33,14 +33,16 @@ void uodp_target_fini(struct uodp_qp *qp)
 	qp->shm->xrcd = 0;
 }
 
-/* The QP's lock; -EIO without it: the QP has ended with its maker. */
+/* The QP's lock; without it -EIO: the QP has ended with its maker; -ETIMEDOUT: somebody
+ * has it, who is stopped. */
 static int target_lock(struct uodp_qp *qp)
 {
 	struct uodp_qp_shm *shm = qp->shm;
 
 	if (qp->opened && !odp_peer_check(qp->conn.peer))
 		return -EIO;
-	odp_lock(qp->proc->odp, &shm->lock);
+	if (!uodp_lock(qp->proc, &shm->lock, UODP_OWNER_NS))
+		return -ETIMEDOUT;
 	if (atomic_load_explicit(&shm->gen, memory_order_relaxed) == qp->target_gen)
 		return 0;
 	odp_unlock(&shm->lock);
@@ -66,8 +68,9 @@ static void move_locked(struct uodp_qp *qp, enum ibv_qp_state cur, enum ibv_qp_s
 		atomic_fetch_add_explicit(&shm->epoch, 1, memory_order_seq_cst);
 	/* release: who sees the state sees the attributes */
 	atomic_store_explicit(&shm->state, next, memory_order_release);
+	/* What a lock is in the way of waits for the maker's worker, or for the next message. */
 	if (ends_life(next))
-		uodp_xrc_flush(qp->proc, qp->opened ? qp->conn.peer : qp->proc->self, shm);
+		uodp_resp_flush(qp->proc, qp->opened ? qp->conn.peer : qp->proc->self, shm);
 }
 
 static int modify_locked(struct uodp_qp *qp, const struct ibv_qp_attr *a, int mask)
@@ -129,9 +132,13 @@ static void orphan_end(struct uodp_qp *qp)
 bool uodp_target_leave(struct uodp_qp *qp)
 {
 	bool goes_on = false;
+	int ret = target_lock(qp);
 
-	if (target_lock(qp))
-		return false;
+	/* A use too many is counted then, or none may be lost: it ends with its maker. */
+	if (ret == -ETIMEDOUT && !qp->opened)
+		qp->target->orphan = true;
+	if (ret)
+		return ret == -ETIMEDOUT && !qp->opened;
 	if (!qp->opened) {
 		goes_on = qp->target->opens;
 		qp->target->orphan = goes_on;

@@ -32,24 +32,22 @@ static void begin(struct uodp_qp *qp, struct uodp_exec *x)
 	x->rnr_left = qp->attr.rnr_retry;
 	x->rnr_fault = false;
 	x->rnr_at = 0;
+	x->again_ns = 0;
 }
 
-static int complete(struct uodp_qp *qp, struct uodp_swqe *w, enum ibv_wc_status status)
+static int push(struct uodp_qp *qp, struct uodp_swqe *w, enum ibv_wc_status status)
 {
 	struct uodp_cqe cqe;
 
-	if (status == IBV_WC_SUCCESS) {
-		uodp_count(&qp->shm->tx_msgs, 1);
-		uodp_count(&qp->shm->tx_bytes, w->length);
-		if (!qp->sq_sig_all && !(w->flags & IBV_SEND_SIGNALED))
-			return 0;
-	}
+	if (status == IBV_WC_SUCCESS && !qp->sq_sig_all && !(w->flags & IBV_SEND_SIGNALED))
+		return 0;
 	cqe = (struct uodp_cqe){.wr_id = w->wr_id,
 				.status = status,
 				.opcode = wc_opcode[w->opcode],
 				.byte_len = w->length,
 				.qp_num = qp->shm->qpn};
-	return uodp_cq_push(qp->proc, qp->proc->self, qp->send_cq->index, &cqe, false);
+	return uodp_cq_push(qp->proc, qp->proc->self, qp->send_cq->index, &cqe, false,
+			    uodp_patience(qp));
 }
 
 static void drained(struct uodp_qp *qp)
@@ -68,28 +66,51 @@ static int step(struct uodp_qp *qp, struct uodp_swqe *w, uint64_t *budget)
 		status = uodp_own_check(qp, w, &qp->x);
 		if (uodp_unlikely(status))
 			return uodp_exec_done(&qp->x, status);
+	} else if (qp->x.phase == UODP_PHASE_DONE) {
+		return 0;
 	}
 	return uodp_local_step(qp, w, &qp->x, budget);
 }
 
 void uodp_sq_cancel(struct uodp_qp *qp)
 {
+	if (qp->x.phase == UODP_PHASE_DONE)
+		return;
 	if (qp->x.phase != UODP_PHASE_NEW)
 		uodp_local_cancel(qp, &qp->x);
 	qp->x.phase = UODP_PHASE_NEW;
 	qp->begun = false;
 }
 
-/* The request at the head has ended. */
-static void end(struct uodp_qp *qp, struct uodp_swqe *w, enum ibv_wc_status status)
+/* The request at the head has ended. False: its completion must wait. */
+static bool end(struct uodp_qp *qp, struct uodp_swqe *w, enum ibv_wc_status status)
 {
+	int ret = push(qp, w, status);
+
+	if (uodp_unlikely(ret == -EBUSY)) {
+		qp->x.status = status;
+		qp->x.phase = UODP_PHASE_DONE;
+		uodp_wait_lock(&qp->x);
+		return false;
+	}
 	qp->x.phase = UODP_PHASE_NEW;
 	qp->begun = false;
 	qp->sq_tail++;
-	if (uodp_unlikely(complete(qp, w, status) == -EOVERFLOW))
+	if (uodp_likely(status == IBV_WC_SUCCESS)) {
+		uodp_count(&qp->shm->tx_msgs, 1);
+		uodp_count(&qp->shm->tx_bytes, w->length);
+	}
+	if (uodp_unlikely(ret == -EOVERFLOW))
 		uodp_qp_error(qp);
 	else if (uodp_unlikely(status) && status != IBV_WC_WR_FLUSH_ERR)
 		uodp_qp_sq_error(qp);
+	return true;
+}
+
+static void wait(struct uodp_qp *qp)
+{
+	uodp_pending_set(qp);
+	uodp_wakes_pass(qp->proc);
 }
 
 void uodp_sq_run(struct uodp_qp *qp)
@@ -110,18 +131,21 @@ void uodp_sq_run(struct uodp_qp *qp)
 				qp->begun = true;
 			}
 			if (step(qp, w, &budget)) {
-				uodp_pending_set(qp);
-				uodp_wakes_pass(qp->proc);
+				wait(qp);
 				return;
 			}
 			status = qp->x.status;
 		} else if (state == IBV_QPS_ERR || state == IBV_QPS_SQE) {
 			uodp_sq_cancel(qp);
-			status = IBV_WC_WR_FLUSH_ERR;
+			status =
+				qp->x.phase == UODP_PHASE_DONE ? qp->x.status : IBV_WC_WR_FLUSH_ERR;
 		} else {
 			break;
 		}
-		end(qp, w, status);
+		if (!end(qp, w, status)) {
+			wait(qp);
+			return;
+		}
 		uodp_wakes_pass(qp->proc);
 	}
 	uodp_pending_clear(qp);

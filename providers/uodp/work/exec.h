@@ -22,6 +22,7 @@ static inline int uodp_exec_done(struct uodp_exec *x, enum ibv_wc_status status)
 static inline int uodp_exec_wait(struct uodp_exec *x, uint64_t when)
 {
 	x->deadline = when;
+	x->stuck = false;
 	return -EAGAIN;
 }
 
@@ -64,13 +65,15 @@ static inline enum ibv_wc_status uodp_own_check(struct uodp_qp *qp, struct uodp_
 /* Take W, which was checked, as far as it goes. */
 int uodp_local_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x, uint64_t *budget);
 /* The request in X, which was begun, goes no further: give back what it holds of the
- * peer's. Takes a responder's lock. */
+ * peer's. */
 void uodp_local_cancel(struct uodp_qp *qp, struct uodp_exec *x);
 
 /* ---- wait.c ---- */
 int uodp_wait_peer(struct uodp_qp *qp, struct uodp_exec *x);
 int uodp_wait_rnr(struct uodp_qp *qp, struct uodp_exec *x);
 int uodp_wait_fault(struct uodp_qp *qp, struct uodp_exec *x);
+/* Somebody has a shared lock for longer than he should. */
+int uodp_wait_lock(struct uodp_exec *x);
 int uodp_wait_move(struct uodp_qp *qp, struct uodp_exec *x, uint64_t budget, bool theirs);
 
 #endif

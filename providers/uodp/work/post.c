@@ -186,9 +186,7 @@ int uodp_post_recv(struct ibv_qp *ibqp, struct ibv_recv_wr *wr, struct ibv_recv_
 	/* In ERR a receive is flushed at once, by us or by who moved us there. */
 	if (uodp_unlikely(atomic_load_explicit(&qp->shm->state, memory_order_acquire) ==
 			  IBV_QPS_ERR)) {
-		odp_lock(qp->proc->odp, &qp->shm->lock);
-		uodp_resp_flush(qp->proc, qp->proc->self, qp->shm);
-		odp_unlock(&qp->shm->lock);
+		uodp_resp_flush_for(qp->proc, qp->proc->self, qp->shm, UODP_PATIENCE_NS);
 		uodp_wakes_pass(qp->proc);
 	}
 	return -ret;

@@ -75,7 +75,10 @@ static uint64_t run_one(struct uodp_qp *qp, uint64_t now, bool service)
 
 	if (!uodp_spin_try(&qp->sq_lock))
 		return now + BUSY_NS;
-	if (qp->waiting && (!service || now >= qp->x.deadline))
+	/* A poller looks at once whether what it waits for is there, but for a lock. */
+	if (qp->waiting && !service && qp->x.stuck)
+		now = odp_now();
+	if (qp->waiting && ((!service && !qp->x.stuck) || now >= qp->x.deadline))
 		uodp_sq_run(qp);
 	if (qp->waiting)
 		next = qp->x.deadline;

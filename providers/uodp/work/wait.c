@@ -53,6 +53,16 @@ int uodp_wait_fault(struct uodp_qp *qp, struct uodp_exec *x)
 	return uodp_wait_rnr(qp, x);
 }
 
+int uodp_wait_lock(struct uodp_exec *x)
+{
+	x->again_ns = x->again_ns ? x->again_ns * 2 : UODP_POLL_BUSY_NS;
+	if (x->again_ns > POLL_PEER_NS)
+		x->again_ns = POLL_PEER_NS;
+	uodp_exec_wait(x, odp_now() + x->again_ns);
+	x->stuck = true;
+	return -EAGAIN;
+}
+
 /* THEIRS: if it is a fault, it is the responder's. */
 int uodp_wait_move(struct uodp_qp *qp, struct uodp_exec *x, uint64_t budget, bool theirs)
 {
