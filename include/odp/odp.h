@@ -385,6 +385,19 @@ void odp_advice_note(int advice);
  */
 int odp_range_advise(struct odp_proc *proc, const void *addr, size_t length, int advice);
 
+/*
+ * Around whatever makes a child with memory of its own and runs no handlers of
+ * pthread_atfork(3), as _Fork(3) and clone(2): the child gets its copies of memory in the
+ * pool, and is detached. If odp_fork_begin() returns true the same thread calls
+ * odp_fork_end() in the parent, child or no child, and in the child, before that touches
+ * such memory; false: a fork of this thread is under way, whose handlers see to it.
+ * Signals are blocked in between. The child may not share its parent's descriptors
+ * (CLONE_FILES), nor the parent wait in the kernel for the child (CLONE_VFORK).
+ * Async-signal-safe. odp_fork_end() keeps errno.
+ */
+bool odp_fork_begin(void);
+void odp_fork_end(bool child);
+
 struct odp_region_stats {                    /* names as `rdma statistic show mr` */
 	uint64_t page_faults;                /* pages a transfer found missing */
 	uint64_t page_faults_handled;        /* of these, resolved */

@@ -126,6 +126,9 @@ ODP_NO_SANITIZE static int child_main(void *arg)
 	return 0;
 }
 
+/* clone() in the C library, in front of which nobody stands. */
+int __clone(int (*fn)(void *arg), void *stack, int flags, void *arg, ...);
+
 static int mount_in_child(struct mount *m)
 {
 	char *stack = odp_priv_alloc(STACK);
@@ -137,8 +140,8 @@ static int mount_in_child(struct mount *m)
 	m->ret = -ECHILD;
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old); /* no handler in the child */
-	pid = clone(child_main, stack + STACK,
-		    CLONE_VM | CLONE_VFORK | CLONE_FILES | CLONE_NEWUSER | CLONE_NEWNS, m);
+	pid = __clone(child_main, stack + STACK,
+		      CLONE_VM | CLONE_VFORK | CLONE_FILES | CLONE_NEWUSER | CLONE_NEWNS, m);
 	ret = pid < 0 ? -errno : m->ret;
 	if (pid > 0)
 		while (waitpid(pid, NULL, __WALL) < 0 && errno == EINTR)

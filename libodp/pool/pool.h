@@ -129,7 +129,7 @@ struct odp_mem {
 	uint64_t probe;             /* a registered, present page: see odp_uffd_settle() */
 	_Atomic uint64_t event_seq; /* odd between the read of an event and its end */
 
-	pthread_mutex_t conv_lock;
+	pthread_mutex_t conv_lock; /* PTHREAD_MUTEX_ERRORCHECK */
 	char *maps_buf; /* conv_lock */
 	char *look_buf; /* mem_lock */
 

@@ -28,7 +28,7 @@
 int odp_uffd_open(uint64_t features)
 {
 	struct uffdio_api api = {.api = UFFD_API, .features = features};
-	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK), dev, err;
+	int fd = (int)ODP_OWN(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK, 0, 0, 0, 0), dev, err;
 
 	/* Not UFFD_USER_MODE_ONLY: a program's read() into a missing page must not
 	 * fail. The device file may be open to those whom the call refuses. */

@@ -15,6 +15,7 @@
 
 #include "base.h"
 #include "domain.h"
+#include "own.h"
 #include "service_priv.h"
 
 static void service_sem_wait(sem_t *sem)
@@ -171,7 +172,7 @@ static void service_hold_life(struct odp_service *svc)
 	atomic_store_explicit(&slot->life, (uint32_t)gettid(), memory_order_relaxed);
 	/* release: who sees the generation sees whom it belongs to. */
 	atomic_store_explicit(&slot->life_gen, svc->proc->self->gen, memory_order_release);
-	if (syscall(SYS_set_robust_list, &svc->robust, sizeof(svc->robust)))
+	if (ODP_OWN(SYS_set_robust_list, &svc->robust, sizeof(svc->robust), 0, 0, 0))
 		odp_log(ODP_LOG_WARN, "set_robust_list: %s: peers notice this process's end late",
 			strerror(errno));
 }

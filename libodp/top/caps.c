@@ -90,7 +90,7 @@ static void cap_uffd_features(struct odp_cap *c)
 static void cap_io_uring(struct odp_cap *c)
 {
 	struct io_uring_params p = {0};
-	int fd = (int)syscall(SYS_io_uring_setup, 4, &p);
+	int fd = (int)ODP_OWN(SYS_io_uring_setup, 4, &p, 0, 0, 0);
 
 	if (fd < 0) {
 		failed(c, errno);
@@ -103,7 +103,7 @@ static void cap_io_uring(struct odp_cap *c)
 static void cap_pin(struct odp_cap *c)
 {
 	struct io_uring_params p = {0};
-	int fd = (int)syscall(SYS_io_uring_setup, 4, &p), ret;
+	int fd = (int)ODP_OWN(SYS_io_uring_setup, 4, &p, 0, 0, 0), ret;
 	void *page = odp_mem_map(ODP_PAGE_SIZE);
 	struct iovec iov = {page, ODP_PAGE_SIZE};
 
@@ -111,7 +111,7 @@ static void cap_pin(struct odp_cap *c)
 		failed(c, fd < 0 ? errno : ENOMEM);
 		return;
 	}
-	ret = (int)syscall(SYS_io_uring_register, fd, IORING_REGISTER_BUFFERS, &iov, 1);
+	ret = (int)ODP_OWN(SYS_io_uring_register, fd, IORING_REGISTER_BUFFERS, &iov, 1, 0);
 	if (ret < 0)
 		failed(c, errno);
 	else
@@ -122,13 +122,13 @@ static void cap_pin(struct odp_cap *c)
 
 static void cap_pidfd(struct odp_cap *c)
 {
-	int pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0), fd;
+	int pidfd = (int)ODP_OWN(SYS_pidfd_open, getpid(), 0, 0, 0, 0), fd;
 
 	if (pidfd < 0) {
 		failed(c, errno);
 		return;
 	}
-	fd = (int)syscall(SYS_pidfd_getfd, pidfd, pidfd, 0);
+	fd = (int)ODP_OWN(SYS_pidfd_getfd, pidfd, pidfd, 0, 0, 0);
 	if (fd < 0) {
 		failed(c, errno);
 	} else {
@@ -155,7 +155,7 @@ static void cap_ptrace(struct odp_cap *c)
 	int scope = proc_sys_int("/proc/sys/kernel/yama/ptrace_scope"), status = 1;
 	static char byte;
 	char text[96];
-	pid_t parent = getpid(), pid = (pid_t)syscall(SYS_fork);
+	pid_t parent = getpid(), pid = (pid_t)odp_sys(SYS_fork, 0, 0, 0);
 
 	if (!pid) {
 		char to;

@@ -32,6 +32,8 @@ struct range {
 
 /* What the calling thread's fork began with: attaching may come in between. */
 static __thread struct odp_mem *fork_mem __attribute__((tls_model("initial-exec")));
+static __thread bool fork_begun __attribute__((tls_model("initial-exec")));
+static __thread bool fork_nested __attribute__((tls_model("initial-exec"))); /* see above */
 /* Of the fork that is under way (conv_lock). */
 static sigset_t fork_mask; /* the caller's, whose handlers run when the copy is made */
 static struct range *ranges;
@@ -71,8 +73,9 @@ static void ranges_list(struct odp_mem *m)
 			return;
 		want = ranges_count + ranges_count / 2 + 64;
 		if (ranges)
-			odp_priv_free(ranges, ranges_room * sizeof(*ranges));
-		ranges = odp_priv_alloc(want * sizeof(*ranges));
+			odp_sys_munmap((uintptr_t)ranges, ranges_room * sizeof(*ranges));
+		/* Not odp_priv_alloc(), whose lock is not for signal handlers. */
+		ranges = odp_mem_map(want * sizeof(*ranges));
 		ranges_room = ranges ? want : 0;
 		if (!ranges) {
 			odp_log(ODP_LOG_ERR, "fork: no memory: the child gets no copy of "
@@ -145,19 +148,25 @@ static void fork_prepare(void)
 {
 	struct odp_proc *proc = odp_proc_attached();
 	struct odp_mem *m = proc ? proc->mem : NULL;
-	sigset_t all;
+	sigset_t all, mask;
 
+	fork_begun = true;
 	fork_mem = m;
 	if (!m)
 		return;
-	pthread_mutex_lock(&m->conv_lock);
+	fork_nested = pthread_mutex_lock(&m->conv_lock) == EDEADLK;
 	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &fork_mask);
+	pthread_sigmask(SIG_SETMASK, &all, &mask);
+	fork_mask = mask;
 	odp_uffd_acted(m);
-	grown_record(m);
+	/* The look at the mappings is not for two at a time. */
+	if (!fork_nested)
+		grown_record(m);
 	fork_pipe_open(m);
 	odp_freeze(proc);
-	odp_fence(proc, false);
+	/* A handler may have come inside a transfer of its own thread. */
+	if (!odp_lane_inside())
+		odp_fence(proc, false);
 	ranges_list(m);
 }
 
@@ -186,12 +195,14 @@ static void fork_parent(void)
 	struct odp_mem *m = fork_mem;
 	sigset_t mask;
 
+	fork_begun = false;
 	if (!m)
 		return;
 	mask = fork_mask;
 	child_wait(m);
 	odp_thaw(m->proc);
-	pthread_mutex_unlock(&m->conv_lock);
+	if (!fork_nested)
+		pthread_mutex_unlock(&m->conv_lock);
 	pthread_sigmask(SIG_SETMASK, &mask, NULL);
 }
 
@@ -240,6 +251,7 @@ static void fork_child(void)
 	struct odp_mem *m = fork_mem;
 	int ret;
 
+	fork_begun = false;
 	if (!m)
 		return;
 	for (size_t i = 0; i < ranges_count; i++) {
@@ -271,4 +283,25 @@ static void fork_child(void)
 __attribute__((constructor)) static void fork_handlers_register(void)
 {
 	pthread_atfork(fork_prepare, fork_parent, fork_child);
+}
+
+ODP_EXPORT bool odp_fork_begin(void)
+{
+	if (fork_begun)
+		return false;
+	fork_prepare();
+	return true;
+}
+
+ODP_EXPORT void odp_fork_end(bool child)
+{
+	int err = errno;
+
+	if (child) {
+		fork_child();
+		odp_proc_child();
+	} else {
+		fork_parent();
+	}
+	errno = err;
 }

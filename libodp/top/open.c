@@ -52,7 +52,13 @@ static int pool_open(struct odp_mem *m)
 
 static void locks_init(struct odp_mem *m)
 {
-	pthread_mutex_init(&m->conv_lock, NULL);
+	pthread_mutexattr_t attr;
+
+	/* It knows its owner: fork.c. */
+	pthread_mutexattr_init(&attr);
+	pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ERRORCHECK);
+	pthread_mutex_init(&m->conv_lock, &attr);
+	pthread_mutexattr_destroy(&attr);
 	pthread_mutex_init(&m->mem_lock, NULL);
 	pthread_mutex_init(&m->pin_slots, NULL);
 	pthread_mutex_init(&m->pin_pipe, NULL);

@@ -21,7 +21,7 @@ static bool proc_handlers; /* under proc_lock: for fork and exit */
  * segments (MADV_DONTFORK): it starts with nothing. Its copies of the
  * descriptors are closed, so that they keep no memory of a dead parent.
  */
-static void proc_child(void)
+void odp_proc_child(void)
 {
 	struct odp_proc *parent = odp_self;
 
@@ -156,7 +156,7 @@ static int proc_handlers_set(void)
 
 	if (proc_handlers)
 		return 0;
-	ret = pthread_atfork(NULL, NULL, proc_child);
+	ret = pthread_atfork(NULL, NULL, odp_proc_child);
 	if (!ret && atexit(proc_exit))
 		ret = ENOMEM;
 	proc_handlers = !ret;

@@ -49,7 +49,7 @@ static void owner_signal(const struct odp_peer *peer, int sig)
 	if (peer->self)
 		kill(peer->pid, sig);
 	else
-		syscall(SYS_pidfd_send_signal, peer->pidfd, sig, NULL, 0);
+		odp_sys6(SYS_pidfd_send_signal, peer->pidfd, sig, 0, 0, 0, 0);
 }
 
 static void lease_tell(struct odp_node *node)

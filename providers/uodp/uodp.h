@@ -294,6 +294,10 @@ int uodp_context_recheck(const struct ibv_context *ctx);
 /* ---- proc.c: the per-process part (data plane) ---- */
 /* Attach (odp_proc_get) and publish the root object; 0 or -errno. */
 int uodp_proc_get(struct uodp_proc **proc);
+/* In a child of fork: what it has of its parent's is the parent's. Async-signal-safe, as
+ * uodp_adopt_child() (context.c). */
+void uodp_proc_child(void);
+void uodp_adopt_child(void);
 
 /* ---- device.c, sysfs.c (control plane) ---- */
 /* The devices of $UODP_DEVICES, made on the first call; they are never freed.

@@ -109,4 +109,16 @@ MUTANTS = [
           "\town_fault_from_here();\n\twhile (n--)",
           "\tabort();\n\town_fault_from_here();\n\twhile (n--)")],
         ["abuse"]),
+    Mutant(
+        "fork-ranges",
+        "a child has no copy of registered memory",
+        [("libodp/top/fork.c",
+          "\tfor (size_t i = 0; i < ranges_count; i++) {\n",
+          "\tfor (size_t i = 0; i < 0 * ranges_count; i++) {\n")],
+        ["verbs/children", "verbs/fork"]),
+    Mutant(
+        "fork-handler",
+        "_Fork() in a signal handler waits for the lock of the thread below it",
+        [("libodp/top/open.c", "PTHREAD_MUTEX_ERRORCHECK", "PTHREAD_MUTEX_NORMAL")],
+        ["verbs/children"]),
 ]

@@ -6,4 +6,7 @@
  * errno. Thread-safe. */
 int cm_open(int flags);
 
+/* In a child of fork: forget what is the parent's. Takes no lock and frees nothing. */
+void cm_child(void);
+
 #endif

@@ -251,8 +251,8 @@ static int start_locked(void)
 	return ret;
 }
 
-/* In a child: what is open is the parent's. It begins anew. */
-static void fork_child(void)
+/* What is open is the parent's. It begins anew. */
+void cm_child(void)
 {
 	if (!cm.running)
 		return;
@@ -279,7 +279,7 @@ static void fork_parent(void)
 
 static void once_run(void)
 {
-	pthread_atfork(fork_prepare, fork_parent, fork_child);
+	pthread_atfork(fork_prepare, fork_parent, cm_child);
 }
 
 int cm_start(void)

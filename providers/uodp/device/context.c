@@ -218,14 +218,14 @@ struct verbs_context *uodp_alloc_context(struct ibv_device *ibdev, int cmd_fd, v
 
 static pthread_mutex_t adopt_lock = PTHREAD_MUTEX_INITIALIZER;
 
-static void adopt_child(void)
+void uodp_adopt_child(void)
 {
 	pthread_mutex_init(&adopt_lock, NULL);
 }
 
 __attribute__((constructor)) static void adopt_init(void)
 {
-	pthread_atfork(NULL, NULL, adopt_child);
+	pthread_atfork(NULL, NULL, uodp_adopt_child);
 }
 
 /* A pipe of the child's own under the number that the program knows. */

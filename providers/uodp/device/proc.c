@@ -182,7 +182,7 @@ static void inherit(struct uodp_proc *proc)
 }
 
 /* A child of fork needs tables of its own, whatever its parent's threads held. */
-static void child(void)
+void uodp_proc_child(void)
 {
 	pthread_mutex_init(&once_lock, NULL);
 	if (uodp_self)
@@ -192,7 +192,7 @@ static void child(void)
 
 __attribute__((constructor)) static void proc_init(void)
 {
-	pthread_atfork(NULL, NULL, child);
+	pthread_atfork(NULL, NULL, uodp_proc_child);
 }
 
 int uodp_proc_get(struct uodp_proc **proc)
