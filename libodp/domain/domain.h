@@ -108,8 +108,6 @@ extern struct odp_proc *odp_self;
 void odp_self_set(struct odp_proc *proc);
 /* WHAT, of which the descriptor is FD, is gone: say so, once. */
 void odp_proc_lose(struct odp_proc *proc, const char *what, int fd);
-/* In a child of fork, which starts with nothing of its parent's. Async-signal-safe. */
-void odp_proc_child(void);
 
 /* ---- source.c ---- */
 /* The service thread looks after S too from its next turn on. One caller at a time: as

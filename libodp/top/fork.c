@@ -20,6 +20,7 @@
 #include "base.h"
 #include "domain.h"
 #include "pool.h"
+#include "top.h"
 
 #define CHILD_WAIT_S 60
 

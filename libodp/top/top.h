@@ -11,4 +11,8 @@
  * slot->pool_fd, uffd_fd. Undoes its own work when it fails. */
 int odp_mem_open(struct odp_proc *proc);
 
+/* ---- proc.c ---- */
+/* In a child of fork, which starts with nothing of its parent's. Async-signal-safe. */
+void odp_proc_child(void);
+
 #endif
