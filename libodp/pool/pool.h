@@ -130,8 +130,8 @@ struct odp_mem {
 	_Atomic uint64_t event_seq; /* odd between the read of an event and its end */
 
 	pthread_mutex_t conv_lock; /* PTHREAD_MUTEX_ERRORCHECK */
-	char *maps_buf; /* conv_lock */
-	char *look_buf; /* mem_lock */
+	char *maps_buf;            /* conv_lock */
+	char *look_buf;            /* mem_lock */
 
 	pthread_mutex_t mem_lock; /* all of the next block */
 	sigset_t mem_mask;        /* of the program's thread that holds it */
