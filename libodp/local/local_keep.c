@@ -40,7 +40,7 @@ static void signal_return(const struct signalfd_siginfo *si)
 	info.si_pid = (pid_t)si->ssi_pid;
 	info.si_uid = si->ssi_uid;
 	info.si_value.sival_ptr = (void *)(uintptr_t)si->ssi_ptr;
-	syscall(SYS_rt_sigqueueinfo, getpid(), SIGRTMAX, &info);
+	odp_sys(SYS_rt_sigqueueinfo, getpid(), SIGRTMAX, &info);
 	nanosleep(&nap, NULL);
 }
 

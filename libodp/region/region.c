@@ -75,7 +75,7 @@ bool odp_lock_exempt(void)
 	struct __user_cap_header_struct hdr = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct data[2] = {0};
 
-	if (syscall(SYS_capget, &hdr, data))
+	if (odp_sys(SYS_capget, &hdr, data, 0))
 		return false;
 	return data[CAP_TO_INDEX(CAP_IPC_LOCK)].effective & CAP_TO_MASK(CAP_IPC_LOCK);
 }
