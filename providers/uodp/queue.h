@@ -192,6 +192,8 @@ struct uodp_exec {
 	uint64_t old; /* an atomic's result */
 };
 
+struct uodp_transport;
+
 struct uodp_qp {
 	struct verbs_qp vqp; /* first */
 	struct uodp_proc *proc;
@@ -222,6 +224,8 @@ struct uodp_qp {
 	uint32_t sq_stride, sq_mask;
 	uint32_t sq_head, sq_tail; /* posted, executed */
 	struct ibv_qp_cap cap;
+	/* Chosen when the QP is made, and again when it gets its address; never NULL. */
+	const struct uodp_transport *transport;
 	struct uodp_dest conn;
 	struct uodp_exec x;
 	struct ibv_qp_attr attr; /* what modify_qp has set */
@@ -410,6 +414,10 @@ bool uodp_rq_return(struct uodp_rq *rq, const struct uodp_rwqe *wqe);
 const struct uodp_rwqe *uodp_rq_peek(struct odp_peer *peer, struct uodp_rq_shm *rq);
 bool uodp_rq_empty(const struct uodp_rq_shm *rq);
 void uodp_rq_pop(struct uodp_rq_shm *rq);
+
+/* ---- transport.c ---- */
+/* Set qp->transport by what its attributes name (sq_lock, or nobody else knows QP). */
+void uodp_transport_choose(struct uodp_qp *qp);
 
 /* ---- dest.c ---- */
 /* The QP with number QPN, wherever it is; -ENOENT when there is none now. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
-/* The transport's entry: one step of the work request at the head of a send queue. */
+/* The local transport: one step of the work request at the head of a send queue. */
 #include "local_step.h"
 
 static int connected_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x,
@@ -40,14 +40,38 @@ static int connected_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_e
 	}
 }
 
-int uodp_local_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x, uint64_t *budget)
+static int local_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x,
+		      uint64_t *budget)
 {
 	if (qp->vqp.qp.qp_type == IBV_QPT_UD)
 		return uodp_ud_step(qp, w, x, budget);
 	return connected_step(qp, w, x, budget);
 }
 
-void uodp_local_cancel(struct uodp_qp *qp, struct uodp_exec *x)
+static void local_cancel(struct uodp_qp *qp, struct uodp_exec *x)
 {
 	uodp_deliver_cancel(qp, x);
 }
+
+static bool local_reaches(const struct uodp_qp *qp)
+{
+	(void)qp; /* wherever the QP is: if no process here has it, requests wait for it */
+	return true;
+}
+
+/* Attach to the other end's process, so that the service thread finds it attached. */
+static void local_meet(struct uodp_qp *qp)
+{
+	struct uodp_dest dest;
+
+	if (qp->vqp.qp.qp_type != IBV_QPT_UD)
+		uodp_dest_find(qp->proc, qp->attr.dest_qp_num, &dest);
+}
+
+const struct uodp_transport uodp_local_transport = {
+	.name = "local",
+	.reaches = local_reaches,
+	.meet = local_meet,
+	.step = local_step,
+	.cancel = local_cancel,
+};

@@ -14,6 +14,8 @@
 #define UODP_GRH 40u
 #define UODP_AT_ONCE 4096u /* bytes that are copied without ceremony */
 
+extern const struct uodp_transport uodp_local_transport;
+
 /* UD: many send to one QP. */
 static inline bool uodp_takes_turns(const struct uodp_qp *qp)
 {

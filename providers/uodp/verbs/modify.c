@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "queue.h"
+#include "transport.h"
 
 /* What was taken from the SRQ, and not completed, is there for others (shm->lock held). */
 static void srq_return(struct uodp_qp *qp)
@@ -86,6 +87,7 @@ static bool enter(struct uodp_qp *qp, enum ibv_qp_state cur, enum ibv_qp_state n
 	uodp_attr_publish(qp->shm, &qp->attr);
 	if (next == IBV_QPS_RTR && cur != IBV_QPS_RTR) {
 		memset(&qp->conn, 0, sizeof(qp->conn));
+		uodp_transport_choose(qp);
 		atomic_fetch_add_explicit(&shm->epoch, 1, memory_order_relaxed);
 	}
 	/* release: who sees the state sees the attributes */
@@ -121,14 +123,10 @@ bool uodp_qp_withdraw(struct uodp_qp *qp)
 	return leave(qp, IBV_QPS_RESET, true);
 }
 
-/* Attach to the other end's process now, in a program thread: the service
- * thread will then find it attached. */
-static void meet_peer(struct uodp_qp *qp)
+static void transport_meet(struct uodp_qp *qp)
 {
-	struct uodp_dest dest;
-
-	if (qp->vqp.qp.qp_type != IBV_QPT_UD)
-		uodp_dest_find(qp->proc, qp->attr.dest_qp_num, &dest);
+	if (qp->transport->meet)
+		qp->transport->meet(qp);
 }
 
 static int modify(struct uodp_qp *qp, struct ibv_qp_attr *a, int mask)
@@ -160,7 +158,7 @@ static int modify(struct uodp_qp *qp, struct ibv_qp_attr *a, int mask)
 	else if (moved)
 		ret = moved;
 	else if (next == IBV_QPS_RTR)
-		meet_peer(qp);
+		transport_meet(qp);
 	uodp_sq_run(qp); /* flushes in ERR, goes on in RTS, drains in SQD */
 	return ret;
 }

@@ -258,6 +258,7 @@ static int qp_create(struct ibv_context *ibctx, struct ibv_qp_init_attr_ex *a, s
 	parts_take(qp, a);
 	qp->async_wr = ctx->async.wr;
 	qp->link = ctx->link;
+	uodp_transport_choose(qp);
 	ret = uodp_qp_claim(proc, qp, ibctx);
 	if (ret)
 		goto err_free;

@@ -216,6 +216,7 @@ static int handle_create(struct ibv_context *ctx, const struct ibv_qp_open_attr 
 	qp->proc = to_uodp_context(ctx)->proc;
 	qp->xrcd = to_uodp_xrcd(attr->xrcd);
 	qp->opened = true;
+	uodp_transport_choose(qp);
 	ret = uodp_qp_claim(qp->proc, qp, ctx);
 	if (ret)
 		goto err_free;

@@ -69,7 +69,7 @@ static int step(struct uodp_qp *qp, struct uodp_swqe *w, uint64_t *budget)
 	} else if (qp->x.phase == UODP_PHASE_DONE) {
 		return 0;
 	}
-	return uodp_local_step(qp, w, &qp->x, budget);
+	return qp->transport->step(qp, w, &qp->x, budget);
 }
 
 void uodp_sq_cancel(struct uodp_qp *qp)
@@ -77,7 +77,7 @@ void uodp_sq_cancel(struct uodp_qp *qp)
 	if (qp->x.phase == UODP_PHASE_DONE)
 		return;
 	if (qp->x.phase != UODP_PHASE_NEW)
-		uodp_local_cancel(qp, &qp->x);
+		qp->transport->cancel(qp, &qp->x);
 	qp->x.phase = UODP_PHASE_NEW;
 	qp->begun = false;
 }

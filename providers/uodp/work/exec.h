@@ -10,6 +10,7 @@
 #include <errno.h>
 
 #include "queue.h"
+#include "transport.h"
 
 #define UODP_POLL_BUSY_NS 20000u /* how often a page in transition is looked at */
 
@@ -60,13 +61,6 @@ static inline enum ibv_wc_status uodp_own_check(struct uodp_qp *qp, struct uodp_
 		       ? IBV_WC_LOC_PROT_ERR
 		       : IBV_WC_SUCCESS;
 }
-
-/* ---- local/local_step.c: the transport ---- */
-/* Take W, which was checked, as far as it goes. */
-int uodp_local_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x, uint64_t *budget);
-/* The request in X, which was begun, goes no further: give back what it holds of the
- * peer's. */
-void uodp_local_cancel(struct uodp_qp *qp, struct uodp_exec *x);
 
 /* ---- wait.c ---- */
 int uodp_wait_peer(struct uodp_qp *qp, struct uodp_exec *x);
