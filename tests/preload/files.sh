@@ -28,6 +28,9 @@ run '^0xffff$' "cat $ib/ports/1/pkeys/0"
 run '^uodp0$' 'cat /sys/class/infiniband_verbs/uverbs0/ibdev'
 run '^6$' 'cat /sys/class/infiniband_verbs/abi_version'
 run '^uverbs0$' "ls $ib/device/infiniband_verbs"
+run '^NAME=uodp0$' "cat $ib/uevent"
+run '^DEVNAME=infiniband/uverbs0$' 'cat /sys/class/infiniband_verbs/uverbs0/uevent'
+run '^0x[0-9a-f]{8}$' "cat $ib/ports/1/cap_mask"
 # By patterns, relative names, and with useless parts.
 run '^/sys/class/infiniband/uodp0/ports/1$' 'echo /sys/class/infiniband/*/ports/*'
 run '^1: CA$' 'cd /sys/class/infiniband/uodp0 && cat node_type'
@@ -44,6 +47,41 @@ run '^no$' "test -w $ib/node_desc || echo no"
 run '^uodp0$' "cat $ib/node_desc"
 run 'No such file' 'cat /sys/class/infiniband/uodp9/node_guid'
 run 'No such file' 'cat /dev/infiniband/uverbs7'
+# Counters: over all processes, those that have ended too; whoever looks, wherever he is.
+c=$ib/ports/1/counters
+count() { "$uodprun" cat "$1"; }
+if command -v ib_write_bw >/dev/null; then
+	port=$((15000 + $$ % 15000))
+	pair() { "$uodprun" --pair ib_write_bw -F -d uodp0 -x 1 -p $port "$@" >/dev/null 2>&1; }
+	before=$(count $c/port_xmit_packets)
+	pair -n 1000 -s 4096 || { echo "FAIL: ib_write_bw"; failed=1; }
+	after=$(count $c/port_xmit_packets)
+	[ $((after - before)) -eq 1000 ] || { echo "FAIL: $before, 1000 messages, $after"; failed=1; }
+	run "^$after\$" "cd $c && cat port_rcv_packets"
+	run "^$after\$" "cat $ib/ports/1/hw_counters/sent_pkts"
+	run "^$((after * 1024))\$" "cat $c/port_xmit_data" # words of 4 bytes
+	run '^0$' "cat $c/symbol_error"
+	run "^$after\$" "cp $c/unicast_xmit_packets $UODP_DIR/copy && cat $UODP_DIR/copy"
+	run "^$after\$" "python3 -c 'import os
+d = os.open(\"$c\", os.O_RDONLY)
+print(os.read(os.open(\"port_xmit_packets\", os.O_RDONLY, dir_fd=d), 99).decode())'"
+	# While it runs, never falling, also not when its queue pairs and processes go.
+	pair -D 3 &
+	last=$after grown=0
+	while kill -0 $! 2>/dev/null; do
+		now=$(count $c/port_xmit_packets)
+		[ "$now" -ge "$last" ] || { echo "FAIL: from $last to $now"; failed=1; }
+		[ "$now" -eq "$last" ] || grown=$((grown + 1))
+		last=$now
+		sleep 0.1
+	done
+	wait
+	[ $grown -ge 3 ] || { echo "FAIL: it grew $grown times in 3 seconds"; failed=1; }
+	[ "$(count $c/port_xmit_packets)" -ge "$last" ] || { echo "FAIL: below $last"; failed=1; }
+	run 'Permission denied' "echo 0 >$c/port_xmit_packets"
+else
+	echo "skip: counters need ib_write_bw (package perftest)"
+fi
 # From an interpreter: listing, stat, links, odd offsets, the device file itself.
 "$uodprun" python3 - <<'EOF' || failed=1
 import errno, glob, mmap, os, stat

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "devices.h"
+#include "totals.h"
 
 enum {
 	S_IFNAME,
@@ -16,6 +17,9 @@ enum {
 	S_INVALS,
 	S_INVALS_HANDLED,
 	S_PREFETCH,
+	S_TX_MSGS,
+	S_TX_BYTES,
+	S_RNR,
 	S_COLUMNS
 };
 
@@ -30,6 +34,9 @@ static const struct column columns[S_COLUMNS] = {
 	[S_INVALS] = {"page_invalidations", "INVALS", COLUMN_NUM, 0},
 	[S_INVALS_HANDLED] = {"page_invalidations_handled", "HANDLED", COLUMN_NUM, 0},
 	[S_PREFETCH] = {"page_prefetch", "PREF", COLUMN_NUM, 0},
+	[S_TX_MSGS] = {"tx_msgs", "TX_MSGS", COLUMN_NUM, 0},
+	[S_TX_BYTES] = {"tx_bytes", "TX_BYTES", COLUMN_NUM, 0},
+	[S_RNR] = {"rnr", "RNR", COLUMN_NUM, 0},
 };
 
 /* By column. */
@@ -102,6 +109,17 @@ static void process_add(struct ctl *ctl, struct process *p, void *arg)
 	}
 }
 
+/* As the device's files have it: also of queue pairs and processes that are no more. */
+static void totals_put(struct sums *s, const char *device)
+{
+	struct uodp_sums sums;
+
+	uodp_sums_read(device, &sums);
+	s->value[S_TX_MSGS] = sums.tx_msgs;
+	s->value[S_TX_BYTES] = sums.tx_bytes;
+	s->value[S_RNR] = sums.rnr;
+}
+
 void stats_show(struct ctl *ctl)
 {
 	struct stats st;
@@ -116,6 +134,7 @@ void stats_show(struct ctl *ctl)
 	for (unsigned i = 0; i < st.devs.count; i++) {
 		if (ctl->pid && !st.devs.list[i].npids)
 			continue;
+		totals_put(&st.sums[i], st.devs.list[i].name);
 		table_text(&t, S_IFNAME, st.devs.list[i].name);
 		for (unsigned c = S_PROCESSES; c < S_COLUMNS; c++)
 			table_num(&t, c, st.sums[i].value[c]);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "queue.h"
+#include "totals.h"
 
 static pthread_mutex_t once_lock = PTHREAD_MUTEX_INITIALIZER;
 struct uodp_proc *uodp_self;
@@ -179,6 +180,20 @@ static void inherit(struct uodp_proc *proc)
 	for (uint32_t i = 0; i < proc->cqs->size; i++)
 		if (proc->cqs->slots[i])
 			uodp_cq_ops_end(proc->cqs->slots[i]);
+}
+
+/* What queue pairs have counted that nobody destroys before the program ends. */
+__attribute__((destructor)) static void proc_count(void)
+{
+	struct uodp_root *root = uodp_self ? uodp_self->root : NULL;
+	uint32_t high = root ? atomic_load_explicit(&root->qp_high, memory_order_relaxed) : 0;
+
+	for (uint32_t i = 0; i < high; i++) {
+		struct uodp_qp_shm *qp = &uodp_self->qps_shm[i];
+
+		if (qp->device < root->num_devices)
+			uodp_totals_add(root->devices[qp->device], qp);
+	}
 }
 
 /* A child of fork needs tables of its own, whatever its parent's threads held. */

@@ -16,6 +16,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "counters.h"
 #include "tree.h"
 #include "uodp.h"
 
@@ -88,6 +89,7 @@ static void port_write(struct uodp_dir *dir, const struct uodp_device *dev)
 	uodp_file_write(&port, "sm_lid", "0x0");
 	uodp_file_write(&port, "sm_sl", "0");
 	uodp_file_write(&port, "cap_mask", "0x%08x", UODP_PORT_CAPS);
+	uodp_counters_make(&port);
 	gids_write(&port, dev);
 	pkeys_write(&port);
 	uodp_dir_close(&port, dir);
@@ -131,6 +133,7 @@ static void device_write(struct uodp_dir *run, const struct uodp_device *dev)
 	uodp_file_write(&dir, "board_id", "uodp");
 	uodp_file_write(&dir, "hca_type", "uodp");
 	uodp_file_write(&dir, "hw_rev", "0");
+	uodp_file_write(&dir, "uevent", "NAME=%s", dev->name);
 	port_write(&dir, dev);
 	parent_write(&dir, dev);
 	uodp_dir_close(&dir, run);
@@ -212,6 +215,8 @@ static void uverbs_write(struct uodp_dir *run, struct uodp_device *dev)
 	dir = uodp_dir_sub(&all, name);
 	uodp_file_write(&dir, "abi_version", "1");
 	uodp_file_write(&dir, "dev", "%u:%u", major(dev->rdev), minor(dev->rdev));
+	uodp_file_write(&dir, "uevent", "MAJOR=%u\nMINOR=%u\nDEVNAME=infiniband/%s",
+			major(dev->rdev), minor(dev->rdev), name);
 	snprintf(device, sizeof(device), "../../infiniband/%s/device", dev->name);
 	uodp_link_write(&dir, "device", device);
 	uodp_file_write(&dir, "ibdev", "%s", dev->name);

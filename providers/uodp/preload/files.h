@@ -35,6 +35,9 @@ struct uodp_path {
 
 /* Could PATH be one of them? Cheap: the common answer is no. */
 bool uodp_path_maybe(int dirfd, const char *path);
+/* PATH, relative to DIRFD, as an absolute name without "//", "." and ".."; false: it does
+ * not fit, or DIRFD is no directory. */
+bool uodp_path_absolute(int dirfd, const char *path, char out[PATH_MAX]);
 /* What PATH, relative to DIRFD, is; fills P->real unless OTHER. Keeps errno. */
 enum uodp_path_kind uodp_path_find(int dirfd, const char *path, struct uodp_path *p);
 

@@ -11,6 +11,7 @@
 
 #include "cdev.h"
 #include "cm_open.h"
+#include "counters.h"
 #include "files.h"
 #include "uodp.h"
 
@@ -76,12 +77,27 @@ static int path_open(const struct uodp_path *p, int flags, mode_t mode)
 	}
 }
 
+/* Its numbers are those of now. Found in the run directory too, where a program that has
+ * opened the directory, or is in it, looks. */
+static void counter_open(int dirfd, const char *path, const struct uodp_path *p)
+{
+	char full[PATH_MAX];
+
+	if (p->kind != UODP_PATH_OTHER)
+		uodp_counter_refresh(p->real);
+	else if (uodp_path_absolute(dirfd, path, full))
+		uodp_counter_refresh(full);
+}
+
 /* True, with the call's result in *FD, when PATH is in the view. */
 static bool view_open(int dirfd, const char *path, int flags, mode_t mode, int *fd)
 {
 	struct uodp_path p;
 
-	if (uodp_path_find(dirfd, path, &p) == UODP_PATH_OTHER)
+	uodp_path_find(dirfd, path, &p);
+	if (uodp_unlikely(uodp_counter_maybe(path)))
+		counter_open(dirfd, path, &p);
+	if (p.kind == UODP_PATH_OTHER)
 		return false;
 	*fd = path_open(&p, flags, mode);
 	return true;

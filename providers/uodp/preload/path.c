@@ -8,6 +8,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "counters.h"
 #include "files.h"
 
 #define SYS "/sys/class/infiniband"
@@ -18,6 +19,9 @@ bool uodp_path_maybe(int dirfd, const char *path)
 {
 	if (!path || uodp_unlikely(uodp_files_raw))
 		return false;
+	/* Whatever the directory is that the name is relative to. */
+	if (uodp_unlikely(uodp_counter_maybe(path)))
+		return true;
 	if (*path == '/')
 		return (path[1] == 's' || path[1] == 'd' || path[1] == '/' || path[1] == '.') &&
 		       (strstr(path, "infiniband") || strstr(path, "rdma_cm"));
@@ -53,8 +57,7 @@ static bool clean(const char *path, char out[PATH_MAX])
 	return true;
 }
 
-/* A relative PATH as an absolute one. */
-static bool absolute(int dirfd, const char *path, char out[PATH_MAX])
+bool uodp_path_absolute(int dirfd, const char *path, char out[PATH_MAX])
 {
 	char dir[PATH_MAX], link[32], both[PATH_MAX];
 	ssize_t n;
@@ -152,7 +155,7 @@ enum uodp_path_kind uodp_path_find(int dirfd, const char *path, struct uodp_path
 
 	p->kind = UODP_PATH_OTHER;
 	p->dev = NULL;
-	if (!absolute(dirfd, path, full) || !(prefixed(path) || prefixed(full)))
+	if (!uodp_path_absolute(dirfd, path, full) || !(prefixed(path) || prefixed(full)))
 		goto out;
 	root = uodp_view_root();
 	if (!root)

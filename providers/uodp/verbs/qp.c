@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "queue.h"
+#include "totals.h"
 
 /* Add 256 QPs to the table, with the QP numbers of a block of our own. */
 static int table_grow(struct uodp_proc *proc)
@@ -407,8 +408,10 @@ static bool qp_end(struct uodp_qp *qp)
 
 	if (goes_on)
 		forget(qp);
-	else if (!qp->opened)
+	else if (!qp->opened) {
 		left = unlive(qp);
+		uodp_totals_add(to_uodp_device(ibqp->context->device)->name, qp->shm);
+	}
 	purged = uodp_events_purge(ibqp->context, (uintptr_t)ibqp);
 	uodp_wait_acks(&ibqp->mutex, &ibqp->cond, &ibqp->events_completed,
 		       atomic_load_explicit(&qp->async_reported, memory_order_acquire));
