@@ -121,4 +121,19 @@ MUTANTS = [
         "_Fork() in a signal handler waits for the lock of the thread below it",
         [("libodp/top/open.c", "PTHREAD_MUTEX_ERRORCHECK", "PTHREAD_MUTEX_NORMAL")],
         ["verbs/children"]),
+    Mutant(
+        "mremap-pieces",
+        "a mapping of which a part was registered cannot be moved",
+        [("providers/uodp/preload/change.c",
+          "\tif (msync(p.old, p.old_len, MS_ASYNC)) {\n",
+          "\tif (p.old) {\n")],
+        ["verbs/said"]),
+    Mutant(
+        "remove-pool",
+        "MADV_REMOVE takes registered private memory for shared memory",
+        [("providers/uodp/preload/protect.c",
+          "\t\treturn remove_parts(proc, addr, pages);\n",
+          "\t\treturn proc ? uodp_madvise_remove(proc, addr, pages, madvise_next)\n"
+          "\t\t\t    : remove_parts(proc, addr, pages);\n")],
+        ["verbs/said"]),
 ]

@@ -7,10 +7,22 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "harness.h"
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24
+#endif
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#define MADV_GUARD_REMOVE 103
+#endif
 
 #define LEN ((size_t)64 << 10)
 
@@ -166,11 +178,234 @@ static void c_odp(struct pair *p)
 	said_all(p, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_ON_DEMAND);
 }
 
+/* ---- calls that tell shared mappings from private ones ---- */
+
+/* Each on LEN bytes of 7s: -errno, or what the program sees then. */
+
+static int result(int ret, const char *p)
+{
+	return ret ? -errno : *(const volatile char *)p;
+}
+static int act_remove(char *p)
+{
+	return result(madvise(p, LEN, MADV_REMOVE), p);
+}
+static int act_remove_part(char *p)
+{
+	return result(madvise(p + LEN / 2, 4096, MADV_REMOVE), p);
+}
+static int act_guard(char *p)
+{
+	if (madvise(p, 4096, MADV_GUARD_INSTALL) || madvise(p, 4096, MADV_GUARD_REMOVE))
+		return -errno;
+	return p[0] * 10 + p[4096];
+}
+static int act_dontneed(char *p)
+{
+	return result(madvise(p, LEN, MADV_DONTNEED), p);
+}
+static int act_locked(char *p)
+{
+	return result(madvise(p, LEN, MADV_DONTNEED_LOCKED), p);
+}
+static int act_cold(char *p)
+{
+	return result(madvise(p, LEN, MADV_COLD), p);
+}
+static int act_pageout(char *p)
+{
+	return result(madvise(p, LEN, MADV_PAGEOUT), p);
+}
+static int act_willneed(char *p)
+{
+	return result(madvise(p, LEN, MADV_WILLNEED), p);
+}
+static int act_collapse(char *p)
+{
+	return result(madvise(p, LEN, MADV_COLLAPSE), p);
+}
+static int act_mergeable(char *p)
+{
+	return result(madvise(p, LEN, MADV_MERGEABLE), p);
+}
+static int act_populate(char *p)
+{
+	return result(madvise(p, LEN, MADV_POPULATE_WRITE), p);
+}
+static int act_unknown(char *p)
+{
+	return result(madvise(p, LEN, 9999), p);
+}
+static int act_process(char *p, int advice)
+{
+	struct iovec iov = {p, LEN};
+	int fd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+	long ret = syscall(SYS_process_madvise, fd, &iov, 1, advice, 0);
+	int err = errno;
+
+	close(fd);
+	return ret < 0 ? -err : (ret == (long)LEN) * 10 + *(volatile char *)p;
+}
+static int act_process_cold(char *p)
+{
+	return act_process(p, MADV_COLD);
+}
+static int act_process_pageout(char *p)
+{
+	return act_process(p, MADV_PAGEOUT);
+}
+static int act_process_dontneed(char *p)
+{
+	return act_process(p, MADV_DONTNEED);
+}
+static int act_msync(char *p)
+{
+	return result(msync(p, LEN, MS_SYNC | MS_INVALIDATE), p);
+}
+static int act_exec(char *p)
+{
+	return result(mprotect(p, LEN, PROT_READ | PROT_EXEC), p);
+}
+static int act_growsdown(char *p)
+{
+	return result(mprotect(p, LEN, PROT_READ | PROT_GROWSDOWN), p);
+}
+static int act_mincore(char *p)
+{
+	unsigned char vec[LEN / 4096];
+
+	return mincore(p, LEN, vec) ? -errno : vec[0] & 1;
+}
+static int moved(const char *q)
+{
+	return q == MAP_FAILED ? -errno : *(const volatile char *)q;
+}
+static int act_twice(char *p)
+{
+	return moved(mremap(p, 0, LEN, MREMAP_MAYMOVE));
+}
+static int act_grow(char *p)
+{
+	char *q = mremap(p, LEN, 2 * LEN, MREMAP_MAYMOVE);
+
+	return q == MAP_FAILED ? -errno : q[LEN - 1] * 10 + q[LEN];
+}
+static int act_shrink(char *p)
+{
+	return moved(mremap(p, LEN, LEN / 2, 0));
+}
+static int act_dontunmap(char *p)
+{
+	char *q = mremap(p, LEN, LEN, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, NULL);
+
+	return q == MAP_FAILED ? -errno : q[0] * 10 + p[0];
+}
+
+static int act_fixed(char *p)
+{
+	char *to = mmap(NULL, LEN, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *q = mremap(p, LEN, LEN, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+
+	return q == MAP_FAILED ? -errno : (q == to) * 100 + q[LEN / 2] * 10 + q[LEN - 1];
+}
+static int act_hole(char *p)
+{
+	munmap(p + LEN / 2, 4096);
+	return moved(mremap(p, LEN, 2 * LEN, MREMAP_MAYMOVE));
+}
+
+static const struct act {
+	const char *name;
+	int (*act)(char *p);
+} acts[] = {
+	{"MADV_REMOVE", act_remove},
+	{"MADV_REMOVE of a part", act_remove_part},
+	{"MADV_GUARD_INSTALL and _REMOVE", act_guard},
+	{"MADV_DONTNEED", act_dontneed},
+	{"MADV_DONTNEED_LOCKED", act_locked},
+	{"MADV_COLD", act_cold},
+	{"MADV_PAGEOUT", act_pageout},
+	{"MADV_WILLNEED", act_willneed},
+	{"MADV_COLLAPSE", act_collapse},
+	{"MADV_MERGEABLE", act_mergeable},
+	{"MADV_POPULATE_WRITE", act_populate},
+	{"an unknown advice", act_unknown},
+	{"process_madvise MADV_COLD", act_process_cold},
+	{"process_madvise MADV_PAGEOUT", act_process_pageout},
+	{"process_madvise MADV_DONTNEED", act_process_dontneed},
+	{"msync", act_msync},
+	{"mprotect PROT_EXEC", act_exec},
+	{"mprotect PROT_GROWSDOWN", act_growsdown},
+	{"mincore", act_mincore},
+	{"mremap of length 0", act_twice},
+	{"mremap, growing", act_grow},
+	{"mremap, shrinking", act_shrink},
+	{"mremap to an address", act_fixed},
+	{"mremap over a hole", act_hole},
+	{"mremap MREMAP_DONTUNMAP", act_dontunmap},
+};
+
+enum how { UNREGISTERED, REGISTERED, REGISTERED_PART, ONCE_REGISTERED };
+static const char *const hows[] = {"not registered", "registered", "registered in the middle",
+				   "registered once"};
+
+static int act_once(struct pair *p, const struct act *a, enum how how, int access)
+{
+	char *mem = mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	size_t from = how == REGISTERED_PART ? LEN / 4 : 0;
+	struct ibv_mr *mr = NULL;
+	int ret;
+
+	if (!CHECK(mem != MAP_FAILED))
+		return 0;
+	memset(mem, 7, LEN);
+	if (how != UNREGISTERED)
+		mr = ibv_reg_mr(p->a.pd, mem + from, LEN - 2 * from, access);
+	CHECK(how == UNREGISTERED || mr);
+	if (mr && how == ONCE_REGISTERED) {
+		CHECK_ERRNO(ibv_dereg_mr(mr), 0);
+		mr = NULL;
+	}
+	ret = a->act(mem);
+	if (mr)
+		CHECK_ERRNO(ibv_dereg_mr(mr), 0);
+	/* What a call has moved is left where it is. */
+	return ret;
+}
+
+static void acts_all(struct pair *p, int access)
+{
+	struct ep_conf c = RC_CONF;
+
+	REQUIRE(pair_up(p, &c, &c));
+	for (unsigned i = 0; i < ARRAY_SIZE(acts); i++) {
+		int want = act_once(p, &acts[i], UNREGISTERED, access);
+
+		for (int how = REGISTERED; how <= ONCE_REGISTERED; how++) {
+			t_note("%s, %s", acts[i].name, hows[how]);
+			CHECK_INT(act_once(p, &acts[i], (enum how)how, access), want);
+		}
+	}
+	pair_down(p);
+}
+
+static void c_calls_pinned(struct pair *p)
+{
+	acts_all(p, IBV_ACCESS_LOCAL_WRITE);
+}
+
+static void c_calls_odp(struct pair *p)
+{
+	acts_all(p, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_ON_DEMAND);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct tcase cases[] = {
 		{"pinned", c_pinned, HERE},
 		{"on demand", c_odp, HERE},
+		{"calls, pinned", c_calls_pinned, HERE},
+		{"calls, on demand", c_calls_odp, HERE},
 	};
 
 	return t_main(argc, argv, 0, cases, ARRAY_SIZE(cases));

@@ -21,6 +21,8 @@
 
 #include "uodp.h"
 
+#define PAGE_MASK ((uintptr_t)4095)
+
 #define EARLY __attribute__((no_sanitize("address", "thread")))
 
 static struct {
@@ -106,6 +108,148 @@ EARLY int munmap(void *addr, size_t len)
 	return ret;
 }
 
+/*
+ * Memory that was registered is a mapping of its own within the program's, and mremap()
+ * takes one at a time, or several private ones. So it is taken part by part, and what is
+ * in the pool in halves of what is refused, down to a page: mprotect() may have parted
+ * it. The last one grows.
+ */
+struct pieces {
+	char *old, *to;
+	size_t old_len, new_len;
+	int flags;
+	size_t done; /* of OLD_LEN */
+};
+
+static int piece_move(struct pieces *p, size_t len, bool in_pool)
+{
+	size_t half = (len / 2 + PAGE_MASK) & ~PAGE_MASK;
+	bool last = p->done + len == p->old_len;
+	size_t grown = len + (last ? p->new_len - p->old_len : 0);
+
+	if (next.mremap(p->old + p->done, len, grown, p->flags, p->to + p->done) != MAP_FAILED) {
+		p->done += len;
+		return 0;
+	}
+	if (errno != EFAULT || !in_pool || half >= len)
+		return -1;
+	return piece_move(p, half, true) || piece_move(p, len - half, true) ? -1 : 0;
+}
+
+static int pieces_move(struct odp_proc *proc, struct pieces *p)
+{
+	bool moved;
+
+	while (p->done < p->old_len) {
+		size_t left = p->old_len - p->done;
+		size_t n = odp_range_moved(proc, p->old + p->done, left, &moved);
+
+		if (piece_move(p, n < left ? n : left, moved))
+			return -1;
+	}
+	return 0;
+}
+
+/* All, or none of it: what has moved when there is no memory for more comes back. */
+static void *pieces_move_all(struct odp_proc *proc, struct pieces p)
+{
+	struct pieces back;
+	int err;
+
+	if (!pieces_move(proc, &p))
+		return p.to;
+	err = errno;
+	back = (struct pieces){.old = p.to,
+			       .to = p.old,
+			       .old_len = p.done,
+			       .new_len = p.done,
+			       .flags = MREMAP_MAYMOVE | MREMAP_FIXED};
+	pieces_move(proc, &back);
+	errno = err;
+	return MAP_FAILED;
+}
+
+/* Grow where it is: the last page's mapping does. */
+static void *pieces_grow(char *old, size_t old_len, size_t new_len)
+{
+	char *last = old + old_len - (PAGE_MASK + 1);
+
+	return next.mremap(last, PAGE_MASK + 1, new_len - old_len + PAGE_MASK + 1, 0) == MAP_FAILED
+		       ? MAP_FAILED
+		       : old;
+}
+
+static void *pieces_remap(struct odp_proc *proc, struct pieces p)
+{
+	const bool fixed = p.flags & MREMAP_FIXED;
+	void *ret = MAP_FAILED;
+
+	/* Nothing happens to a range with holes. */
+	if (msync(p.old, p.old_len, MS_ASYNC)) {
+		errno = EFAULT;
+		return MAP_FAILED;
+	}
+	if (p.new_len > p.old_len && !fixed)
+		ret = pieces_grow(p.old, p.old_len, p.new_len);
+	if (ret != MAP_FAILED || !(p.flags & MREMAP_MAYMOVE))
+		return ret;
+	if (!fixed)
+		p.to = next.mmap(NULL, p.new_len, PROT_NONE,
+				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (p.to == MAP_FAILED)
+		return MAP_FAILED;
+	p.flags |= MREMAP_FIXED;
+	ret = pieces_move_all(proc, p);
+	if (ret == MAP_FAILED && !fixed)
+		next.munmap(p.to, p.new_len);
+	return ret;
+}
+
+/* Is any of it in the pool? */
+static bool any_moved(struct odp_proc *proc, char *addr, size_t len)
+{
+	bool moved = false;
+
+	while (proc && len && !moved) {
+		size_t n = odp_range_moved(proc, addr, len, &moved);
+
+		addr += n;
+		len -= n;
+	}
+	return moved;
+}
+
+static bool overlap(const char *a, size_t a_len, const char *b, size_t b_len)
+{
+	return a < b + b_len && b < a + a_len;
+}
+
+/* mremap(), of memory in the pool as of private memory. */
+static void *remap(char *old, size_t old_len, size_t new_len, int flags, void *to)
+{
+	const uintptr_t unaligned = ((uintptr_t)old | old_len | new_len) & PAGE_MASK;
+	const struct pieces p = {
+		.old = old, .old_len = old_len, .new_len = new_len, .flags = flags, .to = to};
+	struct odp_proc *proc = odp_proc_attached();
+	void *ret;
+
+	/* A second mapping of the same pages: of shared memory alone. */
+	if (!old_len && !((uintptr_t)old & PAGE_MASK) && any_moved(proc, old, PAGE_MASK + 1)) {
+		errno = EINVAL;
+		return MAP_FAILED;
+	}
+	/* To a fixed address the kernel takes several private mappings (since Linux 6.17),
+	 * and stops at one that is not: then it must not begin. */
+	if (!unaligned && old_len && new_len >= old_len && flags & MREMAP_FIXED &&
+	    !overlap(old, old_len, to, new_len) && any_moved(proc, old, old_len))
+		return pieces_remap(proc, p);
+	ret = next.mremap(old, old_len, new_len, flags, to);
+	if (ret == MAP_FAILED && errno == EFAULT && !unaligned && old_len && new_len >= old_len &&
+	    !(flags & MREMAP_FIXED) && any_moved(proc, old, old_len))
+		ret = pieces_remap(proc, p);
+	return ret;
+}
+
 EARLY void *mremap(void *old, size_t old_len, size_t new_len, int flags, ...)
 {
 	void *to = NULL, *p;
@@ -118,7 +262,7 @@ EARLY void *mremap(void *old, size_t old_len, size_t new_len, int flags, ...)
 	}
 	if (!next.mremap)
 		return (void *)syscall(SYS_mremap, old, old_len, new_len, flags, to);
-	p = next.mremap(old, old_len, new_len, flags, to);
+	p = remap(old, old_len, new_len, flags, to);
 	if (p == MAP_FAILED)
 		return p;
 	if (p != old)

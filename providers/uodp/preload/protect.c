@@ -138,6 +138,42 @@ static int madvise_parts(struct odp_proc *proc, char *addr, size_t len, int advi
 	return ret;
 }
 
+/* As the kernel has it for private memory: what is guarded is discarded first. (A shared
+ * mapping would show it again when the guard goes.) */
+static int guard_parts(struct odp_proc *proc, char *addr, size_t len)
+{
+	while (len) {
+		bool moved;
+		size_t n = odp_range_moved(proc, addr, len, &moved);
+
+		if ((moved && madvise_next(addr, n, MADV_DONTNEED)) ||
+		    madvise_next(addr, n, MADV_GUARD_INSTALL))
+			return -1;
+		addr += n;
+		len -= n;
+	}
+	return 0;
+}
+
+/* Blocks are removed from shared mappings alone, as far as the first that is not one. */
+static int remove_parts(struct odp_proc *proc, char *addr, size_t len)
+{
+	while (len) {
+		bool moved;
+		size_t n = odp_range_moved(proc, addr, len, &moved);
+
+		if (moved) {
+			errno = EINVAL;
+			return -1;
+		}
+		if (uodp_madvise_remove(proc, addr, n, madvise_next))
+			return -1;
+		addr += n;
+		len -= n;
+	}
+	return 0;
+}
+
 /* What is said of memory for good. */
 static bool advice_stays(int advice)
 {
@@ -196,7 +232,9 @@ static int madvise_call(void *addr, size_t len, int advice, bool verbs)
 	if (!proc || begin & PAGE_MASK || pages < len || begin + pages < begin)
 		return madvise_next(addr, len, advice);
 	if (advice == MADV_REMOVE)
-		return uodp_madvise_remove(proc, addr, pages, madvise_next);
+		return remove_parts(proc, addr, pages);
+	if (advice == MADV_GUARD_INSTALL)
+		return guard_parts(proc, addr, pages);
 	if (of_fork(advice))
 		return fork_parts(proc, addr, pages, advice, verbs);
 	if (advice != MADV_FREE && advice != MADV_DONTNEED)
