@@ -144,7 +144,8 @@ void odp_frames_put(struct odp_mem *m, uint64_t off, uint64_t n, bool fenced)
 	odp_extent_hold(ext);
 	ext->suspect |= !fenced;
 	for (i = 0; i < n; i++) {
-		if (--ref[i] == 0) {
+		/* 0: an entry that a peer has written to named it. */
+		if (ref[i] && --ref[i] == 0) {
 			ext->live--;
 			run++;
 		} else if (run) {

@@ -311,8 +311,7 @@ out_release_stage:
 	return ret;
 }
 
-/* Map the windows on the pool beforehand: that part takes locks. */
-static int windows_map(struct odp_mem *m, uint64_t off, uint64_t len)
+int odp_pool_windows(struct odp_mem *m, uint64_t off, uint64_t len)
 {
 	for (uint64_t at = off & ~ODP_WINDOW_MASK; at < off + len; at += ODP_WINDOW_MASK + 1)
 		if (!odp_pool_ptr(m->proc->self, at, 1))
@@ -334,20 +333,19 @@ static bool regions_cover(struct odp_mem *m, uint64_t start, uint64_t end)
  * Another region's transfers may be under way in the old pages, by system calls
  * that have looked the page up already: what they write after it was copied would
  * be lost. With the gate shut none begins (run_enter() in copy.c), and those that
- * have begun are waited for.
+ * have begun are waited for. If one stays inside, its process is stopped, and the pages
+ * stay where they are.
  */
 static int piece_move_alone(struct odp_mem *m, struct piece *p)
 {
 	bool covered = regions_cover(m, p->addr, p->addr + p->len);
 	int ret;
 
-	if (covered) {
-		odp_freeze(m->proc);
-		odp_fence(m->proc, true);
-	}
-	ret = piece_move(m, p);
-	if (covered)
-		odp_thaw(m->proc);
+	if (!covered)
+		return piece_move(m, p);
+	odp_freeze(m->proc);
+	ret = odp_fence(m->proc, true) ? piece_move(m, p) : -EBUSY;
+	odp_thaw(m->proc);
 	return ret;
 }
 
@@ -359,7 +357,7 @@ static int pieces_move(struct odp_mem *m, struct piece *p, uint64_t end)
 	sigfillset(&all);
 	for (; p->addr < end && !ret; p->addr += p->len, p->off += p->len) {
 		p->len = odp_min(end - p->addr, PIECE);
-		ret = windows_map(m, p->off, p->len);
+		ret = odp_pool_windows(m, p->off, p->len);
 		if (ret)
 			break;
 		odp_sys6(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&old, 8, 0, 0);

@@ -14,7 +14,8 @@
 #include "peer.h"
 #include "pool.h"
 
-/* Copy frame FROM to the spare TO, both through our own view. */
+/* Copy frame FROM to the spare TO, both through our own view, of which the windows have
+ * been mapped at registration. */
 static void frame_copy(struct odp_mem *m, uint64_t from, uint64_t to)
 {
 	void *src = odp_pool_ptr(m->proc->self, from, ODP_PAGE_SIZE);
@@ -22,6 +23,8 @@ static void frame_copy(struct odp_mem *m, uint64_t from, uint64_t to)
 
 	if (src && dst)
 		odp_sys_copy(dst, src, ODP_PAGE_SIZE);
+	else
+		odp_log(ODP_LOG_ERR, "a pinned page's content is lost: no window on the pool");
 }
 
 /*
@@ -42,7 +45,7 @@ static void frame_orphan(struct odp_mem *m, uint64_t addr, uint64_t off, bool fe
 		_Atomic odp_entry_t *p;
 		odp_entry_t e;
 
-		if (r->kind != ODP_PINNED)
+		if (r->kind != ODP_PINNED || !r->xlat || !r->spares)
 			continue;
 		p = &r->xlat[(addr - n->start) >> ODP_PAGE_SHIFT];
 		e = atomic_load_explicit(p, memory_order_relaxed);

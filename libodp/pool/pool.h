@@ -337,6 +337,9 @@ bool odp_said_kept(void);
 
 /* ---- convert.c (conv_lock) ---- */
 /* Move [start, end), part of one private anonymous mapping, to the pool. */
+/* Map our own windows on that part of the pool beforehand, which takes locks and may fail:
+ * odp_pool_ptr() does not from then on. 0 or -ENOMEM. */
+int odp_pool_windows(struct odp_mem *m, uint64_t off, uint64_t len);
 int odp_convert(struct odp_mem *m, uint64_t start, uint64_t end, uint32_t prot);
 
 /* ---- entry.c ---- */

@@ -344,15 +344,19 @@ static int pages_resolve(const struct odp_region *r, bool write)
 
 static int spares_get(struct odp_region *r)
 {
-	if (r->spares)
-		return 0; /* those for files that go away serve both */
-	r->spares = odp_extent_create(r->mem, r->npages << ODP_PAGE_SHIFT, false);
-	if (!r->spares)
-		return -ENOMEM;
-	odp_mem_lock(r->mem);
-	odp_extent_hold(r->spares);
-	odp_mem_unlock(r->mem);
-	return 0;
+	const uint64_t len = r->npages << ODP_PAGE_SHIFT;
+
+	/* Those for files that go away serve both. */
+	if (!r->spares) {
+		r->spares = odp_extent_create(r->mem, len, false);
+		if (!r->spares)
+			return -ENOMEM;
+		odp_mem_lock(r->mem);
+		odp_extent_hold(r->spares);
+		odp_mem_unlock(r->mem);
+	}
+	/* What may have to be copied there later must not fail. */
+	return odp_pool_windows(r->mem, r->spares->it.start, len);
 }
 
 /*
@@ -364,15 +368,22 @@ static int spares_get(struct odp_region *r)
 static int part_unshare(struct odp_mem *m, const struct odp_vma *vma, uint64_t start, uint64_t end,
 			bool poolable, struct survey *s)
 {
+	long ret;
+
 	(void)m, (void)poolable, (void)s;
 	if (vma->shared)
 		return 0;
 	if (vma->prot & PROT_WRITE)
 		return -EOPNOTSUPP;
-	if (!odp_sys(SYS_mprotect, start, end - start, vma->prot | PROT_WRITE))
-		odp_sys_madvise(start, end - start, MADV_POPULATE_WRITE);
-	odp_sys(SYS_mprotect, start, end - start, vma->prot);
-	return 0;
+	if (odp_sys(SYS_mprotect, start, end - start, vma->prot | PROT_WRITE))
+		return -EOPNOTSUPP; /* nothing has changed */
+	odp_sys_madvise(start, end - start, MADV_POPULATE_WRITE);
+	ret = odp_sys(SYS_mprotect, start, end - start, vma->prot);
+	if (!ret)
+		return 0;
+	odp_log(ODP_LOG_ERR, "%#lx-%#lx, which the program may only read, stays writable: %s",
+		(long)start, (long)end, strerrordesc_np((int)-ret));
+	return (int)ret;
 }
 
 /* For reading alone, where a pin for writing is refused. MOVE: memory that can be in

@@ -206,16 +206,20 @@ static void frames_release(struct odp_region *r)
 		return;
 	for (i = 0; i < r->npages; i += n) {
 		odp_entry_t e = atomic_load_explicit(&r->xlat[i], memory_order_relaxed);
+		const struct odp_extent *ext;
 
 		n = 1;
 		if ((e & ODP_E_WHERE) != ODP_E_POOL || (e & ODP_E_ORPHAN))
+			continue;
+		/* Peers can write to entries: it need not be a frame. */
+		ext = odp_extent_find(r->mem, e & ODP_E_FRAME);
+		if (!ext)
 			continue;
 		while (i + n < r->npages &&
 		       (atomic_load_explicit(&r->xlat[i + n], memory_order_relaxed) &
 			(ODP_E_FRAME | ODP_E_WHERE | ODP_E_ORPHAN)) ==
 			       ((e & (ODP_E_FRAME | ODP_E_WHERE)) + (n << ODP_PAGE_SHIFT)) &&
-		       (e & ODP_E_FRAME) + (n << ODP_PAGE_SHIFT) <=
-			       odp_extent_find(r->mem, e & ODP_E_FRAME)->it.last)
+		       (e & ODP_E_FRAME) + (n << ODP_PAGE_SHIFT) <= ext->it.last)
 			n++;
 		odp_frames_put(r->mem, e & ODP_E_FRAME, n, true);
 	}

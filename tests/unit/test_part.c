@@ -135,12 +135,35 @@ static void test_no_records(void)
 	munmap(p, 64 * PAGE);
 }
 
+/* What a peer has written to entries does not end the owner. */
+static void test_scribbled(void)
+{
+	static const uint64_t frames[] = {ODP_E_FRAME, (uint64_t)1 << 45, 0};
+	char *p = kit_private(8 * PAGE, "old");
+	struct odp_region *r;
+
+	if (!kit_events())
+		return; /* no pool */
+	for (unsigned i = 0; i < sizeof(frames) / sizeof(*frames); i++) {
+		r = kit_reg(p, 8 * PAGE, ODP_PINNED, ODP_BACKING_POOL);
+		CU_ASSERT_PTR_NOT_NULL_FATAL(r);
+		for (unsigned page = 0; page < 4; page++)
+			atomic_store(&r->xlat[page],
+				     ODP_E_POOL | ODP_E_VALID |
+					     ((frames[i] + page * PAGE) & ODP_E_FRAME));
+		CU_ASSERT_EQUAL(odp_region_destroy(r), 0);
+		CU_ASSERT_STRING_EQUAL(p + 3 * PAGE, "old3");
+	}
+	munmap(p, 8 * PAGE);
+}
+
 int main(void)
 {
 	CU_TestInfo tests[] = {
 		{"a large region", test_large},
 		{"scattered pages, and an on-demand region", test_scattered},
 		{"no records left", test_no_records},
+		{"entries that a peer has written to", test_scribbled},
 		CU_TEST_INFO_NULL,
 	};
 
