@@ -15,7 +15,7 @@
 #include "suite.h"
 
 #define LONG_MS 30000u
-#define STOPS 80
+#define STOPS 300
 #define DEPTH 32
 
 static struct ibv_context *ctx;
