@@ -244,8 +244,8 @@ bool odp_fence_unless(struct odp_proc *proc, odp_give_up_fn give_up);
 
 /* The same for the process in SLOT, by the watch of index WATCH: shutting twice is
  * shutting once, so the watch counts its freezers itself. */
-void odp_freeze_peer(struct odp_slot *slot, unsigned watch);
-void odp_thaw_peer(struct odp_slot *slot, unsigned watch);
+void odp_freeze_peer(struct odp_proc *proc, struct odp_slot *slot, unsigned watch);
+void odp_thaw_peer(struct odp_proc *proc, struct odp_slot *slot, unsigned watch);
 bool odp_fence_peer(struct odp_proc *proc, struct odp_slot *slot, bool va);
 /* SLOT's gate has been shut for long: open it for watches that have ended. */
 void odp_gate_heal(struct odp_proc *proc, struct odp_slot *slot);

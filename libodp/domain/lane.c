@@ -147,30 +147,69 @@ void odp_thaw(struct odp_proc *proc)
 	atomic_fetch_add_explicit(&proc->self->slot->gate, ODP_GATE_THAW, memory_order_seq_cst);
 }
 
-void odp_freeze_peer(struct odp_slot *slot, unsigned watch)
+static _Atomic uint64_t *held_word(struct odp_proc *proc, unsigned watch, unsigned nr)
 {
-	/* seq_cst: as odp_freeze(). */
-	atomic_fetch_or_explicit(&slot->gate, ODP_GATE_WATCH(watch), memory_order_seq_cst);
+	return &proc->domain->watches[watch].held[nr / 64];
 }
 
-void odp_thaw_peer(struct odp_slot *slot, unsigned watch)
+void odp_freeze_peer(struct odp_proc *proc, struct odp_slot *slot, unsigned watch)
 {
-	uint64_t old = atomic_load_explicit(&slot->gate, memory_order_relaxed);
+	unsigned nr = (unsigned)(slot - proc->domain->slots);
+	uint64_t old, bit = ODP_GATE_WATCH(watch);
 
-	while ((old & ODP_GATE_WATCH(watch)) &&
-	       !atomic_compare_exchange_weak_explicit(
-		       &slot->gate, &old, (old & ~ODP_GATE_WATCH(watch)) + ODP_GATE_STEP,
-		       memory_order_seq_cst, memory_order_relaxed))
+	atomic_fetch_or_explicit(held_word(proc, watch, nr), 1ull << nr % 64, memory_order_seq_cst);
+	old = atomic_load_explicit(&slot->gate, memory_order_relaxed);
+	/* seq_cst: as odp_freeze(). A new sequence number, though the bit may be set: who is
+	 * about to clear it has to look again. */
+	while (!atomic_compare_exchange_weak_explicit(&slot->gate, &old,
+						      (old | bit) + ODP_GATE_STEP,
+						      memory_order_seq_cst, memory_order_relaxed))
 		;
+}
+
+/* Does a watch that lives keep the gate of slot NR shut with BIT? */
+static bool gate_held(struct odp_proc *proc, unsigned nr, unsigned bit)
+{
+	/* seq_cst: after the gate; a watch that is not below it yet will change that. */
+	uint32_t high = atomic_load_explicit(&proc->domain->watches_high, memory_order_seq_cst);
+
+	for (unsigned i = bit; i < high && i < ODP_MAX_WATCHES; i += ODP_GATE_WATCHES)
+		if ((atomic_load_explicit(held_word(proc, i, nr), memory_order_seq_cst) >> nr % 64 &
+		     1) &&
+		    odp_watch_alive(proc, i))
+			return true;
+	return false;
+}
+
+static void gate_release(struct odp_proc *proc, struct odp_slot *slot, unsigned bit)
+{
+	unsigned nr = (unsigned)(slot - proc->domain->slots);
+	/* seq_cst: before HELD; see ODP_GATE_WATCH(). */
+	uint64_t old = atomic_load_explicit(&slot->gate, memory_order_seq_cst);
+
+	while ((old & ODP_GATE_WATCH(bit)) && !gate_held(proc, nr, bit) &&
+	       !atomic_compare_exchange_weak_explicit(&slot->gate, &old,
+						      (old & ~ODP_GATE_WATCH(bit)) + ODP_GATE_STEP,
+						      memory_order_seq_cst, memory_order_seq_cst))
+		;
+}
+
+void odp_thaw_peer(struct odp_proc *proc, struct odp_slot *slot, unsigned watch)
+{
+	unsigned nr = (unsigned)(slot - proc->domain->slots);
+
+	atomic_fetch_and_explicit(held_word(proc, watch, nr), ~(1ull << nr % 64),
+				  memory_order_seq_cst);
+	gate_release(proc, slot, watch % ODP_GATE_WATCHES);
 }
 
 void odp_gate_heal(struct odp_proc *proc, struct odp_slot *slot)
 {
 	uint64_t gate = atomic_load_explicit(&slot->gate, memory_order_relaxed);
 
-	for (unsigned i = 0; i < ODP_MAX_WATCHES; i++)
-		if ((gate & ODP_GATE_WATCH(i)) && !odp_watch_alive(proc, i))
-			odp_thaw_peer(slot, i);
+	for (unsigned bit = 0; bit < ODP_GATE_WATCHES; bit++)
+		if (gate & ODP_GATE_WATCH(bit))
+			gate_release(proc, slot, bit);
 }
 
 struct fence {

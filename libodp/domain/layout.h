@@ -14,7 +14,7 @@
 
 #include "base.h"
 
-#define ODP_LAYOUT_VERSION 7u
+#define ODP_LAYOUT_VERSION 8u
 
 #define ODP_MAX_PROCS 1024u
 #define ODP_MAX_LANES 64u                   /* a process: see below */
@@ -51,12 +51,23 @@ static_assert(sizeof(struct odp_lane) == ODP_CACHELINE, "one line a lane");
 
 /*
  * A gate is shut while any freezer is inside. The owner's own are counted in the
- * low 16 bits: freeze adds 1, thaw adds ODP_GATE_THAW. Each watch (watch.c) has a
- * bit above them: should its process die, whoever finds the gate shut may clear it.
+ * low 16 bits: freeze adds 1, thaw adds ODP_GATE_THAW. The watches (watch.c) have the
+ * 16 bits above them, of which each is shared by as many as have it: whose gate a watch
+ * keeps shut stands in its record (HELD), so that whoever finds a gate shut may open it
+ * for watches whose process has died (odp_gate_heal()).
  * A fault that saw another value before it began retries.
+ *
+ * Invariant: from odp_freeze_peer() to odp_thaw_peer() of a watch that lives its bit is
+ * set. Setting: HELD first, then the bit, and always a new sequence number. Clearing: the
+ * gate is read, then HELD of all that share the bit (seq_cst, all of it); nobody has it:
+ * the gate is exchanged if it is still what was read. A watch whose HELD was not seen
+ * changes the gate after that, so the exchange fails. A watch that dies between the two
+ * steps of either leaves HELD without the bit, which shuts nothing, or the bit without
+ * HELD, which is cleared.
  */
 #define ODP_GATE_OWN ((uint64_t)0xffff)
-#define ODP_GATE_WATCH(i) ((uint64_t)0x10000 << (i))
+#define ODP_GATE_WATCHES 16u
+#define ODP_GATE_WATCH(i) ((uint64_t)0x10000 << (i) % ODP_GATE_WATCHES)
 #define ODP_GATE_FROZEN ((uint64_t)0xffffffff)
 #define ODP_GATE_STEP ((uint64_t)1 << 32) /* the sequence */
 #define ODP_GATE_THAW (ODP_GATE_STEP - 1)
@@ -97,12 +108,16 @@ struct odp_slot {
 static_assert(sizeof(struct odp_slot) == 4 * ODP_CACHELINE, "slot layout");
 static_assert(offsetof(struct odp_slot, gate) == ODP_CACHELINE, "gate has its own line");
 
-#define ODP_MAX_WATCHES 16u
+#define ODP_MAX_WATCHES 1024u
 
 /*
  * Who must be told of regions on a file, or on all files of a file system. Claimed
  * under the domain's lock; it ends with its process. A registration sets its
  * slot's bit in NEWS, then adds to BELL and wakes it (futex).
+ *
+ * The watch's thread need not have seen a registration: a recall adds to RECALLING, then
+ * reads NEWS; a registration sets its bit in NEWS, then looks at RECALLING (seq_cst, all):
+ * one sees the other. With a recall under way the registration waits (file.c).
  */
 struct odp_watch_shm {
 	_Atomic uint32_t serial; /* unique in the domain, 0: free; release store, last */
@@ -111,10 +126,13 @@ struct odp_watch_shm {
 	uint64_t dev, ino; /* INO 0: every file */
 	uint32_t policy;   /* enum odp_policy that it names */
 	_Atomic uint32_t bell;
-	uint64_t pad[3];
+	_Atomic uint32_t recalling; /* recalls that have begun and not ended */
+	uint32_t pad0;
+	uint64_t pad[2];
 	_Atomic uint64_t news[ODP_MAX_PROCS / 64];
+	_Atomic uint64_t held[ODP_MAX_PROCS / 64]; /* slots whose gates it keeps shut */
 };
-static_assert(sizeof(struct odp_watch_shm) == 3 * ODP_CACHELINE, "watch layout");
+static_assert(sizeof(struct odp_watch_shm) == 5 * ODP_CACHELINE, "watch layout");
 
 enum odp_said { ODP_SAID_NO_UFFD = 1 };
 
@@ -127,19 +145,19 @@ enum odp_said { ODP_SAID_NO_UFFD = 1 };
 struct odp_domain {
 	uint64_t magic;
 	uint32_t version;
-	uint32_t size_check;       /* sizeof(struct odp_domain) */
-	_Atomic uint64_t claims;   /* how often a slot was claimed, for reports */
-	_Atomic uint32_t qpn_next; /* where the search for a free block begins */
-	uint32_t watch_serial;     /* the last one given */
+	uint32_t size_check;           /* sizeof(struct odp_domain) */
+	_Atomic uint64_t claims;       /* how often a slot was claimed, for reports */
+	_Atomic uint32_t qpn_next;     /* where the search for a free block begins */
+	uint32_t watch_serial;         /* the last one given */
+	_Atomic uint32_t watches_high; /* watches ever in use at a time */
 	/* Warnings about the host that a process of this run directory has given already:
 	 * bits, enum odp_said. */
 	_Atomic uint32_t said;
-	uint32_t pad1;
-	uint64_t pad0[3];
-	struct odp_watch_shm watches[ODP_MAX_WATCHES];
-	uint8_t pad[4096 - 64 - ODP_MAX_WATCHES * sizeof(struct odp_watch_shm)];
+	uint32_t pad0[6];
+	uint8_t pad[4096 - 64];
 	struct odp_slot slots[ODP_MAX_PROCS];
 	_Atomic uint16_t qpn_owner[ODP_QPN_BLOCKS]; /* slot + 1, 0: free */
+	struct odp_watch_shm watches[ODP_MAX_WATCHES];
 	struct odp_lane lanes[ODP_MAX_PROCS][ODP_MAX_LANES];
 };
 static_assert(offsetof(struct odp_domain, slots) == 4096, "domain layout");
@@ -335,6 +353,10 @@ struct odp_seg {
 	/* By a key's index: a record, + 1, for each watch without which the region may not be
 	 * reached (ODP_POLICY_REVOKE and stricter); 0: none. Written before the key. */
 	uint32_t region_files[ODP_MAX_REGIONS];
+	/* By a watch's number: its serial, when it is attached here and reads NEWS itself.
+	 * The last is the process's own. */
+	_Atomic uint32_t files_ready[ODP_MAX_WATCHES + 1];
+	uint8_t pad2[4096 - sizeof(uint32_t)];
 	/* arena follows, at .arena */
 };
 static_assert(offsetof(struct odp_seg, mrs) == 4096, "segment layout");

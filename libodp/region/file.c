@@ -9,10 +9,8 @@
  * ended (its key cleared, all lanes fenced) before its records are GONE, so
  * whoever waits for them may go on then.
  */
-#include <linux/futex.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base.h"
 #include "domain.h"
@@ -20,30 +18,17 @@
 #include "pool.h"
 #include "region.h"
 
-#define WAIT_NS 20000000u
-#define WAIT_LIMIT_NS 10000000000ull
-
-static struct odp_file_shm *record(struct odp_mem *m, uint32_t index)
+static unsigned watches_high(struct odp_proc *proc)
 {
-	return &m->proc->self->seg->files[index];
-}
+	/* relaxed: one that comes now may as well come later. */
+	uint32_t high = atomic_load_explicit(&proc->domain->watches_high, memory_order_relaxed);
 
-/* NULL: it has ended. */
-static struct odp_watch_shm *watch_find(struct odp_proc *proc, uint32_t nr, uint32_t serial)
-{
-	if (serial == ODP_WATCH_LOCAL)
-		return odp_local_shm(proc->mem);
-	return serial && odp_watch_is(proc, nr, serial) ? &proc->domain->watches[nr] : NULL;
-}
-
-static struct odp_watch_shm *part_watch(const struct odp_region *r, const struct odp_part *p)
-{
-	return watch_find(r->mem->proc, p->watch_nr, p->watch);
+	return high < ODP_MAX_WATCHES ? high : ODP_MAX_WATCHES;
 }
 
 static struct odp_watch_shm *watch_of(struct odp_proc *proc, uint64_t dev, uint64_t ino)
 {
-	for (unsigned i = 0; ino && i < ODP_MAX_WATCHES; i++) {
+	for (unsigned i = 0; ino && i < watches_high(proc); i++) {
 		struct odp_watch_shm *w = &proc->domain->watches[i];
 
 		if (atomic_load_explicit(&w->serial, memory_order_acquire) && w->dev == dev &&
@@ -55,7 +40,7 @@ static struct odp_watch_shm *watch_of(struct odp_proc *proc, uint64_t dev, uint6
 
 static bool watches_any(struct odp_proc *proc)
 {
-	for (unsigned i = 0; i < ODP_MAX_WATCHES; i++)
+	for (unsigned i = 0; i < watches_high(proc); i++)
 		if (atomic_load_explicit(&proc->domain->watches[i].serial, memory_order_relaxed))
 			return true;
 	return false;
@@ -170,18 +155,12 @@ bool odp_files_same(struct odp_region *r)
 
 /* ---- files that nobody else watches ---- */
 
-/* Pinned pages are pinned, and the kernel's page tables follow the file. */
-static bool part_natural(const struct odp_region *r, const struct odp_part *p)
-{
-	return p->policy == (r->kind == ODP_PINNED ? ODP_POLICY_PINNED : ODP_POLICY_ODP);
-}
-
 static int locals_get(struct odp_region *r)
 {
 	int ret = 0;
 
 	for (unsigned i = 0; i < r->nparts && !ret; i++)
-		if (!r->parts[i].watch && !part_natural(r, &r->parts[i]))
+		if (!r->parts[i].watch && !odp_part_natural(r, &r->parts[i]))
 			ret = odp_local_get(r->mem, &r->parts[i]);
 	return ret;
 }
@@ -193,7 +172,7 @@ static int watches_kept(const struct odp_region *r)
 		const struct odp_part *p = &r->parts[i];
 
 		if (p->lost || (p->local && odp_local_lost(p->local) != p->local_lost) ||
-		    (p->watch && !part_watch(r, p)))
+		    (p->watch && !odp_part_watch(r, p)))
 			return -ESTALE;
 	}
 	return 0;
@@ -239,165 +218,6 @@ static int spares_get(struct odp_region *r)
 	return ret ? -ENOMEM : 0;
 }
 
-/* ---- records ---- */
-
-static void announce(struct odp_mem *m, uint32_t index, struct odp_watch_shm *w)
-{
-	struct odp_seg *seg = m->proc->self->seg;
-	unsigned nr = m->proc->self->nr;
-	uint32_t head = atomic_load_explicit(&seg->files_head, memory_order_relaxed);
-
-	atomic_store_explicit(&seg->files_ring[head % ODP_MAX_FILES], index, memory_order_relaxed);
-	/* release: pairs with the acquire load in watch.c; mem_lock makes it one at a time. */
-	atomic_store_explicit(&seg->files_head, head + 1, memory_order_release);
-	/* seq_cst: the news before the bell; the watch reads them the other way round. */
-	atomic_fetch_or_explicit(&w->news[nr / 64], 1ull << nr % 64, memory_order_seq_cst);
-	atomic_fetch_add_explicit(&w->bell, 1, memory_order_seq_cst);
-	odp_sys6(SYS_futex, (long)&w->bell, FUTEX_WAKE, INT32_MAX, 0, 0, 0);
-}
-
-static bool record_usable(struct odp_mem *m, uint32_t index)
-{
-	struct odp_file_shm *f = record(m, index);
-	/* acquire: pairs with the release store of the watch that forgot it. */
-	uint32_t state = atomic_load_explicit(&f->state, memory_order_acquire);
-
-	return state == ODP_FILE_FREE ||
-	       (state == ODP_FILE_GONE && !watch_find(m->proc, f->watch_nr, f->watch));
-}
-
-/* mem_lock */
-static uint32_t record_find(struct odp_mem *m)
-{
-	struct odp_seg *seg = m->proc->self->seg;
-	uint32_t high = atomic_load_explicit(&seg->files_high, memory_order_relaxed), i;
-
-	for (uint32_t n = 0; n < high; n++) {
-		i = (m->file_next + n) % high;
-		if (record_usable(m, i)) {
-			m->file_next = i + 1;
-			return i;
-		}
-		if (n >= 64 && high < ODP_MAX_FILES)
-			break; /* growing is cheaper than looking on */
-	}
-	if (high == ODP_MAX_FILES)
-		return ODP_MAX_FILES;
-	atomic_store_explicit(&seg->files_high, high + 1, memory_order_release);
-	return high;
-}
-
-static uint32_t part_lease(const struct odp_region *r, const struct odp_part *p)
-{
-	uint32_t ms = r->lease_ms ? r->lease_ms : odp_lease_env(), cap = 0;
-
-	/* The kernel holds others up for no longer. */
-	if (p->local)
-		cap = odp_local_lease_cap(p->local);
-	return cap && (!ms || ms > cap) ? cap : ms;
-}
-
-static int record_ask(struct odp_region *r, struct odp_part *p, struct odp_watch_shm *w)
-{
-	struct odp_mem *m = r->mem;
-	struct odp_file_shm *f;
-
-	odp_mem_lock(m);
-	p->index = record_find(m);
-	if (p->index == ODP_MAX_FILES) {
-		odp_mem_unlock(m);
-		odp_log(ODP_LOG_ERR, "more than %u parts of watched files are registered",
-			ODP_MAX_FILES);
-		return -ENOMEM;
-	}
-	f = record(m, p->index);
-	f->error = 0;
-	/* relaxed: whoever reads an announcement of its last use may still look. */
-	__atomic_store_n(&f->watch, p->watch, __ATOMIC_RELAXED);
-	f->watch_nr = p->watch_nr;
-	f->ended = 0;
-	f->key = r->key;
-	f->cookie = r->cookie;
-	f->notify = r->notify;
-	f->ino = p->watch == ODP_WATCH_LOCAL ? odp_local_id(p->local) : p->ino;
-	f->start = p->off;
-	f->npages = (p->end - p->start) >> ODP_PAGE_SHIFT;
-	f->page = (p->start - r->it.start) >> ODP_PAGE_SHIFT;
-	f->spare = r->spares ? r->spares->it.start : 0;
-	if (p->policy == ODP_POLICY_SCRATCH)
-		f->spare += r->npages << ODP_PAGE_SHIFT;
-	f->lease_ms = part_lease(r, p);
-	f->policy = (uint8_t)p->policy;
-	atomic_store_explicit(&f->notice, 0, memory_order_relaxed);
-	/* release: the record is complete. */
-	atomic_store_explicit(&f->state, ODP_FILE_ASKED, memory_order_release);
-	announce(m, p->index, w);
-	odp_mem_unlock(m);
-	return 0;
-}
-
-static void record_drop(struct odp_mem *m, struct odp_part *p)
-{
-	struct odp_watch_shm *w;
-
-	if (p->index == ODP_MAX_FILES)
-		return;
-	odp_mem_lock(m);
-	w = watch_find(m->proc, p->watch_nr, p->watch);
-	/* release: the region ended before. */
-	atomic_store_explicit(&record(m, p->index)->state, w ? ODP_FILE_GONE : ODP_FILE_FREE,
-			      memory_order_release);
-	if (w)
-		announce(m, p->index, w);
-	odp_mem_unlock(m);
-	p->index = ODP_MAX_FILES;
-}
-
-/* Its watch has ended. */
-static void part_unwatch(struct odp_region *r, struct odp_part *p)
-{
-	record_drop(r->mem, p);
-	p->watch = 0;
-	p->lost = !part_natural(r, p);
-}
-
-/* Until the watch knows of it; 0 with P's watch cleared if that has ended. */
-static int record_wait(struct odp_region *r, struct odp_part *p)
-{
-	const struct timespec nap = {.tv_nsec = WAIT_NS};
-	struct odp_file_shm *f = record(r->mem, p->index);
-	uint64_t limit = odp_now() + WAIT_LIMIT_NS;
-	uint32_t state;
-
-	/* acquire: pairs with the watch's answer. */
-	while ((state = atomic_load_explicit(&f->state, memory_order_acquire)) == ODP_FILE_ASKED) {
-		if (!part_watch(r, p)) {
-			part_unwatch(r, p);
-			return 0;
-		}
-		/* One that was seen waits for a recall, and for its leases. */
-		if (odp_now() > limit && !__atomic_load_n(&f->error, __ATOMIC_RELAXED)) {
-			odp_log(ODP_LOG_ERR,
-				"%#lx: the process that watches this file does not answer: is it "
-				"stopped?",
-				(long)p->start);
-			return -ETIMEDOUT;
-		}
-		odp_sys6(SYS_futex, (long)&f->state, FUTEX_WAIT, ODP_FILE_ASKED, (long)&nap, 0, 0);
-	}
-	if (state == ODP_FILE_KNOWN)
-		return 0;
-	if (p->named) {
-		odp_log(ODP_LOG_ERR,
-			"%#lx: policy %s: the file's watch cannot reach this process: %s",
-			(long)p->start, odp_policy_name(p->policy), strerrordesc_np(-f->error));
-		return -EOPNOTSUPP;
-	}
-	part_unwatch(r, p);
-	p->lost = false; /* it is there, but cannot serve this process */
-	return 0;
-}
-
 static void policy_show(struct odp_region *r)
 {
 	enum odp_policy most = ODP_POLICY_DEFAULT;
@@ -429,15 +249,15 @@ int odp_files_ask(struct odp_region *r)
 			continue;
 		if (r->parts[i].watch != ODP_WATCH_LOCAL)
 			odp_files_follow(r, &r->parts[i]);
-		w = part_watch(r, &r->parts[i]);
+		w = odp_part_watch(r, &r->parts[i]);
 		if (w)
-			ret = record_ask(r, &r->parts[i], w);
+			ret = odp_record_ask(r, &r->parts[i], w);
 		else
-			part_unwatch(r, &r->parts[i]);
+			odp_part_unwatch(r, &r->parts[i]);
 	}
 	for (i = 0; i < r->nparts && !ret; i++)
 		if (r->parts[i].watch)
-			ret = record_wait(r, &r->parts[i]);
+			ret = odp_record_wait(r, &r->parts[i]);
 	if (!ret)
 		ret = watches_kept(r);
 	if (!ret) {
@@ -459,7 +279,7 @@ void odp_files_drop(struct odp_region *r)
 	/* First: an munmap of a file on FUSE may have to wait for the end of the very
 	 * truncate that waits for a lease to end. */
 	for (unsigned i = 0; i < r->nparts; i++) {
-		record_drop(r->mem, &r->parts[i]);
+		odp_record_drop(r->mem, &r->parts[i]);
 		if (r->parts[i].local)
 			odp_local_put(r->parts[i].local);
 	}

@@ -34,6 +34,21 @@ int odp_shadow_map(struct odp_region *r);
 void odp_shadow_unmap(struct odp_region *r);
 void odp_files_drop(struct odp_region *r);
 
+/* ---- record.c ---- */
+/* Is P's policy what a region of R's kind does by itself? */
+bool odp_part_natural(const struct odp_region *r, const struct odp_part *p);
+/* P's watch; NULL: it has ended. */
+struct odp_watch_shm *odp_part_watch(const struct odp_region *r, const struct odp_part *p);
+/* Its watch has ended: it has none from here on. */
+void odp_part_unwatch(struct odp_region *r, struct odp_part *p);
+/* Make P known to W. 0 or -ENOMEM. */
+int odp_record_ask(struct odp_region *r, struct odp_part *p, struct odp_watch_shm *w);
+/* Until the watch knows of it; 0 with P's watch cleared if that has ended. -ETIMEDOUT,
+ * -EOPNOTSUPP, with a line. */
+int odp_record_wait(struct odp_region *r, struct odp_part *p);
+/* P's region has ended, or will not be. */
+void odp_record_drop(struct odp_mem *m, struct odp_part *p);
+
 /* ---- unwatched.c ---- */
 /* Before R's key is there: which watches it cannot be without. */
 void odp_files_need(struct odp_region *r);

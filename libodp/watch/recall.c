@@ -50,7 +50,8 @@ ODP_EXPORT enum odp_policy odp_watch_policy(struct odp_watch *w, uint64_t ino, u
 	enum odp_policy most;
 
 	pthread_mutex_lock(&w->lock);
-	most = strictest(w, &rc);
+	/* What is not known may be the strictest. */
+	most = odp_news_catch(w) ? ODP_POLICY_DENY : strictest(w, &rc);
 	pthread_mutex_unlock(&w->lock);
 	return most;
 }
@@ -68,7 +69,7 @@ static void owner_freeze(struct odp_watch *w, struct odp_peer *peer)
 	if (!w->owners[peer->nr].frozen++ && w->local)
 		odp_freeze(w->proc);
 	if (!w->local)
-		odp_freeze_peer(peer->slot, w->index);
+		odp_freeze_peer(w->proc, peer->slot, w->index);
 	pthread_mutex_unlock(&w->lock);
 }
 
@@ -80,7 +81,7 @@ static void owner_thaw(struct odp_watch *w, struct odp_slot *slot, unsigned nr)
 	if (w->local)
 		odp_thaw(w->proc);
 	else
-		odp_thaw_peer(slot, w->index);
+		odp_thaw_peer(w->proc, slot, w->index);
 }
 
 /* HOLD: the gate stays shut until the end of the recall. */
@@ -169,6 +170,12 @@ static int recall_enter(struct odp_watch *w, struct odp_recall *rc, const struct
 	return 0;
 }
 
+static void recall_done(struct odp_watch *w)
+{
+	/* release: registrations that need not wait for it see what it did. */
+	atomic_fetch_sub_explicit(&w->shm->recalling, 1, memory_order_release);
+}
+
 /* BITS: the processes with regions there; NULL: not asked for. */
 static int recall_wait(struct odp_watch *w, uint64_t ino, uint64_t start, uint64_t end,
 		       struct odp_recall *rc, const struct how *how, uint64_t *bits)
@@ -179,10 +186,16 @@ static int recall_wait(struct odp_watch *w, uint64_t ino, uint64_t start, uint64
 	rc->ino = ino;
 	rc->start = start;
 	rc->end = end;
+	/* seq_cst: before the news; see struct odp_watch_shm. */
+	atomic_fetch_add_explicit(&w->shm->recalling, 1, memory_order_seq_cst);
 	pthread_mutex_lock(&w->lock);
-	ret = recall_enter(w, rc, how);
+	ret = odp_news_catch(w);
+	if (!ret)
+		ret = recall_enter(w, rc, how);
 	if (!ret && bits)
 		owners_collect(w, rc, bits);
+	if (ret)
+		recall_done(w);
 	pthread_mutex_unlock(&w->lock);
 	if (ret == -EINTR)
 		odp_watch_ring(w); /* registrations have waited for its end */
@@ -251,6 +264,7 @@ ODP_EXPORT void odp_recall_end(struct odp_watch *w, struct odp_recall *rc)
 		if (rc->held[nr / 64] >> nr % 64 & 1)
 			owner_thaw(w, &w->proc->domain->slots[nr], nr);
 	recall_unlink(w, rc);
+	recall_done(w);
 	pthread_mutex_unlock(&w->lock);
 	odp_watch_ring(w);
 }

@@ -111,6 +111,7 @@ static void deferred_remove(struct odp_watch *w, struct odp_node *node)
 		if (*p != node)
 			continue;
 		*p = node->deferred;
+		node->waits = false;
 		return;
 	}
 }
@@ -206,6 +207,7 @@ static void node_admit(struct odp_watch *w, struct odp_node *node)
 		return;
 	}
 	__atomic_store_n(&f->error, -EAGAIN, __ATOMIC_RELAXED);
+	node->waits = true;
 	node->deferred = w->deferred;
 	w->deferred = node;
 }
@@ -218,37 +220,51 @@ static void deferred_admit(struct odp_watch *w)
 	for (; list; list = next) {
 		next = list->deferred;
 		list->deferred = NULL;
+		list->waits = false;
 		node_admit(w, list);
 	}
 }
 
-static void record_look(struct odp_watch *w, struct odp_owner *owner, uint32_t index)
+/* Its owner waits for an answer; or it is KNOWN without one, see files_ready. */
+static int record_enter(struct odp_watch *w, struct odp_owner *owner, uint32_t index,
+			uint32_t state)
+{
+	struct odp_file_shm *f = &owner->peer->seg->files[index];
+	int ret = owner->nodes[index] ? 0 : node_add(w, owner, index);
+
+	if (state == ODP_FILE_KNOWN)
+		return ret == -ENOMEM ? ret : 0;
+	if (ret)
+		record_answer(f, ODP_FILE_REFUSED, ret);
+	else if (!owner->nodes[index]->waits)
+		node_admit(w, owner->nodes[index]);
+	return 0;
+}
+
+/* 0 or -ENOMEM: to be looked at again. */
+static int record_look(struct odp_watch *w, struct odp_owner *owner, uint32_t index)
 {
 	struct odp_file_shm *f;
 	uint32_t state;
-	int ret;
 
 	if (index >= ODP_MAX_FILES)
-		return;
+		return 0;
 	f = &owner->peer->seg->files[index];
 	/* acquire: the record is as its owner announced it. */
 	state = atomic_load_explicit(&f->state, memory_order_acquire);
 	if (__atomic_load_n(&f->watch, __ATOMIC_RELAXED) != w->serial)
-		return;
-	if (state == ODP_FILE_GONE) {
-		if (owner->nodes[index])
-			node_remove(w, owner, owner->nodes[index]);
-		/* release: it may be used again. Perhaps it is already: its owner takes over
-		 * what a watch that has ended left, and this is an older announcement. */
-		atomic_compare_exchange_strong_explicit(&f->state, &state, ODP_FILE_FREE,
-							memory_order_release, memory_order_relaxed);
-	} else if (state == ODP_FILE_ASKED && !owner->nodes[index]) {
-		ret = node_add(w, owner, index);
-		if (ret)
-			record_answer(f, ODP_FILE_REFUSED, ret);
-		else
-			node_admit(w, owner->nodes[index]);
-	}
+		return 0;
+	if (state == ODP_FILE_ASKED || state == ODP_FILE_KNOWN)
+		return record_enter(w, owner, index, state);
+	if (state != ODP_FILE_GONE)
+		return 0;
+	if (owner->nodes[index])
+		node_remove(w, owner, owner->nodes[index]);
+	/* release: it may be used again. Perhaps it is already: its owner takes over what a
+	 * watch that has ended left, and this is an older announcement. */
+	atomic_compare_exchange_strong_explicit(&f->state, &state, ODP_FILE_FREE,
+						memory_order_release, memory_order_relaxed);
+	return 0;
 }
 
 /* ---- owners ---- */
@@ -280,24 +296,36 @@ static struct odp_peer *owner_attach(struct odp_watch *w, unsigned nr)
 	return NULL;
 }
 
-/* lock */
-static void owner_read(struct odp_watch *w, struct odp_owner *owner)
+/* lock; -ENOMEM: from TAIL on it is to be read again */
+static int owner_read(struct odp_watch *w, struct odp_owner *owner)
 {
 	struct odp_seg *seg = owner->peer->seg;
 	/* acquire: pairs with the release store in announce(). */
 	uint32_t head = atomic_load_explicit(&seg->files_head, memory_order_acquire);
+	int ret = 0;
 
 	if (head - owner->tail > ODP_MAX_FILES / 2) { /* some may be overwritten by now */
 		uint32_t high = atomic_load_explicit(&seg->files_high, memory_order_relaxed);
 
-		for (uint32_t i = 0; i < high && i < ODP_MAX_FILES; i++)
-			record_look(w, owner, i);
-		owner->tail = head;
+		for (uint32_t i = 0; i < high && i < ODP_MAX_FILES && !ret; i++)
+			ret = record_look(w, owner, i);
+		if (!ret)
+			owner->tail = head;
+		return ret;
 	}
-	for (; owner->tail != head; owner->tail++)
-		record_look(w, owner,
-			    atomic_load_explicit(&seg->files_ring[owner->tail % ODP_MAX_FILES],
-						 memory_order_relaxed));
+	while (owner->tail != head && !ret) {
+		ret = record_look(
+			w, owner,
+			atomic_load_explicit(&seg->files_ring[owner->tail % ODP_MAX_FILES],
+					     memory_order_relaxed));
+		owner->tail += !ret;
+	}
+	return ret;
+}
+
+static void news_set(struct odp_watch *w, unsigned nr)
+{
+	atomic_fetch_or_explicit(&w->shm->news[nr / 64], 1ull << nr % 64, memory_order_relaxed);
 }
 
 static void owner_news(struct odp_watch *w, unsigned nr)
@@ -306,18 +334,43 @@ static void owner_news(struct odp_watch *w, unsigned nr)
 	struct odp_peer *peer = owner_attach(w, nr);
 
 	pthread_mutex_lock(&w->lock);
+	/* seq_cst: the bit goes before the announcements are read, and with the lock, so that
+	 * a recall sees the bit, or what it was for. */
+	atomic_fetch_and_explicit(&w->shm->news[nr / 64], ~(1ull << nr % 64), memory_order_seq_cst);
 	if (owner->peer != peer)
 		owner_forget(w, owner);
 	if (peer && !owner->nodes)
 		owner->nodes = calloc(ODP_MAX_FILES, sizeof(struct odp_node *));
 	if (peer && owner->nodes) {
 		owner->peer = peer;
-		owner_read(w, owner);
+		/* release: recalls that get the lock after us read its announcements. */
+		atomic_store_explicit(&peer->seg->files_ready[w->index], w->serial,
+				      memory_order_release);
+		if (owner_read(w, owner))
+			news_set(w, nr);
 	} else if (peer) { /* the next look tries again */
-		atomic_fetch_or_explicit(&w->shm->news[nr / 64], 1ull << nr % 64,
-					 memory_order_relaxed);
+		news_set(w, nr);
 	}
 	pthread_mutex_unlock(&w->lock);
+}
+
+/* The bits stay: one may be of a process that has got the slot since. */
+int odp_news_catch(struct odp_watch *w)
+{
+	int ret = 0;
+
+	for (unsigned i = 0; i < ODP_MAX_PROCS / 64; i++) {
+		/* seq_cst: see struct odp_watch_shm. */
+		uint64_t bits = atomic_load_explicit(&w->shm->news[i], memory_order_seq_cst);
+
+		for (; bits && !ret; bits &= bits - 1) {
+			struct odp_owner *owner = &w->owners[i * 64 + __builtin_ctzll(bits)];
+
+			if (owner->peer && odp_peer_alive(owner->peer))
+				ret = owner_read(w, owner);
+		}
+	}
+	return ret;
 }
 
 static void owners_bury(struct odp_watch *w)
@@ -332,8 +385,7 @@ static void owners_bury(struct odp_watch *w)
 static void news_read(struct odp_watch *w)
 {
 	for (unsigned i = 0; i < ODP_MAX_PROCS / 64; i++) {
-		/* acquire: the announcements came before. */
-		uint64_t bits = atomic_exchange_explicit(&w->shm->news[i], 0, memory_order_acquire);
+		uint64_t bits = atomic_load_explicit(&w->shm->news[i], memory_order_relaxed);
 
 		for (; bits; bits &= bits - 1)
 			owner_news(w, i * 64 + (unsigned)__builtin_ctzll(bits));
@@ -382,7 +434,9 @@ static int shm_claim(struct odp_watch *w, const struct odp_watch_attr *attr)
 	/* release: readers take the record for none while it changes. */
 	atomic_store_explicit(&w->shm->serial, 0, memory_order_release);
 	for (unsigned i = 0; i < ODP_MAX_PROCS; i++) /* what a dead one left shut */
-		odp_thaw_peer(&dom->slots[i], w->index);
+		if (atomic_load_explicit(&w->shm->held[i / 64], memory_order_relaxed) >> i % 64 & 1)
+			odp_thaw_peer(w->proc, &dom->slots[i], w->index);
+	atomic_store_explicit(&w->shm->recalling, 0, memory_order_relaxed);
 	w->shm->slot = w->proc->self->nr;
 	w->shm->gen = w->proc->self->gen;
 	w->shm->lease_ms = attr->lease_ms;
@@ -391,6 +445,9 @@ static int shm_claim(struct odp_watch *w, const struct odp_watch_attr *attr)
 	w->shm->policy = attr->policy;
 	for (unsigned i = 0; i < ODP_MAX_PROCS / 64; i++)
 		atomic_store_explicit(&w->shm->news[i], 0, memory_order_relaxed);
+	if (atomic_load_explicit(&dom->watches_high, memory_order_relaxed) <= w->index)
+		/* seq_cst: see gate_held(). */
+		atomic_store_explicit(&dom->watches_high, w->index + 1, memory_order_seq_cst);
 	if (++dom->watch_serial == ODP_WATCH_LOCAL)
 		dom->watch_serial = 1;
 	w->serial = dom->watch_serial;

@@ -20,6 +20,7 @@ struct odp_node {
 	enum odp_policy policy;
 	unsigned users; /* recalls that act on it without the lock */
 	bool gone;      /* to be freed by the last user */
+	bool waits;     /* in the list of the deferred */
 	bool told;      /* of a lease, which ends at */
 	bool revoked;
 	uint64_t deadline;
@@ -95,6 +96,9 @@ struct odp_file_shm *odp_node_record(const struct odp_node *node);
 bool odp_node_live(const struct odp_node *node);
 /* Done with a node that was counted as used (lock). */
 void odp_node_put(struct odp_watch *w, struct odp_node *node);
+/* Take notice of all that was registered before, by processes that are attached (lock).
+ * 0 or -ENOMEM: some are not known. */
+int odp_news_catch(struct odp_watch *w);
 /* A watch of this process's own regions, of serial ODP_WATCH_LOCAL. */
 int odp_watch_create_local(struct odp_proc *proc, struct odp_watch **watch);
 int odp_saver_start(struct odp_saver *saver);
