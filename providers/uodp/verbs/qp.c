@@ -139,6 +139,10 @@ static int sq_init(struct uodp_qp *qp, struct ibv_qp_init_attr_ex *a)
 		payload = cap->max_inline_data;
 	entries = uodp_pow2(cap->max_send_wr);
 	qp->sq_stride = ((uint32_t)offsetof(struct uodp_swqe, sge) + payload + 63) & ~63u;
+	/* There may be room for more than was asked for, which programs live on that ask
+	 * for none and send a few bytes inline; mlx5 and rxe give what they have too. */
+	payload = qp->sq_stride - (uint32_t)offsetof(struct uodp_swqe, sge);
+	cap->max_inline_data = payload < UODP_MAX_INLINE ? payload : UODP_MAX_INLINE;
 	qp->sq_size = (size_t)entries * qp->sq_stride + packet;
 	qp->sq_mask = entries - 1;
 	qp->sq = odp_priv_alloc(qp->sq_size);
@@ -204,10 +208,12 @@ static void verbs_init(struct uodp_qp *qp, struct ibv_context *ctx, struct ibv_q
 
 	ibqp->context = ctx;
 	ibqp->qp_context = a->qp_context;
-	ibqp->pd = qp->pd ? a->pd : NULL;
-	ibqp->send_cq = qp->send_cq ? a->send_cq : NULL;
-	ibqp->recv_cq = qp->recv_cq ? a->recv_cq : NULL;
-	ibqp->srq = qp->srq ? a->srq : NULL;
+	/* What was given, whether or not QPs of the type have it: as libibverbs does for the
+	 * kernel's drivers, and librdmacm expects. */
+	ibqp->pd = a->comp_mask & IBV_QP_INIT_ATTR_PD ? a->pd : NULL;
+	ibqp->send_cq = a->send_cq;
+	ibqp->recv_cq = a->recv_cq;
+	ibqp->srq = a->srq;
 	ibqp->qp_type = a->qp_type;
 	ibqp->state = IBV_QPS_RESET;
 	ibqp->qp_num = qpn_of(qp->proc, qp->index);
