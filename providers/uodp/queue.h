@@ -61,6 +61,7 @@ struct uodp_cq {
 	const struct uodp_link *link;
 	int async_wr;
 	struct uodp_channel *channel;   /* held; NULL: none */
+	struct uodp_pd *parent;         /* its parent domain, or NULL */
 	struct uodp_spin lock;          /* consumers; ring, mask */
 	_Atomic uint32_t users;         /* QPs: destroy gives EBUSY */
 	_Atomic uint32_t comp_reported; /* events that the program has read */
@@ -189,7 +190,8 @@ struct uodp_exec {
 	struct uodp_sge recv_sge[UODP_MAX_SGE]; /* of the receive taken */
 	uint64_t recv_wr_id;
 	uint32_t recv_length;
-	uint64_t old; /* an atomic's result */
+	uint64_t old;               /* an atomic's result */
+	uint32_t mc_slot, mc_index; /* multicast: where to look for the next member */
 };
 
 struct uodp_transport;
@@ -204,6 +206,7 @@ struct uodp_qp {
 	struct uodp_xrcd *xrcd;         /* XRC targets */
 	struct uodp_target_shm *target; /* as well: what is shared */
 	uint32_t target_gen;            /* of shm, when it was made or opened */
+	uint32_t mcasts;                /* UD: groups that it is in, under proc->lock */
 	bool opened;                    /* by ibv_open_qp(): shm is another handle's */
 	struct uodp_rq rq;
 	const struct uodp_link *link;
@@ -422,6 +425,8 @@ void uodp_transport_choose(struct uodp_qp *qp);
 /* ---- dest.c ---- */
 /* The QP with number QPN, wherever it is; -ENOENT when there is none now. */
 int uodp_dest_find(struct uodp_proc *proc, uint32_t qpn, struct uodp_dest *dest);
+/* PEER's root object, or NULL when it has none that we understand. */
+struct uodp_root *uodp_peer_root(struct odp_peer *peer);
 /* The shared record of the QP with local INDEX in PEER, or NULL. */
 struct uodp_qp_shm *uodp_qp_shm(struct odp_peer *peer, uint32_t index);
 struct uodp_srq_shm *uodp_srq_shm(struct odp_peer *peer, uint32_t index);
@@ -522,6 +527,9 @@ int uodp_target_query(struct uodp_qp *qp, struct ibv_qp_attr *attr);
 /* QP's handle is closed. True: others have the QP open, and it goes on; its index and
  * what it has in the arena stay. */
 bool uodp_target_leave(struct uodp_qp *qp);
+
+/* ---- mcast.c ---- */
+void uodp_mcast_leave_all(struct uodp_qp *qp);
 
 /* ---- qp.c ---- */
 /* An index in this process's table, and so a handle, for QP of CTX; 0 or -ENOMEM. */

@@ -25,6 +25,7 @@
 #define UODP_MAX_INLINE 1024u
 #define UODP_EVENT_RING 1024u
 #define UODP_MAX_DM 4096u
+#define UODP_MAX_MCAST 8192u
 
 /* A completion; what ibv_poll_cq() turns into struct ibv_wc. */
 struct uodp_cqe {
@@ -206,6 +207,15 @@ struct uodp_dm_shm {
 static_assert(sizeof(struct uodp_dm_shm) == 32, "two to a line");
 #define UODP_DM_NAME "uodp-dm"
 
+/* A UD QP's membership in a multicast group. */
+struct uodp_mcast_shm {
+	_Atomic uint32_t gen; /* odd while in use */
+	uint32_t qpn;
+	uint8_t gid[16];
+	uint64_t pad;
+};
+static_assert(sizeof(struct uodp_mcast_shm) == 32, "two to a line");
+
 /*
  * A slot of the ring of async events on their way to the owner's worker. In the high half
  * which lap it is for; below, 0 while it is free, else UODP_EVENT(). Without a lock, which
@@ -235,9 +245,9 @@ struct uodp_root {
 	uint32_t version;
 	uint32_t num_devices;
 	char devices[16][64];                        /* names, for odpctl */
-	uint64_t qps, cqs, srqs, dms;                /* offsets of the tables below */
+	uint64_t qps, cqs, srqs, dms, mcasts;        /* offsets of the tables below */
 	_Atomic uint32_t qp_high, cq_high, srq_high; /* highest index used + 1 */
-	_Atomic uint32_t dm_high;
+	_Atomic uint32_t dm_high, mcast_high;
 	/* By device: even while it is plugged in. What was opened at another value is
 	 * gone for good (plug.c). Changed by whoever plugs and unplugs. */
 	_Atomic uint32_t plug[16];

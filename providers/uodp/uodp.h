@@ -64,7 +64,8 @@ struct uodp_proc {
 	struct uodp_cq_shm *cqs_shm;
 	struct uodp_srq_shm *srqs_shm;
 	struct uodp_dm_shm *dms_shm;
-	pthread_mutex_t lock; /* contexts, next_pd */
+	struct uodp_mcast_shm *mcasts_shm; /* changed under lock */
+	pthread_mutex_t lock;              /* contexts, next_pd */
 	struct uodp_table *qps, *cqs, *srqs, *dms;
 	uint16_t *ord_block;           /* QPN block of each 256 QPs of the table */
 	struct uodp_context *contexts; /* open ones, linked by .next */
@@ -127,7 +128,16 @@ struct uodp_pd {
 	struct uodp_proc *proc;
 	uint32_t num;               /* unique in the process, never 0 */
 	_Atomic uint32_t users;     /* MRs, QPs, SRQs, AHs: dealloc gives EBUSY */
+	struct uodp_pd *of;         /* a parent domain: what it stands for; else NULL */
+	struct uodp_td *td;         /* as well; may be NULL */
 	struct uodp_pd *next, **at; /* in the context's list */
+};
+
+/* A thread domain: a promise of the program's that nothing here needs. */
+struct uodp_td {
+	struct ibv_td ibtd;
+	struct uodp_proc *proc;
+	_Atomic uint32_t users; /* parent domains */
 };
 
 /* What can be asked for beyond ibv_reg_mr(); all 0: nothing. */
@@ -210,6 +220,10 @@ static inline struct uodp_context *to_uodp_context(struct ibv_context *c)
 static inline struct uodp_pd *to_uodp_pd(struct ibv_pd *pd)
 {
 	return uodp_container_of(pd, struct uodp_pd, ibpd);
+}
+static inline struct uodp_td *to_uodp_td(struct ibv_td *td)
+{
+	return uodp_container_of(td, struct uodp_td, ibtd);
 }
 static inline struct uodp_mr *to_uodp_mr(struct ibv_mr *mr)
 {
@@ -430,6 +444,8 @@ int uodp_modify_qp(struct ibv_qp *qp, struct ibv_qp_attr *attr, int mask);
 int uodp_query_qp(struct ibv_qp *qp, struct ibv_qp_attr *attr, int mask,
 		  struct ibv_qp_init_attr *init);
 int uodp_destroy_qp(struct ibv_qp *qp);
+int uodp_attach_mcast(struct ibv_qp *qp, const union ibv_gid *gid, uint16_t lid);
+int uodp_detach_mcast(struct ibv_qp *qp, const union ibv_gid *gid, uint16_t lid);
 int uodp_post_send(struct ibv_qp *qp, struct ibv_send_wr *wr, struct ibv_send_wr **bad);
 int uodp_post_recv(struct ibv_qp *qp, struct ibv_recv_wr *wr, struct ibv_recv_wr **bad);
 
@@ -439,6 +455,10 @@ int uodp_query_device_ex(struct ibv_context *ctx, const struct ibv_query_device_
 int uodp_query_port(struct ibv_context *ctx, uint8_t port, struct ibv_port_attr *attr);
 struct ibv_pd *uodp_alloc_pd(struct ibv_context *ctx);
 int uodp_dealloc_pd(struct ibv_pd *pd);
+struct ibv_td *uodp_alloc_td(struct ibv_context *ctx, struct ibv_td_init_attr *attr);
+int uodp_dealloc_td(struct ibv_td *td);
+struct ibv_pd *uodp_alloc_parent_domain(struct ibv_context *ctx,
+					struct ibv_parent_domain_init_attr *attr);
 struct ibv_mr *uodp_reg_mr(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova, int access);
 struct ibv_mr *uodp_reg_mr_wish(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova,
 				int access, const struct uodp_mr_wish *wish);

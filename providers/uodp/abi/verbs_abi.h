@@ -170,9 +170,10 @@ struct verbs_context_ops {
 #endif
 	uodp_op_unused *alloc_mw;
 	uodp_op_unused *alloc_null_mr;
-	uodp_op_unused *alloc_parent_domain;
+	struct ibv_pd *(*alloc_parent_domain)(struct ibv_context *ctx,
+					      struct ibv_parent_domain_init_attr *attr);
 	struct ibv_pd *(*alloc_pd)(struct ibv_context *ctx);
-	uodp_op_unused *alloc_td;
+	struct ibv_td *(*alloc_td)(struct ibv_context *ctx, struct ibv_td_init_attr *attr);
 	void (*async_event)(struct ibv_context *ctx, struct ibv_async_event *event);
 	uodp_op_unused *attach_counters_point_flow;
 	int (*attach_mcast)(struct ibv_qp *qp, const union ibv_gid *gid, uint16_t lid);
@@ -202,7 +203,7 @@ struct verbs_context_ops {
 #endif
 	uodp_op_unused *dealloc_mw;
 	int (*dealloc_pd)(struct ibv_pd *pd);
-	uodp_op_unused *dealloc_td;
+	int (*dealloc_td)(struct ibv_td *td);
 	int (*dereg_mr)(struct verbs_mr *vmr);
 	int (*destroy_ah)(struct ibv_ah *ah);
 #if UODP_PRIVATE_ABI >= 65

@@ -15,8 +15,11 @@
 static const struct verbs_context_ops context_ops = {
 	.advise_mr = uodp_advise_mr,
 	.alloc_dm = uodp_alloc_dm,
+	.alloc_parent_domain = uodp_alloc_parent_domain,
 	.alloc_pd = uodp_alloc_pd,
+	.alloc_td = uodp_alloc_td,
 	.async_event = uodp_async_event,
+	.attach_mcast = uodp_attach_mcast,
 	.close_xrcd = uodp_close_xrcd,
 	.cq_event = uodp_cq_event,
 	.create_ah = uodp_create_ah,
@@ -27,6 +30,7 @@ static const struct verbs_context_ops context_ops = {
 	.create_srq = uodp_create_srq,
 	.create_srq_ex = uodp_create_srq_ex,
 	.dealloc_pd = uodp_dealloc_pd,
+	.dealloc_td = uodp_dealloc_td,
 	.dereg_mr = uodp_dereg_mr,
 	.destroy_ah = uodp_destroy_ah,
 	.destroy_cq = uodp_destroy_cq,
@@ -35,6 +39,7 @@ static const struct verbs_context_ops context_ops = {
 #if UODP_IBVERBS_RELEASE >= 62
 	.dm_export_dmabuf_fd = uodp_dm_export_fd,
 #endif
+	.detach_mcast = uodp_detach_mcast,
 	.free_context = uodp_free_context,
 	.free_dm = uodp_free_dm,
 	.get_srq_num = uodp_get_srq_num,

@@ -118,14 +118,17 @@ static int tables_create(struct uodp_proc *proc)
 	proc->cqs_shm = shared(proc, &root->cqs, UODP_MAX_CQ * sizeof(struct uodp_cq_shm));
 	proc->srqs_shm = shared(proc, &root->srqs, UODP_MAX_SRQ * sizeof(struct uodp_srq_shm));
 	proc->dms_shm = shared(proc, &root->dms, UODP_MAX_DM * sizeof(struct uodp_dm_shm));
+	proc->mcasts_shm =
+		shared(proc, &root->mcasts, UODP_MAX_MCAST * sizeof(struct uodp_mcast_shm));
 	proc->qps = table_create(UODP_MAX_QP, &root->qp_high);
 	proc->cqs = table_create(UODP_MAX_CQ, &root->cq_high);
 	proc->srqs = table_create(UODP_MAX_SRQ, &root->srq_high);
 	proc->dms = table_create(UODP_MAX_DM, &root->dm_high);
 	proc->ord_block = odp_priv_alloc((UODP_MAX_QP >> ODP_QPN_BLOCK_SHIFT) * sizeof(uint16_t));
 	proc->live = odp_priv_alloc(UODP_MAX_QP * sizeof(*proc->live));
-	if (!proc->qps_shm || !proc->cqs_shm || !proc->srqs_shm || !proc->dms_shm || !proc->qps ||
-	    !proc->cqs || !proc->srqs || !proc->dms || !proc->ord_block || !proc->live)
+	if (!proc->qps_shm || !proc->cqs_shm || !proc->srqs_shm || !proc->dms_shm ||
+	    !proc->mcasts_shm || !proc->qps || !proc->cqs || !proc->srqs || !proc->dms ||
+	    !proc->ord_block || !proc->live)
 		return -ENOMEM;
 	proc->qps->size = 0; /* grows by a QPN block at a time (qp.c) */
 	root->version = UODP_SHM_VERSION;

@@ -35,6 +35,9 @@ static void device_limits(struct ibv_device_attr *attr)
 	attr->max_srq = UODP_MAX_SRQ;
 	attr->max_srq_wr = UODP_MAX_WR;
 	attr->max_srq_sge = UODP_MAX_SGE;
+	attr->max_mcast_grp = UODP_MAX_MCAST;
+	attr->max_mcast_qp_attach = UODP_MAX_QP;
+	attr->max_total_mcast_qp_attach = UODP_MAX_MCAST;
 	attr->max_pkeys = 1;
 	attr->phys_port_cnt = 1;
 	attr->local_ca_ack_delay = ACK_DELAY;

@@ -5,7 +5,7 @@
 
 #include "local_step.h"
 
-static struct uodp_root *peer_root(struct odp_peer *peer)
+struct uodp_root *uodp_peer_root(struct odp_peer *peer)
 {
 	struct uodp_root *root = odp_peer_ptr(peer, odp_peer_root(peer), sizeof(*root));
 
@@ -16,7 +16,7 @@ static struct uodp_root *peer_root(struct odp_peer *peer)
 
 struct uodp_qp_shm *uodp_qp_shm(struct odp_peer *peer, uint32_t index)
 {
-	struct uodp_root *root = peer_root(peer);
+	struct uodp_root *root = uodp_peer_root(peer);
 
 	if (!root || index >= UODP_MAX_QP)
 		return NULL;
@@ -26,7 +26,7 @@ struct uodp_qp_shm *uodp_qp_shm(struct odp_peer *peer, uint32_t index)
 
 struct uodp_srq_shm *uodp_srq_shm(struct odp_peer *peer, uint32_t index)
 {
-	struct uodp_root *root = peer_root(peer);
+	struct uodp_root *root = uodp_peer_root(peer);
 
 	if (!root || index >= UODP_MAX_SRQ)
 		return NULL;
@@ -50,7 +50,7 @@ int uodp_dest_find(struct uodp_proc *proc, uint32_t qpn, struct uodp_dest *dest)
 	ret = odp_peer_get(proc->odp, (unsigned)slot, &peer);
 	if (ret)
 		return ret;
-	root = peer_root(peer);
+	root = uodp_peer_root(peer);
 	if (!root)
 		return -ENOENT;
 	/* acquire: pairs with the release when the block was added (qpn.c) */

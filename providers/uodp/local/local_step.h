@@ -53,6 +53,13 @@ int uodp_xsrq_complete(struct uodp_proc *proc, const struct uodp_dest *dest,
 /* Find the SRQ that W names, or look at it again. */
 int uodp_xrc_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x, bool *go_on);
 
+/* ---- mcast.c ---- */
+#define UODP_MULTICAST_QPN 0xffffffu
+#define UODP_SLOTS 1024u /* of processes in a run directory */
+/* The next member of the group that W is for, from x->mc_slot and mc_index on: *QPN. */
+bool uodp_mcast_next(struct uodp_qp *qp, const struct uodp_swqe *w, struct uodp_exec *x,
+		     uint32_t *qpn);
+
 /* ---- deliver.c ---- */
 /* Take a receive for the message in X. 0; -EAGAIN: none posted (RNR);
  * -ENOTCONN: the QP cannot receive; -EBUSY: somebody has a lock, or UD, not our turn;

@@ -176,21 +176,34 @@ int uodp_send_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x,
 
 /* ---- datagrams ---- */
 
-static bool ud_dest(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x)
+/* QPN, if it is there and takes W: x->dest. */
+static bool ud_find(struct uodp_qp *qp, const struct uodp_swqe *w, struct uodp_exec *x,
+		    uint32_t qpn)
 {
 	struct uodp_dest *dest = &x->dest;
 	uint32_t qkey = w->remote_qkey;
 
 	/* The last destination is remembered: most QPs talk to one. */
-	if (qp->conn.qp && qp->conn.qpn == w->remote_qpn && uodp_dest_receives(&qp->conn))
+	if (qp->conn.qp && qp->conn.qpn == qpn && uodp_dest_receives(&qp->conn))
 		*dest = qp->conn;
-	else if (uodp_dest_find(qp->proc, w->remote_qpn, dest) || !uodp_dest_receives(dest))
+	else if (uodp_dest_find(qp->proc, qpn, dest) || !uodp_dest_receives(dest))
 		return false;
 	qp->conn = *dest;
 	if (qkey & 0x80000000u) /* IBTA 10.2.5: the sender's own */
 		qkey = uodp_attr(&qp->shm->qkey);
-	return dest->qp->type == IBV_QPT_UD && uodp_attr(&dest->qp->qkey) == qkey &&
-	       uodp_dest_addressed(dest, w->dgid);
+	return dest->qp->type == IBV_QPT_UD && uodp_attr(&dest->qp->qkey) == qkey;
+}
+
+static bool ud_dest(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x)
+{
+	uint32_t qpn;
+
+	if (w->remote_qpn != UODP_MULTICAST_QPN)
+		return ud_find(qp, w, x, w->remote_qpn) && uodp_dest_addressed(&x->dest, w->dgid);
+	while (uodp_mcast_next(qp, w, x, &qpn))
+		if (ud_find(qp, w, x, qpn))
+			return true;
+	return false;
 }
 
 /*
@@ -217,6 +230,7 @@ static int ud_gather(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *
 	if (ret)
 		return uodp_exec_done(x, IBV_WC_LOC_PROT_ERR);
 	uodp_grh_fill(qp, w, qp->packet);
+	x->mc_slot = x->mc_index = 0;
 	x->phase = UODP_PHASE_RECV;
 	return 0;
 }
@@ -237,18 +251,15 @@ static int ud_recv(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x,
 	return 0;
 }
 
-int uodp_ud_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x, uint64_t *budget)
+/* To one destination. */
+static int ud_deliver(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x,
+		      uint64_t *budget)
 {
 	enum uodp_side failed;
 	bool go_on = true;
 	int ret = 0;
 
-	/* IBTA C10-93.1.1: too long for the MTU is dropped without error. */
-	if (w->length > UODP_MTU)
-		return uodp_exec_done(x, IBV_WC_SUCCESS);
-	if (x->phase == UODP_PHASE_NEW || x->phase == UODP_PHASE_GATHER)
-		ret = ud_gather(qp, w, x, budget, &go_on);
-	if (go_on && x->phase == UODP_PHASE_RECV)
+	if (x->phase == UODP_PHASE_RECV)
 		ret = ud_recv(qp, w, x, &go_on);
 	if (!go_on)
 		return ret;
@@ -264,4 +275,35 @@ int uodp_ud_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x, u
 	if (ret)
 		return uodp_recv_broken(qp, x, IBV_WC_LOC_PROT_ERR);
 	return uodp_send_finish(qp, w, x);
+}
+
+static int ud_deliver_all(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x,
+			  uint64_t *budget)
+{
+	int ret;
+
+	do {
+		ret = ud_deliver(qp, w, x, budget);
+		if (ret)
+			return ret;
+		x->phase = UODP_PHASE_RECV; /* for the next member */
+		x->give_up = 0;
+	} while (x->mc_slot < UODP_SLOTS);
+	return 0;
+}
+
+int uodp_ud_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x, uint64_t *budget)
+{
+	bool go_on = true;
+	int ret = 0;
+
+	/* IBTA C10-93.1.1: too long for the MTU is dropped without error. */
+	if (w->length > UODP_MTU)
+		return uodp_exec_done(x, IBV_WC_SUCCESS);
+	if (x->phase == UODP_PHASE_NEW || x->phase == UODP_PHASE_GATHER)
+		ret = ud_gather(qp, w, x, budget, &go_on);
+	if (!go_on)
+		return ret;
+	return uodp_unlikely(w->remote_qpn == UODP_MULTICAST_QPN) ? ud_deliver_all(qp, w, x, budget)
+								  : ud_deliver(qp, w, x, budget);
 }

@@ -485,6 +485,9 @@ static bool cq_end(struct uodp_cq *cq)
 		odp_arena_free(proc->odp, cq->ring_off, ((size_t)cq->mask + 1) * sizeof(*cq->ring));
 	if (cq->channel)
 		uodp_channel_drop(cq->channel);
+	/* release: pairs with the acquire in uodp_dealloc_pd() */
+	if (cq->parent)
+		atomic_fetch_sub_explicit(&cq->parent->users, 1, memory_order_release);
 	return purged && told;
 }
 

@@ -197,14 +197,19 @@ static void fields_init(struct ibv_cq_ex *cqx, uint64_t want)
 		cqx->read_completion_wallclock_ns = read_completion_wallclock_ns;
 }
 
-static int attr_check(const struct ibv_cq_init_attr_ex *attr, uint32_t *flags)
+static int attr_check(const struct ibv_context *ctx, const struct ibv_cq_init_attr_ex *attr,
+		      uint32_t *flags)
 {
 	*flags = attr->comp_mask & IBV_CQ_INIT_ATTR_MASK_FLAGS ? attr->flags : 0;
 	/* VLAN tags, flow tags and tag matching belong to things that are not there. */
 	if (attr->wc_flags & ~(uint64_t)WC_FLAGS)
 		return -EOPNOTSUPP;
-	if (attr->comp_mask & ~(uint32_t)IBV_CQ_INIT_ATTR_MASK_FLAGS)
+	if (attr->comp_mask & ~(uint32_t)(IBV_CQ_INIT_ATTR_MASK_FLAGS | IBV_CQ_INIT_ATTR_MASK_PD))
 		return -EOPNOTSUPP;
+	if (attr->comp_mask & IBV_CQ_INIT_ATTR_MASK_PD &&
+	    (!attr->parent_domain || attr->parent_domain->context != ctx ||
+	     uodp_pd_check(attr->parent_domain) || !to_uodp_pd(attr->parent_domain)->of))
+		return -EINVAL;
 	if (*flags &
 	    ~(uint32_t)(IBV_CREATE_CQ_ATTR_SINGLE_THREADED | IBV_CREATE_CQ_ATTR_IGNORE_OVERRUN))
 		return -EOPNOTSUPP;
@@ -216,7 +221,7 @@ struct ibv_cq_ex *uodp_create_cq_ex(struct ibv_context *ctx, struct ibv_cq_init_
 	struct ibv_cq_ex *cqx;
 	struct uodp_cq *cq;
 	uint32_t flags, shm_flags = 0;
-	int ret = attr_check(attr, &flags);
+	int ret = attr_check(ctx, attr, &flags);
 
 	if (attr->wc_flags & STAMPS)
 		shm_flags |= UODP_CQ_STAMPED;
@@ -227,6 +232,10 @@ struct ibv_cq_ex *uodp_create_cq_ex(struct ibv_context *ctx, struct ibv_cq_init_
 	if (ret) {
 		errno = -ret;
 		return NULL;
+	}
+	if (attr->comp_mask & IBV_CQ_INIT_ATTR_MASK_PD) {
+		cq->parent = to_uodp_pd(attr->parent_domain);
+		atomic_fetch_add_explicit(&cq->parent->users, 1, memory_order_relaxed);
 	}
 	cqx = &cq->vcq.cq_ex;
 	cqx->start_poll = start_poll;

@@ -437,6 +437,8 @@ int uodp_destroy_qp(struct ibv_qp *ibqp)
 	struct ibv_context *ctx = ibqp->context;
 	int ret = uodp_destroy_check(ctx, qp->proc, ibqp->handle, qp->index);
 
+	if (!ret && qp->mcasts)
+		ret = -EBUSY;
 	if (ret < 0)
 		return uodp_fail(ret);
 	if (!ret && !qp_end(qp)) {
@@ -454,6 +456,7 @@ void uodp_qp_drop(struct uodp_qp *qp)
 		atomic_load_explicit(&qp->async_reported, memory_order_relaxed);
 	if (qp->vqp.comp_mask & VERBS_QP_EX)
 		uodp_wr_ops_end(&qp->vqp.qp_ex);
+	uodp_mcast_leave_all(qp);
 	qp_end(qp);
 }
 
