@@ -14,7 +14,7 @@
 #include <infiniband/verbs.h>
 #include <odp/odp.h>
 
-#define UODP_SHM_VERSION 7u
+#define UODP_SHM_VERSION 8u
 
 #define UODP_MAX_QP 32768u
 #define UODP_MAX_CQ 32768u
