@@ -245,9 +245,10 @@ struct uodp_root {
 	uint32_t version;
 	uint32_t num_devices;
 	char devices[16][64];                        /* names, for odpctl */
-	uint64_t qps, cqs, srqs, dms, mcasts;        /* offsets of the tables below */
+	uint64_t qps, cqs, srqs, dms;                /* offsets of the tables below */
 	_Atomic uint32_t qp_high, cq_high, srq_high; /* highest index used + 1 */
 	_Atomic uint32_t dm_high, mcast_high;
+	uint64_t mcasts; /* a table too */
 	/* By device: even while it is plugged in. What was opened at another value is
 	 * gone for good (plug.c). Changed by whoever plugs and unplugs. */
 	_Atomic uint32_t plug[16];
