@@ -30,9 +30,11 @@ run --kind=file --event=truncate-grow,punch,open-trunc --lease-ms=1000 --json >"
 	{ fail "exit status $?"; cat "$dir/messages"; }
 [ -z "$(left)" ] || fail "left behind: $(left)"
 
-# expect EVENT POLICY OP ANSWER TRUNCATER TOLD LOST: for both kinds of region
+# expect EVENT POLICY OP ANSWER TRUNCATER TOLD LOST: for both kinds of region. LOST may be
+# ANY: the truncate is asked for by the owner itself, which is killed as it waits; whether
+# the kernel still sends the request then is a matter of the moment.
 expect() {
-	local mr got
+	local mr got lost
 	for mr in pinned odp; do
 		got=$(python3 - "$dir/a.json" "$1" "$2" "$mr" "$3" <<'END'
 import json, sys
@@ -42,7 +44,9 @@ for c in cells:
         print(c["answer"], c["truncater"], c["told"], c.get("bytes_lost"), sep="|")
 END
 		)
-		[ "$got" = "$4|$5|$6|$7" ] || fail "$1 $2 $mr $3: '$got', not '$4|$5|$6|$7'"
+		lost=$7
+		[ "$lost" != ANY ] || lost=${got##*|}
+		[ "$got" = "$4|$5|$6|$lost" ] || fail "$1 $2 $mr $3: '$got', not '$4|$5|$6|$7'"
 	done
 }
 expect truncate-grow odp read new ok - 512
@@ -52,7 +56,7 @@ expect truncate-grow pinned write 'not visible' ok - 0
 expect truncate-grow scratch write 'not visible' ok - 512
 expect truncate-grow revoke read REM_ACCESS_ERR ok revoked 512
 expect truncate-grow lease write REM_ACCESS_ERR ok 'lease, SIGIO, revoked' 512
-expect truncate-grow kill read RETRY_EXC_ERR SIGKILL 'lease, SIGIO, SIGKILL' 512
+expect truncate-grow kill read RETRY_EXC_ERR SIGKILL 'lease, SIGIO, SIGKILL' ANY
 expect truncate-grow deny write visible ETXTBSY - 0
 expect open-trunc odp read REM_ACCESS_ERR ok - 512
 expect open-trunc deny read old ETXTBSY - 0
