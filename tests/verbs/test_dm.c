@@ -199,8 +199,9 @@ static void c_alloc(struct pair *p)
 	CHECK_ERRNO(ibv_free_dm(dm), 0);
 	dm = alloc(ctx, max, 0, 0);
 	REQUIRE(dm);
-	/* What is left behind goes with the context. */
+	/* What is left behind goes with the context, but for the object itself. */
 	CHECK_ERRNO(ibv_close_device(ctx), 0);
+	CHECK_ERRNO(ibv_free_dm(dm), 0);
 	ctx = tdev_open();
 	dm = alloc(ctx, max, 0, 0);
 	CHECK(dm);

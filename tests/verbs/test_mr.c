@@ -407,9 +407,18 @@ static void open_and_leave(void *buf)
 		.cap = {.max_send_wr = 4, .max_send_sge = 1},
 	};
 
-	CHECK(ibv_create_qp(pd, &attr));
-	CHECK(ibv_reg_mr(pd, buf, LEN, ALL_ACCESS));
+	struct ibv_mr *mr = ibv_reg_mr(pd, buf, LEN, ALL_ACCESS);
+
+	struct ibv_qp *qp = ibv_create_qp(pd, &attr);
+
+	CHECK(qp && mr);
 	CHECK_ERRNO(ibv_close_device(ctx), 0);
+	/* Only their memory is left. */
+	CHECK_ERRNO(ibv_destroy_qp(qp), 0);
+	CHECK_ERRNO(ibv_destroy_srq(srq), 0);
+	CHECK_ERRNO(ibv_destroy_cq(cq), 0);
+	CHECK_ERRNO(ibv_dereg_mr(mr), 0);
+	CHECK_ERRNO(ibv_dealloc_pd(pd), 0);
 }
 
 /* More often than any table has room: a closed device's objects are gone. */

@@ -222,4 +222,5 @@ void mrs_show(struct ctl *ctl)
 	mrs.t.hidden[M_POLICY] = !mrs.policies;
 	mrs.t.hidden[M_REVOKED] = !mrs.revoked;
 	table_end(&mrs.t);
+	mappings_free(&mrs.on);
 }
