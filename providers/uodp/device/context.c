@@ -135,46 +135,6 @@ static void context_close(struct uodp_context *ctx)
 	}
 }
 
-void uodp_context_hold(struct ibv_context *ctx)
-{
-	/* relaxed: the caller's own hold keeps it */
-	atomic_fetch_add_explicit(&to_uodp_context(ctx)->refs, 1, memory_order_relaxed);
-}
-
-static void context_free(struct uodp_context *ctx)
-{
-	verbs_uninit_context(&ctx->vctx);
-	free(ctx);
-}
-
-/* True for the last. */
-static bool context_unref(struct uodp_context *ctx)
-{
-	/* acq_rel: whoever frees it comes after all that others did with it. */
-	return atomic_fetch_sub_explicit(&ctx->refs, 1, memory_order_acq_rel) == 1;
-}
-
-void uodp_context_drop(struct ibv_context *ibctx)
-{
-	struct uodp_context *ctx = to_uodp_context(ibctx);
-
-	if (context_unref(ctx))
-		context_free(ctx);
-}
-
-void uodp_context_drop_late(struct ibv_context *ibctx)
-{
-	static _Atomic(struct uodp_context *) late;
-	struct uodp_context *ctx = to_uodp_context(ibctx);
-
-	if (!context_unref(ctx))
-		return;
-	/* acq_rel: the one before is whole, and so is ours for who comes next. */
-	ctx = atomic_exchange_explicit(&late, ctx, memory_order_acq_rel);
-	if (ctx)
-		context_free(ctx);
-}
-
 static void context_destroy(struct uodp_context *ctx)
 {
 	context_close(ctx);

@@ -20,23 +20,6 @@
 
 #define AGAIN_NS 100000u /* when to come back to a send queue that somebody runs */
 
-int uodp_context_check(const struct ibv_context *ibctx)
-{
-	const struct uodp_context *ctx = to_uodp_context((struct ibv_context *)ibctx);
-
-	if (uodp_unlikely(ctx->proc != uodp_self || ctx->closed))
-		return -EIO;
-	return uodp_unlikely(uodp_link_gone(ctx->proc, ctx->link)) ? -EIO : 0;
-}
-
-int uodp_context_recheck(const struct ibv_context *ibctx)
-{
-	/* seq_cst: pairs with the fence in unplug.c, between the change of the number
-	 * and the look for what there is. */
-	atomic_thread_fence(memory_order_seq_cst);
-	return uodp_context_check(ibctx);
-}
-
 static bool marked(const char *dir, const char *name)
 {
 	char path[512];
