@@ -88,10 +88,10 @@ enum cm_conn_state {
 	CONN_SIDR_REQ_RCVD,
 };
 
-/* A mailbox: a process. */
+/* A mailbox: a process, from its first use of rdma_cm to its end or exec. */
 struct cm_node {
 	uint32_t pid;
-	uint64_t start; /* when it began, clock ticks: tells reuse of the number */
+	uint64_t tag; /* random: the process ID alone is used again */
 };
 
 union cm_addr {
@@ -148,9 +148,10 @@ struct cm_id {
 	bool mra;          /* the other side wants more time */
 	struct rdma_ucm_ece ece;
 
-	struct cm_id *listener;   /* whose queue the request is in */
-	struct cm_id *next, **at; /* in cm.ids */
-	struct cm_id *hash_next;  /* by local_comm */
+	struct cm_id *listener;                 /* whose queue the request is in */
+	struct cm_id *next, **at;               /* in cm.ids */
+	struct cm_id *hash_next;                /* by local_comm */
+	struct cm_id *remote_next, **remote_at; /* by remote_comm; NULL: not passive */
 };
 
 struct cm_mcast {
@@ -176,6 +177,7 @@ struct cm {
 	pthread_mutex_t lock;
 	struct cm_id *ids;
 	struct cm_id *conns[CM_HASH];   /* by local_comm */
+	struct cm_id *remotes[CM_HASH]; /* the passive ones, by remote_comm */
 	struct cm_file *files, *closed; /* closed: to be used again */
 	struct cm_id **handles;         /* by handle; NULL: free */
 	uint32_t num_handles, free_handle;
@@ -185,8 +187,9 @@ struct cm {
 	int wire_fd; /* our mailbox, -1: none */
 	int wake_fd; /* eventfd: the thread is to look at the time again */
 	struct cm_node self;
-	pid_t pid; /* a child of fork has no thread, and gets EIO */
-	bool running;
+	pid_t pid;    /* a child that no atfork handler saw gets EIO */
+	bool running; /* the thread does */
+	bool broken;  /* its descriptors were closed under it */
 };
 extern struct cm cm;
 
@@ -221,22 +224,40 @@ int service_listen(struct cm_id *id);
 void service_drop(struct cm_id *id);
 /* Who listens on SID at the address GID (IPv4: mapped); false: nobody. */
 bool service_find(uint64_t sid, const union ibv_gid *gid, struct cm_node *node);
-/* Does the process of NODE live? */
+/* In a child of fork: the parent's is not ours. */
+void services_forget(void);
+
+/* ---- node.c ---- */
+#define NODE_NAME 48
+/* A descriptor of the folder of mailboxes, or -errno. Not to be closed. */
+int node_dir(void);
+/* Begin cm.self, which lives from now on. */
+int node_open(void);
+/* The name of NODE's mailbox in the folder. */
+void node_name(const struct cm_node *node, char name[NODE_NAME]);
+bool node_is(const struct cm_node *node, const struct cm_node *other);
 bool node_alive(const struct cm_node *node);
+/* A descriptor of which poll() reports something once NODE has ended, or -errno. It ends
+ * with odp_fd_close(). */
+int node_watch(const struct cm_node *node);
+/* Take what cm.self has in the folder away: the process ends. */
+void node_unlink(void);
+/* In a child of fork. */
+void node_forget(void);
 
 /* ---- wire.c ---- */
 int wire_open(void);
 /* Send MAD to NODE, from SGID to DGID; it may be lost, as a datagram may. */
 void wire_send(const struct cm_node *node, const union ibv_gid *sgid, const union ibv_gid *dgid,
 	       const struct cm_mad *mad);
-/* By the thread: send what found no room before; true: some does not yet. */
-bool wire_flush(void);
+/* By the thread: send what found no room before; true: some does not yet. PROGRESS: some
+ * did. HERE: the thread's directory is node_dir(). */
+bool wire_flush(bool here, bool *progress);
 /* In a child of fork. */
 void wire_forget(void);
 /* One datagram that has come, or false. */
 bool wire_receive(struct cm_node *from, union ibv_gid *sgid, union ibv_gid *dgid,
 		  struct cm_mad *mad);
-void wire_close(void);
 
 /* ---- thread.c ---- */
 /* Called without the lock, before anything else: the thread runs. */
@@ -288,6 +309,9 @@ void conn_timeout(struct cm_id *id);
 /* The process at the other end is no more: what its kernel would have sent. */
 void conn_peer_dead(struct cm_id *id);
 struct cm_id *conn_find(uint32_t local_comm);
+/* Of a request that came from NODE with its number REMOTE_COMM; UD: a SIDR one. */
+struct cm_id *conn_find_passive(const struct cm_node *node, uint32_t remote_comm, bool ud);
+/* Give ID a number, and enter it by that, and a passive one by the other side's. */
 void conn_enter(struct cm_id *id);
 void conn_leave(struct cm_id *id);
 /* A request for SID with the private data HEADER, at DGID: who listens here; NULL: nobody. */
@@ -331,13 +355,26 @@ void file_ready(struct cm_file *file, bool ready);
 struct cm_file {
 	struct uodp_handle handle; /* first */
 	int fd;                    /* an eventfd of our own: a copy of the program's */
-	bool ready, closed;
+	bool ready;                /* what it says */
+	bool closed;
+	uint32_t users; /* threads in a command: it ends after the last one's */
+	uint32_t seq;   /* futex: an event has come, or the end */
+	pid_t pid;      /* who opened it, and as whom: others get EACCES */
+	uid_t uid;
+	gid_t gid;
 	struct cm_queued *events, **events_end;
 	struct cm_file *next;
 };
 
 #define CM_RESPONSE_TIMEOUT 20 /* 4.096 us * 2^20: cma.c, CMA_CM_RESPONSE_TIMEOUT */
 #define CM_MAX_RETRIES 15
+/*
+ * How often, and how far apart, to look for who listens. A server that closes one
+ * connection's listener and opens the next one's (perftest does) has its time for that
+ * on a network, where a request takes a while: so it has here.
+ */
+#define CM_LOOKS 10
+#define CM_LOOK_NS 10000000u
 #define CM_MRA_TIMEOUT 24
 #define CM_LIFE_TIME 16 /* of a packet */
 #define CM_UD_QKEY 0x01234567u

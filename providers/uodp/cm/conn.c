@@ -23,8 +23,46 @@ struct cm_id *conn_find(uint32_t local_comm)
 	return id;
 }
 
+static struct cm_id **remote_bucket(const struct cm_node *node, uint32_t remote_comm)
+{
+	return &cm.remotes[(remote_comm ^ node->tag) % CM_HASH];
+}
+
+static void remote_enter(struct cm_id *id)
+{
+	struct cm_id **head = remote_bucket(&id->peer, id->remote_comm);
+
+	id->remote_next = *head;
+	if (*head)
+		(*head)->remote_at = &id->remote_next;
+	id->remote_at = head;
+	*head = id;
+}
+
+static void remote_leave(struct cm_id *id)
+{
+	if (!id->remote_at)
+		return;
+	*id->remote_at = id->remote_next;
+	if (id->remote_next)
+		id->remote_next->remote_at = id->remote_at;
+	id->remote_at = NULL;
+}
+
+struct cm_id *conn_find_passive(const struct cm_node *node, uint32_t remote_comm, bool ud)
+{
+	struct cm_id *id = *remote_bucket(node, remote_comm);
+
+	while (id && (id->conn == CONN_NONE || id->remote_comm != remote_comm ||
+		      (id->qp_type == IBV_QPT_UD) != ud || !node_is(&id->peer, node)))
+		id = id->remote_next;
+	return id;
+}
+
 void conn_enter(struct cm_id *id)
 {
+	if (!id->active)
+		remote_enter(id);
 	do {
 		id->local_comm = cm.next_comm++;
 	} while (!id->local_comm || conn_find(id->local_comm));
@@ -42,6 +80,7 @@ void conn_leave(struct cm_id *id)
 		at = &(*at)->hash_next;
 	*at = id->hash_next;
 	id->local_comm = 0;
+	remote_leave(id);
 }
 
 /* ---- sending ---- */
@@ -309,14 +348,6 @@ static void req_make(struct cm_id *id)
 	mad_set(m, REQ_ACK_TIMEOUT, id->ack_timeout);
 }
 
-/*
- * Who listens. A server that closes one connection's listener and opens the next one's
- * (perftest does) has its time for that on a network, where a request takes a while:
- * so it has here.
- */
-#define LOOKS 10
-#define LOOK_NS 10000000u
-
 static void find_peer(struct cm_id *id)
 {
 	union ibv_gid to = addr_gid(&id->dst);
@@ -325,7 +356,7 @@ static void find_peer(struct cm_id *id)
 		cm_watch(&id->peer);
 		send_asking(id);
 	} else if (id->tries--) {
-		wait_set(id, LOOK_NS);
+		wait_set(id, CM_LOOK_NS);
 	} else {
 		/* What the other end's kernel says then. */
 		odp_log(ODP_LOG_DEBUG, "rdma_cm: nobody listens on service %#llx",
@@ -361,7 +392,7 @@ int conn_connect(struct cm_id *id, const struct rdma_ucm_conn_param *param,
 	id->state = CM_CONNECT;
 	id->conn = CONN_REQ_SENT;
 	id->peer = (struct cm_node){0};
-	id->tries = LOOKS;
+	id->tries = CM_LOOKS;
 	find_peer(id);
 	return 0;
 }
@@ -479,6 +510,7 @@ static void req_get(struct cm_id *id, struct cm_mad *m)
 	id->remote_comm = (uint32_t)mad_get(m, REQ_LOCAL_COMM);
 	id->remote.qpn = (uint32_t)mad_get(m, REQ_QPN);
 	id->remote.psn = (uint32_t)mad_get(m, REQ_PSN);
+	id->local.psn = id->remote.psn; /* as cma.c: one for both directions */
 	id->local.initiator_depth = (uint8_t)mad_get(m, REQ_RESPONDER_RESOURCES);
 	id->local.responder_resources = (uint8_t)mad_get(m, REQ_INITIATOR_DEPTH);
 	id->local.retry_count = (uint8_t)mad_get(m, REQ_RETRY_COUNT);
@@ -513,16 +545,6 @@ static bool request_tell(struct cm_id *id, struct cm_mad *m, size_t head)
 	return true;
 }
 
-static struct cm_id *request_known(const struct cm_node *from, uint32_t remote_comm)
-{
-	for (struct cm_id *id = cm.ids; id; id = id->next)
-		if (id->conn != CONN_NONE && id->remote_comm == remote_comm &&
-		    id->peer.pid == from->pid && id->peer.start == from->start && !id->active &&
-		    id->qp_type != IBV_QPT_UD)
-			return id;
-	return NULL;
-}
-
 /* The request was sent again, since no answer has come. */
 static void request_again(struct cm_id *id)
 {
@@ -535,7 +557,8 @@ static void request_again(struct cm_id *id)
 static void req_receive(const struct cm_node *from, const union ibv_gid *sgid,
 			const union ibv_gid *dgid, struct cm_mad *m)
 {
-	struct cm_id *id = request_known(from, (uint32_t)mad_get(m, REQ_LOCAL_COMM)), *listener;
+	struct cm_id *id = conn_find_passive(from, (uint32_t)mad_get(m, REQ_LOCAL_COMM), false),
+		     *listener;
 	size_t head = CMA_HEADER;
 
 	if (id) {
@@ -760,8 +783,7 @@ static void rej_receive(struct cm_id *id, struct cm_mad *m)
 
 static bool from_peer(const struct cm_id *id, const struct cm_node *from)
 {
-	return id && id->qp_type != IBV_QPT_UD && id->peer.pid == from->pid &&
-	       id->peer.start == from->start;
+	return id && id->qp_type != IBV_QPT_UD && node_is(&id->peer, from);
 }
 
 /* A REJ or MRA of one who does not know our number has its own alone. */
@@ -769,7 +791,7 @@ static struct cm_id *addressee(const struct cm_node *from, struct cm_mad *m)
 {
 	uint32_t to = (uint32_t)mad_get(m, MSG_REMOTE_COMM);
 	uint32_t theirs = (uint32_t)mad_get(m, MSG_LOCAL_COMM);
-	struct cm_id *id = to ? conn_find(to) : request_known(from, theirs);
+	struct cm_id *id = to ? conn_find(to) : conn_find_passive(from, theirs, false);
 
 	if (!from_peer(id, from))
 		return NULL;

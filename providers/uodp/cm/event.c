@@ -12,7 +12,7 @@ struct cm_queued *event_new(struct cm_id *id, enum cm_event event, int status)
 
 	/* A connection whose request has not been read, or was not accepted yet, has nobody
 	 * to tell (ucma.c, ucma_event_handler()). */
-	if (!id->uid || id->handle == UINT32_MAX)
+	if (event != CM_CONNECT_REQUEST && (!id->uid || id->handle == UINT32_MAX))
 		return NULL;
 	q = calloc(1, sizeof(*q));
 	if (!q)

@@ -297,6 +297,9 @@ static int set_bool(bool *what, const void *value, size_t len)
 
 static int set_id_option(struct cm_id *id, uint32_t name, const void *value, size_t len)
 {
+	bool reuse, afonly;
+	int ret;
+
 	switch (name) {
 	case RDMA_OPTION_ID_TOS:
 		if (len != 1)
@@ -304,15 +307,22 @@ static int set_id_option(struct cm_id *id, uint32_t name, const void *value, siz
 		id->tos = *(const uint8_t *)value;
 		return 0;
 	case RDMA_OPTION_ID_REUSEADDR:
-		/* Not of one that listens, or has an address in use already, to false. */
-		if (id->state != CM_IDLE && id->state != CM_ADDR_BOUND)
-			return -EINVAL;
-		return set_bool(&id->reuseaddr, value, len);
+		ret = set_bool(&reuse, value, len);
+		/* cma.c, rdma_set_reuseaddr(): others may rely on it once it is bound. */
+		if (!ret && id->state != CM_IDLE && (!reuse || id->state == CM_LISTEN))
+			ret = -EINVAL;
+		if (!ret)
+			id->reuseaddr = reuse;
+		return ret;
 	case RDMA_OPTION_ID_AFONLY:
-		if (id->state != CM_IDLE && id->state != CM_ADDR_BOUND)
-			return -EINVAL;
+		ret = set_bool(&afonly, value, len);
+		if (!ret && id->state != CM_IDLE && id->state != CM_ADDR_BOUND)
+			ret = -EINVAL;
+		if (ret)
+			return ret;
 		id->afonly_set = true;
-		return set_bool(&id->afonly, value, len);
+		id->afonly = afonly;
+		return 0;
 	case RDMA_OPTION_ID_ACK_TIMEOUT:
 		if (len != 1)
 			return -EINVAL;

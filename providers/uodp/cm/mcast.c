@@ -56,7 +56,6 @@ static int join_tell(struct cm_mcast *mc)
 	p->qkey = mc->id->qkey ? mc->id->qkey : CM_UD_QKEY;
 	query_ah(mc->id, &p->ah_attr);
 	memcpy(p->ah_attr.grh.dgid, mc->mgid.raw, 16);
-	p->ah_attr.grh.hop_limit = 1;
 	event_put(q);
 	return 0;
 }
@@ -70,6 +69,8 @@ int mcast_join(struct cm_id *id, uint64_t uid, const union cm_addr *addr, unsign
 	if (flags > RDMA_MC_JOIN_FLAG_SENDONLY_FULLMEMBER)
 		return -EINVAL;
 	if (id->qp_type != IBV_QPT_UD)
+		return -EINVAL;
+	if (addr_any(addr))
 		return -EINVAL;
 	if (!id->dev || (id->state != CM_ADDR_BOUND && id->state != CM_ADDR_DONE))
 		return -EINVAL;

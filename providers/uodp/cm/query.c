@@ -186,30 +186,33 @@ static void rts_attr(const struct cm_id *id, struct ib_uverbs_qp_attr *a)
 	}
 }
 
+/* Are both sides' parameters known, and the connection not over? */
+static bool connecting(const struct cm_id *id)
+{
+	return id->conn == CONN_REQ_RCVD || id->conn == CONN_REP_SENT ||
+	       id->conn == CONN_REP_RCVD || id->conn == CONN_ESTABLISHED;
+}
+
 int query_qp_attr(struct cm_id *id, enum ibv_qp_state state, struct ib_uverbs_qp_attr *a)
 {
 	memset(a, 0, sizeof(*a));
 	if (!id->dev)
 		return -EINVAL;
 	a->qp_state = state;
-	if (state == IBV_QPS_INIT &&
-	    (id->conn == CONN_NONE || id->conn == CONN_REQ_SENT || id->conn == CONN_REQ_RCVD ||
-	     id->conn == CONN_REP_SENT || id->conn == CONN_REP_RCVD ||
-	     id->conn == CONN_ESTABLISHED || id->conn == CONN_SIDR_REQ_RCVD)) {
+	/* cma.c, rdma_init_qp_attr(): without a connection whatever state is asked for. */
+	if (!id->local_comm || id->qp_type == IBV_QPT_UD) {
+		if (id->state == CM_LISTEN && id->qp_type != IBV_QPT_UD)
+			return -EINVAL;
 		init_attr(id, a);
 		return 0;
 	}
-	if (id->qp_type == IBV_QPT_UD)
-		return -EINVAL;
-	if (state == IBV_QPS_RTR && (id->conn == CONN_REQ_RCVD || id->conn == CONN_REP_SENT ||
-				     id->conn == CONN_REP_RCVD || id->conn == CONN_ESTABLISHED)) {
+	if (state == IBV_QPS_INIT && (connecting(id) || id->conn == CONN_REQ_SENT))
+		init_attr(id, a);
+	else if (state == IBV_QPS_RTR && connecting(id))
 		rtr_attr(id, a);
-		return 0;
-	}
-	if (state == IBV_QPS_RTS && (id->conn == CONN_REQ_RCVD || id->conn == CONN_REP_SENT ||
-				     id->conn == CONN_REP_RCVD || id->conn == CONN_ESTABLISHED)) {
+	else if (state == IBV_QPS_RTS && connecting(id))
 		rts_attr(id, a);
-		return 0;
-	}
-	return -EINVAL;
+	else
+		return -EINVAL;
+	return 0;
 }

@@ -21,7 +21,6 @@
 
 static struct cm_services *table;
 static int table_fd = -1;
-static pid_t table_pid; /* a child of fork opens it for itself: it has locks of its own */
 
 #define LOCK_TRIES 2000 /* of a millisecond */
 
@@ -73,29 +72,27 @@ static int table_map(int dir)
 		return err;
 	}
 	table_fd = odp_fd_keep(fd);
-	table_pid = getpid();
 	return 0;
 }
 
 static int table_open(void)
 {
-	char path[IBV_SYSFS_PATH_MAX + 8];
-	char run[IBV_SYSFS_PATH_MAX];
-	int dir, ret;
+	int dir;
 
-	if (table && table_pid == getpid())
+	if (table)
 		return 0;
-	if (odp_dir_get(run, sizeof(run)))
-		return -EIO;
-	snprintf(path, sizeof(path), "%s/cm", run);
-	if (mkdir(path, 0700) && errno != EEXIST)
-		return -errno;
-	dir = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (dir < 0)
-		return -errno;
-	ret = table_map(dir);
-	close(dir);
-	return ret;
+	dir = node_dir();
+	return dir < 0 ? dir : table_map(dir);
+}
+
+void services_forget(void)
+{
+	if (!table)
+		return;
+	munmap(table, sizeof(*table));
+	odp_fd_close(table_fd);
+	table = NULL;
+	table_fd = -1;
 }
 
 /* Open and lock; a table of another layout is begun anew. */
@@ -110,32 +107,6 @@ static int table_lock(void)
 		table->magic = CM_SERVICES_MAGIC;
 	}
 	return ret;
-}
-
-/* Fields 3 and 22 of /proc/PID/stat. */
-bool node_alive(const struct cm_node *node)
-{
-	char path[32], buf[512], *p, state;
-	unsigned long long start;
-	ssize_t n;
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/%u/stat", node->pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return false;
-	n = read(fd, buf, sizeof(buf) - 1);
-	close(fd);
-	if (n <= 0)
-		return false;
-	buf[n] = '\0';
-	p = strrchr(buf, ')');
-	return p &&
-	       sscanf(p,
-		      ") %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d "
-		      "%*d %*d %llu",
-		      &state, &start) == 2 &&
-	       state != 'Z' && state != 'X' && (!node->start || start == node->start);
 }
 
 static uint32_t *bucket(uint64_t sid)
@@ -161,7 +132,7 @@ static struct cm_service_record *record_next(uint64_t sid, uint32_t **at)
 	struct cm_service_record *r;
 
 	for (uint32_t n = 0; (r = record_at(**at)) && n < CM_SERVICES_RECORDS; n++) {
-		struct cm_node node = {r->pid, r->start};
+		struct cm_node node = {r->pid, r->tag};
 
 		if (!(r->flags & CM_SERVICE_USED) || !node_alive(&node)) {
 			record_unlink(*at, r);
@@ -209,15 +180,28 @@ static bool taken(uint64_t sid)
 	return record_next(sid, &at);
 }
 
+/* Out of the chain that it may still be in, see service_drop(). */
+static void record_leave(struct cm_service_record *r)
+{
+	uint32_t *at = bucket(r->sid), n = 0;
+	struct cm_service_record *i;
+
+	while ((i = record_at(*at)) && i != r && n++ < CM_SERVICES_RECORDS)
+		at = &i->next;
+	if (i == r)
+		record_unlink(at, r);
+}
+
 static struct cm_service_record *record_free(void)
 {
 	for (uint32_t n = 0; n < CM_SERVICES_RECORDS; n++) {
 		struct cm_service_record *r =
 			&table->records[(table->hint + n) % CM_SERVICES_RECORDS];
-		struct cm_node node = {r->pid, r->start};
+		struct cm_node node = {r->pid, r->tag};
 
 		if (!(r->flags & CM_SERVICE_USED) ||
 		    (n > CM_SERVICES_RECORDS / 2 && !node_alive(&node))) {
+			record_leave(r);
 			table->hint = (table->hint + n + 1) % CM_SERVICES_RECORDS;
 			return r;
 		}
@@ -265,7 +249,7 @@ static int record_make(struct cm_id *id)
 	memcpy(r->gid, &gid, sizeof(r->gid));
 	r->family = id->src.sa.sa_family;
 	r->pid = cm.self.pid;
-	r->start = cm.self.start;
+	r->tag = cm.self.tag;
 	r->flags = flags_of(id);
 	head = bucket(r->sid);
 	r->next = *head;
@@ -310,21 +294,17 @@ int service_listen(struct cm_id *id)
 
 void service_drop(struct cm_id *id)
 {
-	struct cm_service_record *r = record_at(id->service), *i;
-	uint32_t *at;
+	struct cm_service_record *r = record_at(id->service);
 
-	/* A child's copy is the parent's record. */
-	if (!r || table_pid != getpid())
+	if (!r)
 		return;
 	id->service = 0;
 	if (table_lock()) {
 		r->flags = 0; /* it is unlinked when somebody comes by */
 		return;
 	}
-	for (at = bucket(r->sid); (i = record_at(*at)) && i != r; at = &i->next)
-		;
-	if (i)
-		record_unlink(at, r);
+	record_leave(r);
+	r->flags = 0;
 	unlock();
 }
 
@@ -349,7 +329,7 @@ bool service_find(uint64_t sid, const union ibv_gid *gid, struct cm_node *node)
 			best = r;
 	}
 	if (best)
-		*node = (struct cm_node){best->pid, best->start};
+		*node = (struct cm_node){best->pid, best->tag};
 	unlock();
 	return best;
 }

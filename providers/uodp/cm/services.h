@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 #define CM_SERVICES_FILE "cm/services" /* below the run directory */
-#define CM_SERVICES_MAGIC 0x756f6470636d0001ull
+#define CM_SERVICES_MAGIC 0x756f6470636d0002ull
 #define CM_SERVICES_BUCKETS 8192u
 #define CM_SERVICES_RECORDS 65536u
 
@@ -25,7 +25,7 @@ enum cm_service_flags {
 struct cm_service_record {
 	uint64_t sid;
 	uint8_t gid[16]; /* IPv4: mapped */
-	uint64_t start;  /* of process PID: field 22 of its /proc/PID/stat */
+	uint64_t tag;    /* with PID: the node, see node.c */
 	uint32_t pid;
 	uint32_t flags;
 	uint32_t next; /* index + 1 */

@@ -23,10 +23,26 @@ static void refused(struct cm_id *id, int status)
 	event_queue(id, CM_UNREACHABLE, status);
 }
 
+static void find_peer(struct cm_id *id)
+{
+	union ibv_gid to = addr_gid(&id->dst);
+
+	if (service_find(id->service_id, &to, &id->peer)) {
+		cm_watch(&id->peer);
+		id->tries = CM_MAX_RETRIES;
+		ask(id);
+	} else if (id->tries--) {
+		id->when = cm_now() + CM_LOOK_NS;
+		cm_wake();
+	} else {
+		id->peer = (struct cm_node){0};
+		refused(id, SIDR_UNSUPPORTED); /* what the other end's kernel says then */
+	}
+}
+
 int sidr_connect(struct cm_id *id, const struct rdma_ucm_conn_param *param)
 {
 	size_t head = id->src.sa.sa_family == AF_IB ? 0 : CMA_HEADER;
-	union ibv_gid to = addr_gid(&id->dst);
 
 	if (id->state != CM_ROUTE_DONE)
 		return -EINVAL;
@@ -48,19 +64,17 @@ int sidr_connect(struct cm_id *id, const struct rdma_ucm_conn_param *param)
 	       param->private_data_len);
 	id->state = CM_CONNECT;
 	id->conn = CONN_SIDR_REQ_SENT;
-	if (!service_find(id->service_id, &to, &id->peer)) {
-		refused(id, SIDR_UNSUPPORTED);
-		return 0;
-	}
-	cm_watch(&id->peer);
-	id->tries = CM_MAX_RETRIES;
-	ask(id);
+	id->peer = (struct cm_node){0};
+	id->tries = CM_LOOKS;
+	find_peer(id);
 	return 0;
 }
 
 void sidr_timeout(struct cm_id *id)
 {
-	if (id->tries && id->tries--)
+	if (!id->peer.pid)
+		find_peer(id);
+	else if (id->tries && id->tries--)
 		ask(id);
 	else
 		refused(id, -ETIMEDOUT);
@@ -86,13 +100,15 @@ int sidr_accept(struct cm_id *id, const struct rdma_ucm_conn_param *param)
 {
 	if (id->state != CM_CONNECT || id->conn != CONN_SIDR_REQ_RCVD)
 		return -EINVAL;
-	if (!param->valid) { /* cma.c: no parameters are a refusal */
-		answer(id, SIDR_REJECT, NULL, 0);
-		id->conn = CONN_NONE;
+	if (!param->valid) { /* a success without a queue pair (cma.c) */
+		answer(id, SIDR_SUCCESS, NULL, 0);
+		id->conn = CONN_ESTABLISHED;
 		return 0;
 	}
-	if (param->private_data_len > SIDR_REP_PRIVATE_LEN)
+	if (param->private_data_len > SIDR_REP_PRIVATE_LEN) {
+		sidr_reject(id, NULL, 0); /* as rdma_accept() */
 		return -EINVAL;
+	}
 	id->local.qpn = param->qp_num & 0xffffff;
 	id->qkey = param->qkey && id->src.sa.sa_family == AF_IB ? param->qkey : CM_UD_QKEY;
 	answer(id, SIDR_SUCCESS, param->private_data, param->private_data_len);
@@ -115,16 +131,6 @@ void sidr_end(struct cm_id *id)
 		answer(id, SIDR_REJECT, NULL, 0);
 	id->conn = CONN_NONE;
 	id->when = 0;
-}
-
-static struct cm_id *known(const struct cm_node *from, uint32_t request)
-{
-	for (struct cm_id *id = cm.ids; id; id = id->next)
-		if (id->qp_type == IBV_QPT_UD && !id->active && id->conn != CONN_NONE &&
-		    id->remote_comm == request && id->peer.pid == from->pid &&
-		    id->peer.start == from->start)
-			return id;
-	return NULL;
 }
 
 static bool tell(struct cm_id *id, struct cm_mad *m, size_t head)
@@ -158,7 +164,8 @@ static void unsupported(const struct cm_node *from, const union ibv_gid *sgid,
 static void req_receive(const struct cm_node *from, const union ibv_gid *sgid,
 			const union ibv_gid *dgid, struct cm_mad *m)
 {
-	struct cm_id *id = known(from, (uint32_t)mad_get(m, SIDR_REQ_ID)), *listener;
+	struct cm_id *id = conn_find_passive(from, (uint32_t)mad_get(m, SIDR_REQ_ID), true),
+		     *listener;
 	size_t head = CMA_HEADER;
 
 	if (id) {
@@ -193,8 +200,7 @@ static void rep_receive(const struct cm_node *from, struct cm_mad *m)
 	struct cm_queued *q;
 	int status = (int)mad_get(m, SIDR_REP_STATUS);
 
-	if (!id || id->conn != CONN_SIDR_REQ_SENT || id->peer.pid != from->pid ||
-	    id->peer.start != from->start)
+	if (!id || id->conn != CONN_SIDR_REQ_SENT || !node_is(&id->peer, from))
 		return;
 	if (status != SIDR_SUCCESS) {
 		refused(id, status);

@@ -5,15 +5,13 @@
  * and takes cm.lock.
  */
 #include <errno.h>
-#include <poll.h>
+#include <sched.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -22,11 +20,12 @@
 struct cm cm = {.lock = PTHREAD_MUTEX_INITIALIZER, .wire_fd = -1, .wake_fd = -1};
 
 #define AGAIN_NS 1000000u /* when to look for room in another's mailbox */
+#define AGAIN_MAX_NS 64000000u
 
 /* A process that connections lead to. */
 struct watched {
 	struct cm_node node;
-	int pidfd;
+	int fd; /* node_watch() */
 	struct watched *next;
 };
 static struct watched *watched;
@@ -63,7 +62,7 @@ static void node_dead(const struct cm_node *node)
 
 	for (id = cm.ids; id; id = next) {
 		next = id->next;
-		if (id->peer.pid == node->pid && id->peer.start == node->start)
+		if (node_is(&id->peer, node))
 			conn_peer_dead(id);
 	}
 }
@@ -74,24 +73,25 @@ void cm_watch(const struct cm_node *node)
 	struct watched *w;
 
 	for (w = watched; w; w = w->next)
-		if (w->node.pid == node->pid && w->node.start == node->start)
+		if (node_is(&w->node, node))
 			return;
-	if (node->pid == cm.self.pid && node->start == cm.self.start)
+	if (node_is(node, &cm.self))
 		return;
 	w = calloc(1, sizeof(*w));
 	if (!w)
 		return;
 	w->node = *node;
-	w->pidfd = (int)syscall(SYS_pidfd_open, node->pid, 0);
+	w->fd = node_watch(node);
 	ev.data.ptr = w;
 	/* Without: time-outs tell, later. */
-	if (w->pidfd < 0 || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, w->pidfd, &ev)) {
-		if (w->pidfd >= 0)
-			close(w->pidfd);
+	if (w->fd < 0 || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, w->fd, &ev)) {
+		odp_log(ODP_LOG_WARN, "rdma_cm: cannot watch process %u: %s", node->pid,
+			strerror(w->fd < 0 ? -w->fd : errno));
+		if (w->fd >= 0)
+			odp_fd_close(w->fd);
 		free(w);
 		return;
 	}
-	w->pidfd = odp_fd_keep(w->pidfd);
 	w->next = watched;
 	watched = w;
 }
@@ -106,7 +106,7 @@ static void watch_ended(struct watched *w)
 		return;
 	*at = w->next;
 	node_dead(&w->node);
-	odp_fd_close(w->pidfd);
+	odp_fd_close(w->fd);
 	free(w);
 }
 
@@ -124,26 +124,21 @@ static void receive_all(void)
 	}
 }
 
-/* Whose time has come; returns when the next one's does, 0: never. */
+/* Whose time has come; returns when the next one's does, 0: never. No identifier ends
+ * by this. */
 static uint64_t times_run(void)
 {
 	uint64_t now = cm_now(), first = 0;
-	struct cm_id *id, *next;
 
-	for (id = cm.ids; id; id = next) {
-		next = id->next;
-		if (!id->when)
-			continue;
-		if (id->when <= now) {
+	for (struct cm_id *id = cm.ids; id; id = id->next) {
+		if (id->when && id->when <= now) {
 			id->when = 0;
 			if (id->conn == CONN_SIDR_REQ_SENT)
 				sidr_timeout(id);
 			else
 				conn_timeout(id);
-			/* It may be gone, and others with it. */
-			return now;
 		}
-		if (!first || id->when < first)
+		if (id->when && (!first || id->when < first))
 			first = id->when;
 	}
 	return first;
@@ -163,37 +158,78 @@ static uint64_t sooner(uint64_t a, uint64_t b)
 	return a && a < b ? a : b;
 }
 
+static void events_handle(struct epoll_event *ev, int n)
+{
+	uint64_t count;
+
+	/* First: what a process has sent comes before its end. */
+	receive_all();
+	for (int i = 0; i < n; i++) {
+		if (ev[i].data.ptr == &cm.wake_fd) {
+			if (read(cm.wake_fd, &count, sizeof(count)) < 0)
+				continue;
+		} else if (ev[i].data.ptr != &cm.wire_fd) {
+			watch_ended(ev[i].data.ptr);
+		}
+	}
+}
+
+/* Between two looks for room: less and less often, as with a process that is stopped. */
+static uint64_t again(bool here, uint64_t next)
+{
+	static uint64_t pause = AGAIN_NS;
+	bool progress;
+
+	if (!wire_flush(here, &progress)) {
+		pause = AGAIN_NS;
+		return next;
+	}
+	pause = progress ? AGAIN_NS : pause < AGAIN_MAX_NS ? pause * 2 : pause;
+	return sooner(next, cm_now() + pause);
+}
+
+/* The thread's directory is its own, and is that of the mailboxes: a program that changes
+ * its root does not take it away. */
+static bool enter_dir(void)
+{
+	return !unshare(CLONE_FS) && !fchdir(node_dir());
+}
+
 static void *run(void *arg)
 {
 	struct epoll_event ev[16];
-	uint64_t next = 0, count;
+	uint64_t next = 0;
+	bool here;
 
 	(void)arg;
+	here = enter_dir();
 	for (;;) {
 		int n = epoll_wait(epoll_fd, ev, 16, wait_ms(next));
 
+		if (n < 0 && errno != EINTR)
+			break;
 		pthread_mutex_lock(&cm.lock);
-		for (int i = 0; i < n; i++) {
-			if (ev[i].data.ptr == &cm.wire_fd)
-				receive_all();
-			else if (ev[i].data.ptr != &cm.wake_fd)
-				watch_ended(ev[i].data.ptr);
-			else if (read(cm.wake_fd, &count, sizeof(count)) < 0)
-				continue;
-		}
-		next = times_run();
-		if (wire_flush())
-			next = sooner(next, cm_now() + AGAIN_NS);
+		events_handle(ev, n);
+		next = again(here, times_run());
 		pthread_mutex_unlock(&cm.lock);
 	}
+	odp_log(ODP_LOG_ERR,
+		"rdma_cm: the program has closed descriptors that are not its own "
+		"(%s): connections of this process stay as they are",
+		strerror(errno));
+	pthread_mutex_lock(&cm.lock);
+	cm.broken = true;
+	pthread_mutex_unlock(&cm.lock);
 	return NULL;
 }
 
 static int fds_open(void)
 {
 	struct epoll_event ev = {.events = EPOLLIN};
-	int ret = wire_open();
+	int ret = node_open();
 
+	if (!ret)
+		ret = wire_open();
 	if (ret)
 		return ret;
 	cm.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -209,22 +245,6 @@ static int fds_open(void)
 	return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, cm.wake_fd, &ev) ? -errno : 0;
 }
 
-static uint64_t own_start(void)
-{
-	FILE *f = fopen("/proc/self/stat", "re");
-	char buf[512] = "", *p;
-	unsigned long long start = 0;
-
-	if (f && fgets(buf, sizeof(buf), f) && (p = strrchr(buf, ')')))
-		sscanf(p,
-		       ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d "
-		       "%*d %llu",
-		       &start);
-	if (f)
-		fclose(f);
-	return start;
-}
-
 static int start_locked(void)
 {
 	pthread_attr_t attr;
@@ -233,9 +253,8 @@ static int start_locked(void)
 	int ret;
 
 	if (cm.running)
-		return cm.pid == getpid() ? 0 : -EIO;
+		return cm.pid == getpid() && !cm.broken ? 0 : -EIO;
 	cm.pid = getpid();
-	cm.self = (struct cm_node){(uint32_t)cm.pid, own_start()};
 	ret = fds_open();
 	if (ret)
 		return ret;
@@ -260,9 +279,11 @@ void cm_child(void)
 	odp_fd_close(cm.wake_fd);
 	odp_fd_close(epoll_fd);
 	for (struct watched *w = watched; w; w = w->next)
-		odp_fd_close(w->pidfd);
+		odp_fd_close(w->fd);
 	watched = NULL;
 	wire_forget();
+	services_forget();
+	node_forget();
 	cm = (struct cm){.lock = PTHREAD_MUTEX_INITIALIZER, .wire_fd = -1, .wake_fd = -1};
 	epoll_fd = -1;
 }
@@ -294,9 +315,9 @@ int cm_start(void)
 	return ret;
 }
 
-/* A mailbox is a file. */
+/* Names of files. The rest goes with the process. */
 __attribute__((destructor)) static void cm_end(void)
 {
 	if (cm.running && cm.pid == getpid())
-		wire_close();
+		node_unlink();
 }

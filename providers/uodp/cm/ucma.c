@@ -6,10 +6,12 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "cdev.h"
@@ -45,6 +47,46 @@ static size_t at_most(size_t size, size_t max)
 static bool addr_fits(const union cm_addr *a, size_t size)
 {
 	return size && size == addr_size(a);
+}
+
+/* ---- the end of a file ---- */
+
+/* Identifiers go with their channel; requests that nobody has read with their listener. */
+static void file_ids_destroy(struct cm_file *file)
+{
+	struct cm_id *id, *next;
+
+	for (id = cm.ids; id; id = next) {
+		next = id->next;
+		if (id->file != file || id->listener)
+			continue;
+		id_destroy(id);
+		next = cm.ids; /* others may have gone with it */
+	}
+}
+
+static void file_end(struct cm_file *file)
+{
+	struct cm_file **at;
+
+	for (at = &cm.files; *at && *at != file; at = &(*at)->next)
+		;
+	if (*at) { /* not in a child of fork, whose copy is of the parent's */
+		*at = file->next;
+		file_ids_destroy(file);
+	}
+	if (file->fd >= 0)
+		odp_fd_close(file->fd);
+	/* Never freed: another thread may be about to use it, as it must not be. */
+	file->next = cm.closed;
+	cm.closed = file;
+}
+
+/* A command is done with it. */
+static void file_put(struct cm_file *file)
+{
+	if (!--file->users && file->closed)
+		file_end(file);
 }
 
 /* ---- one function a command ---- */
@@ -257,7 +299,7 @@ static int cmd_connect(const struct cmd *c)
 	struct cm_id *id;
 	int ret;
 
-	if (c->in_len < offsetof(struct rdma_ucm_connect, reserved))
+	if (c->in_len < offsetof(struct rdma_ucm_connect, ece))
 		return -EINVAL;
 	ret = get(c, &cmd, sizeof(cmd));
 	if (ret)
@@ -290,7 +332,7 @@ static int cmd_accept(const struct cmd *c)
 	uint64_t uid;
 	int ret;
 
-	if (c->in_len < offsetof(struct rdma_ucm_accept, reserved))
+	if (c->in_len < offsetof(struct rdma_ucm_accept, ece))
 		return -EINVAL;
 	ret = get(c, &cmd, sizeof(cmd));
 	if (ret)
@@ -341,7 +383,10 @@ static int cmd_disconnect(const struct cmd *c)
 	id = id_get(c->file, cmd.id, &ret);
 	if (!id)
 		return ret;
-	return id->qp_type == IBV_QPT_UD ? -EINVAL : conn_disconnect(id);
+	/* Of a datagram identifier that has asked or was asked it means nothing (cma.c). */
+	if (id->qp_type == IBV_QPT_UD)
+		return id->local_comm ? 0 : -EINVAL;
+	return conn_disconnect(id);
 }
 
 static int cmd_init_qp_attr(const struct cmd *c)
@@ -365,18 +410,44 @@ static int cmd_init_qp_attr(const struct cmd *c)
 	return ret ? ret : put(cmd.response, &resp, sizeof(resp));
 }
 
-/* Wait for an event, the lock released; -EAGAIN, -EINTR. */
-static int event_wait(struct cm_file *file, int fd)
+/* The thread is cancelled in its wait. */
+static void wait_cancelled(void *arg)
 {
-	struct pollfd p = {.fd = file->fd, .events = POLLIN};
-	int flags = fcntl(fd, F_GETFL), ret;
+	pthread_mutex_lock(&cm.lock);
+	file_put(arg);
+	pthread_mutex_unlock(&cm.lock);
+}
+
+/*
+ * Like a wait of the kernel's in write(2): it can be cancelled, and a signal's handler
+ * ends it with EINTR, or not, as SA_RESTART says: a futex without a time limit has both,
+ * poll(2) has not.
+ */
+static int futex_wait(uint32_t *at, uint32_t value)
+{
+	int old, ret;
+
+	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &old);
+	ret = syscall(SYS_futex, at, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0) < 0 ? -errno : 0;
+	pthread_setcanceltype(old, NULL);
+	return ret == -EAGAIN ? 0 : ret;
+}
+
+/* Wait for an event, the lock released; -EAGAIN, -EINTR. Of a channel that is closed
+ * meanwhile the thread sleeps on, as in the kernel: rping relies on it. */
+static int event_wait(struct cm_file *file)
+{
+	int flags = fcntl(file->fd, F_GETFL), ret;
+	uint32_t seq = file->seq;
 
 	if (flags >= 0 && flags & O_NONBLOCK)
 		return -EAGAIN;
+	pthread_cleanup_push(wait_cancelled, file);
 	pthread_mutex_unlock(&cm.lock);
-	ret = poll(&p, 1, -1) < 0 ? -errno : 0;
+	ret = futex_wait(&file->seq, seq);
 	pthread_mutex_lock(&cm.lock);
-	return file->closed ? -EBADF : ret;
+	pthread_cleanup_pop(0);
+	return ret;
 }
 
 static int cmd_get_event(const struct cmd *c)
@@ -392,7 +463,7 @@ static int cmd_get_event(const struct cmd *c)
 	if (ret)
 		return ret;
 	while (!(q = event_first(file))) {
-		ret = event_wait(file, file->fd);
+		ret = event_wait(file);
 		if (ret)
 			return ret;
 	}
@@ -578,6 +649,22 @@ static int (*const commands[])(const struct cmd *c) = {
 
 /* ---- the file ---- */
 
+/* As the kernel's ib_safe_file_access(): who opened a file may use it alone. A child of
+ * fork is another, and so is who has changed its user or group since. */
+static int file_check_owner(const struct cm_file *file)
+{
+	static _Atomic bool said;
+
+	if (file->pid == getpid() && file->uid == geteuid() && file->gid == getegid())
+		return 0;
+	/* relaxed: once, about */
+	if (!atomic_exchange_explicit(&said, true, memory_order_relaxed))
+		odp_log(ODP_LOG_ERR,
+			"rdma_cm: an event channel was opened by another process or user: "
+			"open one after fork(2) or setuid(2)");
+	return -EACCES;
+}
+
 static ssize_t file_write(struct uodp_handle *h, const void *buf, size_t n)
 {
 	struct rdma_ucm_cmd_hdr hdr;
@@ -593,55 +680,65 @@ static ssize_t file_write(struct uodp_handle *h, const void *buf, size_t n)
 		return -EINVAL;
 	if (!commands[hdr.cmd])
 		return -ENOSYS;
+	ret = file_check_owner(c.file);
+	if (ret)
+		return ret;
 	c.in = (const char *)buf + sizeof(hdr);
 	c.in_len = hdr.in;
 	c.out_len = hdr.out;
-	/* In a child of fork the file is the parent's. */
 	ret = cm_start();
 	if (ret)
 		return ret;
 	pthread_mutex_lock(&cm.lock);
-	ret = c.file->closed ? -EBADF : commands[hdr.cmd](&c);
+	if (c.file->closed) {
+		ret = -EBADF;
+	} else {
+		c.file->users++;
+		ret = commands[hdr.cmd](&c);
+		file_put(c.file);
+	}
 	pthread_mutex_unlock(&cm.lock);
 	return ret ? ret : (ssize_t)n;
+}
+
+/* The program may have read the descriptor, which it has no reason to: no wait here. */
+static bool readable(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+
+	return poll(&p, 1, 0) > 0;
+}
+
+static void file_wake(struct cm_file *file)
+{
+	file->seq++;
+	if (file->users)
+		syscall(SYS_futex, &file->seq, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
 }
 
 void file_ready(struct cm_file *file, bool ready)
 {
 	uint64_t n = 1;
 
+	if (ready)
+		file_wake(file);
 	if (file->ready == ready)
 		return;
 	file->ready = ready;
-	if (ready ? write(file->fd, &n, sizeof(n)) < 0 : read(file->fd, &n, sizeof(n)) < 0)
+	if (ready ? write(file->fd, &n, sizeof(n)) < 0
+		  : readable(file->fd) && read(file->fd, &n, sizeof(n)) < 0)
 		odp_log(ODP_LOG_WARN, "rdma_cm: an event channel's descriptor: %s",
 			strerror(errno));
 }
 
 static void file_release(struct uodp_handle *h)
 {
-	struct cm_file *file = uodp_container_of(h, struct cm_file, handle), **at;
-	struct cm_id *id, *next;
+	struct cm_file *file = uodp_container_of(h, struct cm_file, handle);
 
 	pthread_mutex_lock(&cm.lock);
-	for (at = &cm.files; *at && *at != file; at = &(*at)->next)
-		;
-	if (*at) {
-		*at = file->next;
-		file->closed = true;
-		/* Requests that nobody has read go with their listener. */
-		for (id = cm.ids; id; id = next) {
-			next = id->next;
-			if (id->file != file || id->listener)
-				continue;
-			id_destroy(id);
-			next = cm.ids;
-		}
-	}
-	odp_fd_close(file->fd);
-	/* Not freed: another thread may be in a call on it, as it must not be. */
-	file->next = cm.closed;
-	cm.closed = file;
+	file->closed = true;
+	file->users++;
+	file_put(file);
 	pthread_mutex_unlock(&cm.lock);
 }
 
@@ -671,7 +768,11 @@ static struct cm_file *file_new(void)
 		file = malloc(sizeof(*file));
 	if (!file)
 		return NULL;
-	*file = (struct cm_file){.handle.ops = &file_ops};
+	*file = (struct cm_file){.handle.ops = &file_ops,
+				 .fd = -1,
+				 .pid = getpid(),
+				 .uid = geteuid(),
+				 .gid = getegid()};
 	file->events_end = &file->events;
 	return file;
 }
