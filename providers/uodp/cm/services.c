@@ -286,8 +286,10 @@ int service_listen(struct cm_id *id)
 	if (ret)
 		return ret;
 	ret = conflict(id, r->sid, false);
-	if (!ret)
+	if (!ret) {
+		id->reuseaddr = false; /* it shares no more (cma.c, rdma_listen()) */
 		r->flags = flags_of(id) | CM_SERVICE_LISTENS;
+	}
 	unlock();
 	return ret;
 }
