@@ -174,7 +174,7 @@ static int set_size(struct setattr *s)
 {
 	int err;
 
-	if (full_is_cut(s->node, s->req))
+	if (full_is_cut(s->req))
 		return full_cut_allowed(s->node, s->attr.st_size);
 	err = space_truncate(s->node, s->fd, s->attr.st_size, &s->unsettled, s->req);
 	if (!err)

@@ -13,7 +13,7 @@
  * found none.
  *
  * The kernel's size of the file goes back to what is stored. It takes a size from nobody
- * but the answer to a truncate, so this process truncates the file, by way of the mount.
+ * but the answer to a truncate, so inside.c truncates the file, by way of the mount.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -36,8 +36,7 @@ static pthread_mutex_t cut_lock = PTHREAD_MUTEX_INITIALIZER;
 /* The one truncate of our own that is under way, if any. */
 static struct {
 	const struct node *node; /* this and all below: lock */
-	pid_t tid;
-	int path_fd; /* of the file, on the mount */
+	int path_fd;             /* of the file, on the mount */
 	off_t kernel_size;
 } cut;
 
@@ -110,22 +109,14 @@ static void cut_announce(const struct node *node, int path_fd, off_t size)
 {
 	pthread_mutex_lock(&lock);
 	cut.node = node;
-	cut.tid = gettid();
 	cut.path_fd = path_fd;
 	cut.kernel_size = size;
 	pthread_mutex_unlock(&lock);
 }
 
-bool full_is_cut(const struct node *node, fuse_req_t req)
+bool full_is_cut(fuse_req_t req)
 {
-	bool ours;
-
-	if (!full_is(node))
-		return false;
-	pthread_mutex_lock(&lock);
-	ours = cut.node == node && cut.tid == fuse_req_ctx(req)->pid;
-	pthread_mutex_unlock(&lock);
-	return ours;
+	return fuse_req_ctx(req)->pid == inside_pid();
 }
 
 /* The kernel lets nobody write meanwhile: if the file has the size still that it had when
@@ -136,46 +127,33 @@ int full_cut_allowed(const struct node *node, off_t size)
 	int path_fd;
 
 	pthread_mutex_lock(&lock);
-	path_fd = cut.path_fd;
+	path_fd = cut.node == node && full_is(node) ? cut.path_fd : -1;
 	then = cut.kernel_size;
 	pthread_mutex_unlock(&lock);
-	return kernel_size(path_fd, &now) && now == then && stored_size(node) == size ? 0 : -EAGAIN;
-}
-
-/* What is dirty is written, or fails too. No file is opened for it: its close would take
- * the error away that a program's close is to have. */
-static void mount_sync(void)
-{
-	int fd = open(odpfs.mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-	if (fd < 0)
-		return;
-	syncfs(fd);
-	close(fd);
+	return path_fd >= 0 && kernel_size(path_fd, &now) && now == then &&
+			       stored_size(node) == size
+		       ? 0
+		       : -EAGAIN;
 }
 
 /* Regions are not cut off for want of room. */
 static void cut_file(struct node *node, int path_fd)
 {
 	off_t stored, now;
+	int err;
 
-	mount_sync();
+	/* What is dirty is written, or fails too. The file is not opened for it: its close
+	 * would take the error away that a program's close is to have. */
+	inside_sync();
 	stored = stored_size(node);
 	if (stored < 0 || !kernel_size(path_fd, &now) || now <= stored ||
 	    recall_waits(node, (uint64_t)stored, UINT64_MAX))
 		return;
 	cut_announce(node, path_fd, now);
-	if (truncate(fd_path(path_fd).text, stored) && errno != EAGAIN && errno != EACCES)
+	err = inside_cut(path_fd, stored);
+	if (err && err != -EAGAIN && err != -EACCES)
 		odpfs_note("a file that found no room keeps its size");
 	cut_announce(NULL, -1, 0);
-}
-
-/* Attributes that hold for long: see attr_reply(). */
-static void refresh(int path_fd)
-{
-	struct statx st;
-
-	(void)!statx(path_fd, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &st);
 }
 
 /* A file that has no name, or none any more, keeps its size, and is asked about by read(2)
@@ -187,7 +165,7 @@ static void set_right(struct node *node)
 	pthread_mutex_lock(&cut_lock);
 	if (path_fd >= 0 && full_is(node)) {
 		cut_file(node, path_fd);
-		refresh(path_fd);
+		inside_refresh(path_fd); /* attributes that hold for long: see attr_reply() */
 	}
 	arm(node);
 	pthread_mutex_unlock(&cut_lock);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
 /*
  * Calls that go into the mount itself, or have the kernel wait for what odpfs has still
- * to write: notices to the kernel, stat(2) of a file as the kernel has it, sync. Made in
- * a process of their own.
+ * to write: notices to the kernel, stat(2) of a file as the kernel has it, sync, and what
+ * full.c does to a file by way of the mount. Made in a process of their own.
  *
  * Such a call sleeps in the kernel until a session worker has answered, and cannot be
  * killed. In a thread of odpfs it would outlive a SIGKILL that takes the workers, and
@@ -35,7 +35,7 @@
 
 #include "odpfs.h"
 
-enum kind { JOB_INVAL, JOB_FORGET, JOB_STAT, JOB_SYNC };
+enum kind { JOB_INVAL, JOB_FORGET, JOB_STAT, JOB_SYNC, JOB_OPEN, JOB_CUT, JOB_REFRESH };
 
 struct job {
 	enum kind kind;
@@ -50,8 +50,59 @@ struct answer {
 	uint64_t ino, size;
 };
 
+/* A job, or an answer, with a descriptor (-1: none). */
+struct parcel {
+	void *data;
+	size_t size;
+	int fd;
+};
+
 #define ORPHAN_SIGNAL SIGUSR1   /* odpfs's main thread has ended */
 #define REQUEST_SIZE (2u << 20) /* no less than the kernel's largest */
+
+/* ---- both ways ---- */
+
+union control {
+	struct cmsghdr head;
+	char buf[CMSG_SPACE(sizeof(int))];
+};
+
+static bool parcel_send(int socket, const struct parcel *p)
+{
+	struct iovec iov = {p->data, p->size};
+	union control control = {0};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+
+	if (p->fd >= 0) {
+		msg.msg_control = &control;
+		msg.msg_controllen = sizeof(control);
+		control.head.cmsg_level = SOL_SOCKET;
+		control.head.cmsg_type = SCM_RIGHTS;
+		control.head.cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(&control.head), &p->fd, sizeof(int));
+	}
+	return sendmsg(socket, &msg, MSG_NOSIGNAL) == (ssize_t)p->size;
+}
+
+/* As recv(2), but that signals do not matter; the descriptor is the caller's. */
+static ssize_t parcel_receive(int socket, struct parcel *p)
+{
+	struct iovec iov = {p->data, p->size};
+	union control control = {0};
+	struct msghdr msg = {.msg_iov = &iov,
+			     .msg_iovlen = 1,
+			     .msg_control = &control,
+			     .msg_controllen = sizeof(control)};
+	ssize_t n;
+
+	do
+		n = recvmsg(socket, &msg, MSG_CMSG_CLOEXEC);
+	while (n < 0 && errno == EINTR);
+	p->fd = -1;
+	if (n > 0 && CMSG_FIRSTHDR(&msg) && control.head.cmsg_type == SCM_RIGHTS)
+		memcpy(&p->fd, CMSG_DATA(&control.head), sizeof(int));
+	return n;
+}
 
 /* ---- in that process ---- */
 
@@ -109,9 +160,36 @@ static int job_sync(const struct job *job)
 	return err;
 }
 
-static int job_run(const struct job *job, struct answer *answer)
+/* *FD: of the file, O_PATH. */
+static int job_open(const struct job *job, struct answer *answer, int *fd)
+{
+	struct statx st;
+
+	*fd = open(job->text, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (*fd < 0 || statx(*fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_INO, &st))
+		return -errno;
+	answer->ino = st.stx_ino;
+	return 0;
+}
+
+static int job_refresh(int fd)
+{
+	struct statx st;
+
+	return statx(fd, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &st) ? -errno
+											  : 0;
+}
+
+/* FD: the job's; then the answer's. */
+static int job_run(const struct job *job, struct answer *answer, int *fd)
 {
 	switch (job->kind) {
+	case JOB_OPEN:
+		return job_open(job, answer, fd);
+	case JOB_CUT:
+		return truncate(fd_path(*fd).text, job->off) ? -errno : 0;
+	case JOB_REFRESH:
+		return job_refresh(*fd);
 	case JOB_INVAL:
 		return job_inval(job);
 	case JOB_FORGET:
@@ -163,17 +241,29 @@ __attribute__((noreturn)) static void *orphan_thread(void *arg)
 __attribute__((noreturn)) static void jobs_serve(void)
 {
 	static struct job job;
+	struct answer answer;
+	struct parcel in = {.data = &job, .size = sizeof(job)};
+	struct parcel out = {.data = &answer, .size = sizeof(answer)};
 	ssize_t n;
+	bool sent;
 
-	while ((n = recv(jobs, &job, sizeof(job), 0)) > 0 || (n < 0 && errno == EINTR)) {
-		struct answer answer = {0};
-
+	while ((n = parcel_receive(jobs, &in)) > 0) {
+		answer = (struct answer){0};
+		out.fd = in.fd;
 		if (n < (ssize_t)offsetof(struct job, text))
-			continue;
+			answer.err = -EINVAL;
 		busy = true;
-		answer.err = job_run(&job, &answer);
+		if (!answer.err)
+			answer.err = job_run(&job, &answer, &out.fd);
+		if (job.kind != JOB_OPEN && in.fd >= 0) {
+			close(in.fd);
+			out.fd = -1;
+		}
+		sent = parcel_send(jobs, &out);
+		if (out.fd >= 0)
+			close(out.fd);
 		busy = false;
-		if (send(jobs, &answer, sizeof(answer), MSG_NOSIGNAL) < 0)
+		if (!sent)
 			break;
 	}
 	_exit(ODPFS_OK);
@@ -220,22 +310,28 @@ static struct {
 	pid_t pid;
 } inside = {.lock = PTHREAD_MUTEX_INITIALIZER, .socket = -1};
 
-static int call(const struct job *job, struct answer *answer)
+/* *FD, -1: none, goes with the job; then it is the answer's. */
+static int call_fd(const struct job *job, struct answer *answer, int *fd)
 {
-	size_t size = offsetof(struct job, text) + strlen(job->text) + 1;
-	ssize_t n;
+	const struct parcel out = {(void *)job, offsetof(struct job, text) + strlen(job->text) + 1,
+				   *fd};
+	struct parcel in = {answer, sizeof(*answer), -1};
 
 	*answer = (struct answer){.err = -EPIPE};
 	pthread_mutex_lock(&inside.lock);
-	if (send(inside.socket, job, size, MSG_NOSIGNAL) == (ssize_t)size) {
-		do
-			n = recv(inside.socket, answer, sizeof(*answer), 0);
-		while (n < 0 && errno == EINTR);
-		if (n != sizeof(*answer))
-			answer->err = -EPIPE;
-	}
+	if (parcel_send(inside.socket, &out) &&
+	    parcel_receive(inside.socket, &in) != sizeof(*answer))
+		answer->err = -EPIPE;
 	pthread_mutex_unlock(&inside.lock);
+	*fd = in.fd;
 	return answer->err;
+}
+
+static int call(const struct job *job, struct answer *answer)
+{
+	int fd = -1;
+
+	return call_fd(job, answer, &fd);
 }
 
 void inside_inval(fuse_ino_t ino, off_t off, off_t len)
@@ -265,6 +361,41 @@ int inside_stat(const char *path, int flags, uint64_t *ino, off_t *size)
 	*ino = answer.ino;
 	*size = (off_t)answer.size;
 	return err;
+}
+
+int inside_open(const char *path, uint64_t *ino)
+{
+	struct job job = {.kind = JOB_OPEN};
+	struct answer answer;
+	int fd = -1, err;
+
+	strncpy(job.text, path, sizeof(job.text) - 1);
+	err = call_fd(&job, &answer, &fd);
+	*ino = answer.ino;
+	if (err && fd >= 0)
+		close(fd);
+	return err ? err : fd;
+}
+
+int inside_cut(int path_fd, off_t size)
+{
+	struct job job = {.kind = JOB_CUT, .off = size};
+	struct answer answer;
+
+	return call_fd(&job, &answer, &path_fd);
+}
+
+void inside_refresh(int path_fd)
+{
+	struct job job = {.kind = JOB_REFRESH};
+	struct answer answer;
+
+	call_fd(&job, &answer, &path_fd);
+}
+
+pid_t inside_pid(void)
+{
+	return inside.pid;
 }
 
 void inside_sync(void)

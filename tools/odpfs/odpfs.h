@@ -212,7 +212,7 @@ void full_answered(struct node *node);
  * session worker: it waits for the mount. */
 int full_write(struct node *node, int fd);
 /* REQ is a truncate by full.c itself; may it be? 0 or -EAGAIN. */
-bool full_is_cut(const struct node *node, fuse_req_t req);
+bool full_is_cut(fuse_req_t req);
 int full_cut_allowed(const struct node *node, off_t size);
 /* The last one who could write has closed it: FD is still open. */
 void full_trim(struct node *node, int fd);
@@ -304,6 +304,13 @@ void inside_forget(fuse_ino_t parent, const char *name);
 /* statx(2) with FLAGS, by a path on the mount; 0 or -errno. */
 int inside_stat(const char *path, int flags, uint64_t *ino, off_t *size);
 void inside_sync(void);
+/* The file of a path on the mount, O_PATH, and its number; or -errno. */
+int inside_open(const char *path, uint64_t *ino);
+/* truncate(2) to SIZE; 0 or -errno. */
+int inside_cut(int path_fd, off_t size);
+/* The kernel asks for its attributes anew. */
+void inside_refresh(int path_fd);
+pid_t inside_pid(void); /* in whose name all of these come */
 
 /* leave.c */
 int leave_watch(void);
@@ -317,6 +324,8 @@ struct recall_options {
 int recall_options_check(const struct recall_options *options);
 int recall_attach(const struct recall_options *options);
 void recall_detach(void);
+/* The run directory whose regions are recalled; NULL: none are. */
+const char *recall_run(void);
 /* There are memory regions on these bytes: recall_begin() is no quick call. */
 bool recall_waits(const struct node *node, uint64_t start, uint64_t end);
 /* A truncate to SIZE would wait for leases. */

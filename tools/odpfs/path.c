@@ -75,16 +75,11 @@ void path_kernel_refresh(const struct node *node)
 int path_open(const struct node *node)
 {
 	char below[2 * PATH_MAX];
-	struct statx st;
 	int err = path_on_mount(node, below, sizeof(below)), fd;
+	uint64_t ino;
 
-	if (err)
-		return err;
-	fd = open(below, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	if (!statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_INO, &st) &&
-	    st.stx_ino == attr_ino(node->dev, node->ino))
+	fd = err ? err : inside_open(below, &ino);
+	if (fd < 0 || ino == attr_ino(node->dev, node->ino))
 		return fd;
 	close(fd);
 	return -ENOENT;
