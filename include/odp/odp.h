@@ -588,6 +588,11 @@ const char *odp_policy_name(enum odp_policy policy);
  * a file system in user space, an exporter of memory. */
 struct odp_watch;
 
+/* An extended attribute of each file of a file system that has a watch of all of its
+ * files, and whose type is fuse.odpfs: the run directory of that. Regions on it that are
+ * registered elsewhere would not be found, and are refused. */
+#define ODP_FS_XATTR "system.odpfs.run"
+
 struct odp_watch_attr {
 	uint64_t dev;           /* st_dev of the files, as the programs that map them see it */
 	uint64_t ino;           /* st_ino of the one file, 0: all of DEV */

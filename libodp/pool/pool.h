@@ -115,6 +115,8 @@ struct odp_region_observer {
 	struct odp_region_observer *next;
 };
 
+#define ODP_PLAIN_DEVS 8u
+
 struct odp_mem {
 	struct odp_proc *proc;
 	int pool_fd;
@@ -124,6 +126,10 @@ struct odp_mem {
 	int fdinfo_fd; /* of uffd: how many faults wait */
 	int pagemap_fd;
 	int maps_fd;
+	int mounts_fd; /* tells when a mount has come or gone: see elsewhere.c */
+	/* Devices that are no odpfs with a watch, the last few of NPLAIN (conv_lock). */
+	uint64_t plain[ODP_PLAIN_DEVS];
+	unsigned nplain;
 	bool query_maps;            /* the kernel answers PROCMAP_QUERY */
 	enum odp_backing backing;   /* $UODP_BACKING */
 	uint64_t probe;             /* a registered, present page: see odp_uffd_settle() */

@@ -26,7 +26,7 @@ static unsigned watches_high(struct odp_proc *proc)
 	return high < ODP_MAX_WATCHES ? high : ODP_MAX_WATCHES;
 }
 
-static struct odp_watch_shm *watch_of(struct odp_proc *proc, uint64_t dev, uint64_t ino)
+struct odp_watch_shm *odp_file_watch(struct odp_proc *proc, uint64_t dev, uint64_t ino)
 {
 	for (unsigned i = 0; ino && i < watches_high(proc); i++) {
 		struct odp_watch_shm *w = &proc->domain->watches[i];
@@ -69,7 +69,7 @@ static bool part_look(struct odp_region *r, const struct odp_vma *vma, struct od
 
 	if (vma->kind != ODP_VMA_OTHER || !vma->ino)
 		return false;
-	w = watch_of(r->mem->proc, vma->dev, vma->ino);
+	w = odp_file_watch(r->mem->proc, vma->dev, vma->ino);
 	if (w)
 		named = stricter(named, (enum odp_policy)w->policy);
 	part->named = named;
@@ -121,8 +121,6 @@ static int parts_get(struct odp_region *r)
 {
 	unsigned n;
 
-	if (!r->xlat || in_pool(r))
-		return 0;
 	if (!r->policy && !odp_policy_env() && !watches_any(r->mem->proc))
 		return 0;
 	n = parts_survey(r, NULL, 0);
@@ -235,11 +233,15 @@ int odp_files_ask(struct odp_region *r)
 {
 	struct odp_watch_shm *w;
 	unsigned i;
+	bool pool;
 	int ret;
 
 	pthread_mutex_lock(&r->mem->conv_lock);
-	ret = parts_get(r);
+	pool = !r->xlat || in_pool(r);
+	ret = pool ? 0 : parts_get(r);
 	pthread_mutex_unlock(&r->mem->conv_lock);
+	if (!ret && !pool)
+		ret = odp_files_elsewhere(r);
 	if (!ret)
 		ret = locals_get(r);
 	if (!ret)

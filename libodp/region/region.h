@@ -34,6 +34,14 @@ int odp_shadow_map(struct odp_region *r);
 void odp_shadow_unmap(struct odp_region *r);
 void odp_files_drop(struct odp_region *r);
 
+/* The watch of a file, NULL: none in this run directory. */
+struct odp_watch_shm *odp_file_watch(struct odp_proc *proc, uint64_t dev, uint64_t ino);
+
+/* ---- elsewhere.c ---- */
+/* 0, or -EOPNOTSUPP, with a line: R is on files that are watched in another run directory.
+ * No lock held, not by the service thread. */
+int odp_files_elsewhere(struct odp_region *r);
+
 /* ---- record.c ---- */
 /* Is P's policy what a region of R's kind does by itself? */
 bool odp_part_natural(const struct odp_region *r, const struct odp_part *p);

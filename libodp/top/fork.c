@@ -238,7 +238,7 @@ static int range_copy(struct odp_mem *m, const struct range *r)
 static void child_fds_close(struct odp_mem *m)
 {
 	int fds[] = {m->conv_uffd, m->fdinfo_fd, m->pagemap_fd, m->maps_fd,
-		     m->pipe_rd,   m->pipe_wr,   m->null_fd};
+		     m->mounts_fd, m->pipe_rd,   m->pipe_wr,    m->null_fd};
 
 	for (unsigned i = 0; i < sizeof(fds) / sizeof(*fds); i++)
 		if (fds[i] >= 0)

@@ -143,7 +143,7 @@ int odp_mem_open(struct odp_proc *proc)
 	if (!m)
 		return -ENOMEM;
 	m->proc = proc;
-	m->uffd = m->conv_uffd = m->fdinfo_fd = m->pagemap_fd = m->maps_fd = -1;
+	m->uffd = m->conv_uffd = m->fdinfo_fd = m->pagemap_fd = m->maps_fd = m->mounts_fd = -1;
 	m->pipe_rd = m->pipe_wr = m->null_fd = m->fork_pipe[0] = m->fork_pipe[1] = -1;
 	m->backing = backing_from_env();
 	locks_init(m);

@@ -12,6 +12,7 @@
 enum { STALE_TRIES = 1000, STALE_MS = 10 };
 
 static struct odp_watch *watch; /* NULL: a plain file system */
+static struct odp_proc *process;
 
 int recall_options_check(const struct recall_options *options)
 {
@@ -48,18 +49,17 @@ static int watch_start(const struct recall_options *options)
 	struct odp_watch_attr attr = {
 		.dev = odpfs.dev, .lease_ms = options->lease_ms, .leased = leased};
 	const struct timespec nap = {.tv_nsec = STALE_MS * 1000000};
-	struct odp_proc *proc;
-	int err = odp_proc_get(&proc);
+	int err = odp_proc_get(&process);
 
 	if (err)
 		return err;
 	if (options->policy)
 		odp_policy_parse(options->policy, &attr.policy);
-	err = odp_watch_create(proc, &attr, &watch);
+	err = odp_watch_create(process, &attr, &watch);
 	/* The device number is ours now. Who still watches it has been unmounted, and ends. */
 	for (int i = 0; err == -EEXIST && i < STALE_TRIES; i++) {
 		nanosleep(&nap, NULL);
-		err = odp_watch_create(proc, &attr, &watch);
+		err = odp_watch_create(process, &attr, &watch);
 	}
 	return err;
 }
@@ -90,6 +90,11 @@ void recall_detach(void)
 	if (watch)
 		odp_watch_destroy(watch);
 	watch = NULL;
+}
+
+const char *recall_run(void)
+{
+	return watch ? odp_proc_dir(process) : NULL;
 }
 
 bool recall_waits(const struct node *node, uint64_t start, uint64_t end)

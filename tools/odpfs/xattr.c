@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
+#include <odp/odp.h>
+
 #include "odpfs.h"
 
 /* An ACL is a mode too: whoever is outside the group does not give S_ISGID. */
@@ -59,9 +61,24 @@ void xattr_get(fuse_req_t req, const struct node *node, const char *name, size_t
 	free(buf);
 }
 
+/* Of the mount, not of the file: libodp asks where its regions would be found. */
+static void run_get(fuse_req_t req, size_t size)
+{
+	const char *run = recall_run();
+	ssize_t n = run ? (ssize_t)strlen(run) : -1;
+
+	errno = ENODATA;
+	if (size && n > (ssize_t)size)
+		fuse_reply_err(req, ERANGE);
+	else
+		xattr_reply(req, n, run, size);
+}
+
 void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 {
-	if (!ahead_ask(req, node_of(ino), name, size))
+	if (!strcmp(name, ODP_FS_XATTR))
+		run_get(req, size);
+	else if (!ahead_ask(req, node_of(ino), name, size))
 		xattr_get(req, node_of(ino), name, size);
 }
 
