@@ -52,19 +52,19 @@ chmod 666 "$mnt/file"
 others=$tmp/another
 mkdir -m 700 "$others"
 chown 65534:65534 "$others"
-register() {
+register_as() {
 	(cd "$mnt" && exec setpriv --reuid=65534 --regid=65534 --clear-groups \
 		env UODP_DIR="$others" "$recall" --owner file "$1" 0 \
 		</dev/null >"$tmp/hello" 2>"$tmp/said")
 	err=$(od -An -td4 -N4 "$tmp/hello" | tr -d ' ')
 }
 for policy in default revoke; do
-	register $policy
+	register_as $policy
 	refused "$policy, as another user"
 done
 unmount_odpfs
 mount_odpfs -o uodp=off,allow_other || exit 1
-register odp
+register_as odp
 [ "$err" = 0 ] || fault "another user, uodp=off: $err: $(cat "$tmp/said")"
 unmount_odpfs
 exit "$failed"

@@ -40,6 +40,38 @@ else
 	echo "no ext4: $(cat "$tmp/out")"
 fi
 
+# Killed in the middle of putting files right that have found no room: it ends.
+ended() { # PID
+	! grep -q '^State:[[:space:]]*[^Z[:space:]]' "/proc/$1/status" 2>/dev/null
+}
+mount -t tmpfs -o size=2m none "$back" || exit 1
+for round in 1 2 3 4 5 6 7 8 9; do
+	mount_odpfs || break
+	writers=
+	for i in 1 2 3; do
+		while dd if=/dev/zero of="$mnt/$i" bs=64k; [ $? -eq 1 ] && [ -e "$mnt/$i" ]; do
+			rm -f "$mnt/$i"
+		done 2>/dev/null &
+		writers="$writers $!"
+	done
+	sleep 0.$round
+	kill -9 "$daemon"
+	if ! await ended "$daemon"; then
+		fault "round $round: odpfs is there a minute after it was killed"
+		umount -f "$mnt"
+	fi
+	wait "$daemon" 2>/dev/null
+	daemon=
+	# shellcheck disable=SC2086 # words
+	kill $writers 2>/dev/null
+	# shellcheck disable=SC2086
+	wait $writers 2>/dev/null
+	umount -l "$mnt" || fault "cannot unmount"
+	rm -f "$back"/*
+done
+echo "killed $round times"
+umount "$back"
+
 # A quota: not every kernel has one.
 if [ -n "$quota" ]; then
 	LD_PRELOAD=$quota mount_odpfs && {
