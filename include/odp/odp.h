@@ -26,6 +26,7 @@ extern "C" {
 struct odp_proc;   /* this process's attachment; one a process */
 struct odp_peer;   /* an attached process (this one too) as seen from here */
 struct odp_region; /* a region that this process registered */
+struct odp_window; /* a key of its own for a part of one */
 struct odp_mr_shm; /* the shared record of a region; opaque to callers */
 
 /* ---- Attaching to a run directory (domain.c, peer.c, arena.c) ---- */
@@ -201,9 +202,11 @@ enum {
 	ODP_ACCESS_REMOTE_WRITE = 1 << 1,
 	ODP_ACCESS_REMOTE_READ = 1 << 2,
 	ODP_ACCESS_REMOTE_ATOMIC = 1 << 3,
+	ODP_ACCESS_BIND = 1 << 4, /* windows may be bound to the region */
 };
 
-enum odp_kind { ODP_PINNED, ODP_ON_DEMAND };
+/* NULL: no memory at all. What is read there is zero, what is written is lost. */
+enum odp_kind { ODP_PINNED, ODP_ON_DEMAND, ODP_NULL };
 
 /* Where a region's bytes live; AUTO is what $UODP_BACKING says, by default the
  * best that the memory and the host allow. */
@@ -276,6 +279,11 @@ struct odp_region_attr {
  */
 
 /*
+ * ODP_NULL has no address, the length SIZE_MAX, IOVA 0, no remote right and no more
+ * attributes than PD, TAG and COOKIE.
+ */
+
+/*
  * Register memory. Pinned: every page is resolved now, and kept until
  * odp_region_destroy() whatever happens to the mapping. On demand: pages follow
  * the program's mapping; those present now are valid without a fault.
@@ -294,7 +302,8 @@ int odp_region_create(struct odp_proc *proc, const struct odp_region_attr *attr,
 
 /*
  * Deregister: when it returns, no transfer of any process touches the memory
- * through this region, and none will. REGION is freed.
+ * through this region, and none will. REGION is freed. -EBUSY: a window is bound to it,
+ * and nothing has changed.
  */
 int odp_region_destroy(struct odp_region *region);
 
@@ -318,8 +327,56 @@ enum odp_seen {
 };
 unsigned odp_region_seen(const struct odp_region *region);
 
-/* Change PD, access (both: not while transfers run). */
+/* Change PD, access (both: not while transfers run). -EBUSY: a window is bound to it. */
 int odp_region_modify(struct odp_region *region, uint32_t pd, uint32_t access);
+
+/* ---- Windows (window.c) ---- */
+
+/*
+ * A window is a second key for a part of a region, with rights of its own for other
+ * processes. It is made once, and costs nothing to give and to take back afterwards.
+ * Its key comes out of the regions' space; what a region's owner, pager or file does to
+ * the region's pages is done to the window's.
+ */
+struct odp_window_attr {
+	uint32_t pd;    /* of the window, of regions it is bound to, and of its users */
+	bool exclusive; /* bound for one user at a time, who may end it by its key */
+};
+
+/* -ENOMEM: no key left, no memory. Not from the service thread. */
+int odp_window_create(struct odp_proc *proc, const struct odp_window_attr *attr,
+		      struct odp_window **window);
+/* The binding ends as by odp_window_unbind(); WINDOW is freed. Not from the service thread. */
+void odp_window_destroy(struct odp_window *window);
+/* Its last key; the next binding's has another variant (the low 8 bits). */
+uint32_t odp_window_key(const struct odp_window *window);
+/* Tells it from every other of the process that has had, or will have, its index. */
+uint64_t odp_window_serial(const struct odp_window *window);
+
+struct odp_window_bind {
+	uint32_t key;    /* that the window is to have: its index and any variant */
+	uint64_t serial; /* the window's: who waited may be late */
+	uint32_t region; /* key */
+	uint32_t pd;     /* who asks */
+	uint32_t access; /* ODP_ACCESS_REMOTE_* */
+	uint64_t iova;   /* first byte, by the region's addresses */
+	uint64_t length; /* 0: not bound, but with another key */
+	uint64_t base;   /* the address that users of the window use for IOVA */
+	uint64_t user;   /* exclusive: who alone may use it */
+};
+/*
+ * Bind a window, in place of what it was bound to. *ENDED: accesses by its old key may be
+ * under way; odp_quiesce() or odp_settle() waits for them. From any thread, the service
+ * thread too.
+ *
+ * Errors: -ENOENT (no such window or region), -EPERM (another PD), -EACCES (no
+ * ODP_ACCESS_BIND, or one needs ODP_ACCESS_LOCAL_WRITE there), -ERANGE, -EINVAL (a right
+ * that a window has not, exclusive without bytes), -EBUSY (exclusive, and bound).
+ */
+int odp_window_bind(struct odp_proc *proc, const struct odp_window_bind *bind, bool *ended);
+/* End the binding that an exclusive window has by KEY; *ENDED and threads as above. -ENOENT:
+ * no such key is bound; -EPERM: another PD, or not exclusive. */
+int odp_window_unbind(struct odp_proc *proc, uint32_t key, uint32_t pd, bool *ended);
 
 enum odp_advice { ODP_PREFETCH, ODP_PREFETCH_WRITE, ODP_PREFETCH_NO_FAULT };
 /* Fault [iova, iova+length) in, as ibv_advise_mr(3). -EFAULT: outside the
@@ -525,6 +582,14 @@ struct odp_span {
 int odp_span_region(struct odp_span *span, struct odp_peer *peer, uint32_t key, uint32_t pd,
 		    uint64_t iova, uint64_t length, uint32_t access);
 
+/*
+ * The same for the key of a window of PEER's, asked when odp_span_region() has said no:
+ * USER may use it in PD. ACCESS has a remote right. -ENOENT: it is none, or not bound;
+ * else as above (-EPERM: other PD, or user).
+ */
+int odp_span_window(struct odp_span *span, struct odp_peer *peer, uint32_t key, uint32_t pd,
+		    uint64_t user, uint64_t iova, uint64_t length, uint32_t access);
+
 /* Private memory of the calling process that no program maps or unmaps: a
  * work queue's inline data, a bounce buffer, the stack. */
 static inline void odp_span_private(struct odp_span *span, void *ptr)
@@ -562,11 +627,20 @@ int odp_copy(struct odp_span *dst, struct odp_span *src, size_t *len);
 int odp_key_invalidate(struct odp_peer *peer, uint32_t key, uint32_t pd);
 
 /*
+ * The same for a window: the binding that PEER's exclusive window has by KEY ends, if it is
+ * USER's, in PD. USER has nothing under way by it. -ENOENT, -EPERM as above.
+ */
+int odp_window_release(struct odp_peer *peer, uint32_t key, uint32_t pd, uint64_t user);
+
+/*
  * Wait until every transfer to or from this process's memory that has begun is
  * over, but at most a second for one of a stopped process. Not from the service
  * thread.
  */
 void odp_quiesce(struct odp_proc *proc);
+/* The same, but for the system calls of those outside the pool, of which one may go on for
+ * the slice that it is in. From any thread. */
+void odp_settle(struct odp_proc *proc);
 
 enum odp_atomic_op { ODP_FETCH_ADD, ODP_CMP_SWAP };
 /*

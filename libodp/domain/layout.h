@@ -231,6 +231,40 @@ struct odp_mr_shm {
 };
 static_assert(sizeof(struct odp_mr_shm) == 128, "two lines a region");
 
+/*
+ * A window on a region (window.c) has a record in the same table, since its key is of the
+ * same space. KEY, PD, KIND and TAG are where a region has them; with PD 0, which is no
+ * domain's number, nothing but odp_span_window() can find a right here, so that looking a
+ * region's key up costs what it did without windows.
+ *
+ * KEY is 0 while the window is not bound. A bound one is ended by exchanging KEY for 0, by
+ * the owner, or by a peer that releases it. The rest is the owner's, who adds one to SEQ
+ * before and after it changes any of it: who reads looks at SEQ and KEY again afterwards.
+ */
+#define ODP_KIND_WINDOW 255u
+struct odp_window_shm {
+	_Atomic uint32_t key; /* 0: not bound */
+	uint32_t no_pd;       /* 0 */
+	uint32_t access;      /* ODP_ACCESS_REMOTE_* */
+	uint8_t kind;         /* ODP_KIND_WINDOW */
+	uint8_t exclusive;    /* one user's, who may end it by its key */
+	uint8_t pad0[2];
+	_Atomic uint32_t seq;
+	_Atomic uint32_t region; /* key of the region that it is bound to */
+	uint64_t iova;           /* of its first byte, by the region's addresses */
+	uint64_t base;           /* the same, as users of the window's key have it */
+	uint64_t length;
+	uint64_t user; /* exclusive: whose */
+	uint32_t pd;
+	uint32_t pad1[16];
+	uint32_t tag; /* 0 */
+};
+static_assert(sizeof(struct odp_window_shm) == sizeof(struct odp_mr_shm), "one table");
+static_assert(offsetof(struct odp_window_shm, no_pd) == offsetof(struct odp_mr_shm, pd) &&
+		      offsetof(struct odp_window_shm, kind) == offsetof(struct odp_mr_shm, kind) &&
+		      offsetof(struct odp_window_shm, tag) == offsetof(struct odp_mr_shm, tag),
+	      "a window is no region");
+
 #define ODP_MR_IMPLICIT 1u /* all of the address space */
 #define ODP_MR_HUGE 2u     /* of huge pages only */
 #define ODP_MR_SHADOW 4u   /* reached through a second mapping of its files (file.c) */

@@ -99,7 +99,8 @@ struct odp_region {
 	uint64_t cookie;        /* the caller's */
 	struct odp_part *parts; /* file.c: in the order of their addresses */
 	unsigned nparts;
-	struct odp_region *next; /* in mem->zombies */
+	struct odp_window *windows; /* bound to it, and some that were (mem_lock) */
+	struct odp_region *next;    /* in mem->zombies */
 };
 
 /* In an entry of /proc/PID/pagemap: in memory, or in swap. */
@@ -157,8 +158,12 @@ struct odp_mem {
 	uint64_t pool_next;         /* where the search for free offsets begins */
 	uint32_t *free_keys;        /* indexes in the order in which they were freed */
 	uint32_t free_head, free_count;
-	uint8_t *variants;  /* last 8-bit variant of each index */
-	uint32_t file_next; /* where the search for a free file record begins */
+	uint8_t *variants; /* last 8-bit variant of each index */
+	/* By the index of their keys: regions from the release of the key on. */
+	struct odp_region **regions_at;
+	struct odp_window **windows_at;
+	uint64_t window_serial; /* the last one given */
+	uint32_t file_next;     /* where the search for a free file record begins */
 	uint32_t key_high;
 	struct odp_local *_Atomic local;               /* local.c: set once */
 	struct odp_region_observer *_Atomic observers; /* never leave it */

@@ -13,7 +13,7 @@
 
 #define ACCESS_ALL                                                                                 \
 	(ODP_ACCESS_LOCAL_WRITE | ODP_ACCESS_REMOTE_WRITE | ODP_ACCESS_REMOTE_READ |               \
-	 ODP_ACCESS_REMOTE_ATOMIC)
+	 ODP_ACCESS_REMOTE_ATOMIC | ODP_ACCESS_BIND)
 
 #define TRIES 8
 
@@ -32,9 +32,21 @@ static bool attr_implicit(const struct odp_region_attr *a)
 	return !a->addr && a->length == SIZE_MAX && a->kind == ODP_ON_DEMAND;
 }
 
+static int attr_check_null(const struct odp_region_attr *a)
+{
+	return a->addr || a->length != SIZE_MAX || a->iova || a->huge ||
+			       a->backing != ODP_BACKING_AUTO || a->policy != ODP_POLICY_DEFAULT ||
+			       (a->access & ~(uint32_t)ODP_ACCESS_LOCAL_WRITE)
+		       ? -EINVAL
+		       : 0;
+}
+
 static int attr_check(const struct odp_region_attr *a)
 {
 	uint64_t end;
+
+	if (a->kind == ODP_NULL)
+		return attr_check_null(a);
 
 	/* What lies under one of those is not known when it is made. */
 	if (attr_implicit(a) && a->policy > ODP_POLICY_ODP)
@@ -122,6 +134,10 @@ static struct odp_region *region_alloc(struct odp_mem *m, const struct odp_regio
 	r->cookie = a->cookie;
 	r->notify = a->notify;
 	r->fd = -1;
+	if (a->kind == ODP_NULL) {
+		r->xlat_size = ODP_PAGE_SIZE; /* of which nothing is used */
+		return r;
+	}
 	if (attr_implicit(a)) {
 		r->it.last = (ODP_IMPLICIT_PAGES << ODP_PAGE_SHIFT) - 1;
 		r->npages = ODP_IMPLICIT_PAGES;
@@ -313,6 +329,10 @@ static int region_place(struct odp_region *r, const struct odp_region_attr *a)
 {
 	int ret = -ESTALE;
 
+	if (r->kind == ODP_NULL) {
+		record_fill(r, a, ODP_BACKING_AUTO);
+		return 0;
+	}
 	for (unsigned i = 0; i < TRIES && ret == -ESTALE; i++) {
 		odp_files_drop(r);
 		ret = r->fd < 0 ? odp_files_ask(r) : 0;
@@ -355,10 +375,13 @@ static int region_make(struct odp_proc *proc, const struct odp_region_attr *a,
 		region_release(r);
 		return ret;
 	}
-	if (r->xlat && r->fd < 0 && a->access & ODP_ACCESS_LOCAL_WRITE)
+	if (r->npages && r->xlat && r->fd < 0 && a->access & ODP_ACCESS_LOCAL_WRITE)
 		odp_valgrind_defined(a->addr, a->length);
+	odp_mem_lock(r->mem);
+	r->mem->regions_at[r->key >> 8] = r;
 	/* release: pairs with the acquire in odp_span_region(). */
 	atomic_store_explicit(&r->mr->key, r->key, memory_order_release);
+	odp_mem_unlock(r->mem);
 	if (odp_files_lost(r)) {
 		odp_region_destroy(r);
 		return -ESTALE;
@@ -402,11 +425,26 @@ static void observers_end(struct odp_region *r)
 		o->end(r);
 }
 
+/* From here on no window is bound to R: 0, or -EBUSY. */
+static int region_leave(struct odp_region *r)
+{
+	bool bound;
+
+	odp_mem_lock(r->mem);
+	bound = odp_windows_bound(r);
+	if (!bound)
+		r->mem->regions_at[r->key >> 8] = NULL;
+	odp_mem_unlock(r->mem);
+	return bound ? -EBUSY : 0;
+}
+
 ODP_EXPORT int odp_region_destroy(struct odp_region *r)
 {
 	struct odp_mem *m = r->mem;
 	bool fenced;
 
+	if (region_leave(r))
+		return -EBUSY;
 	/* Before the fence: whoever enters a lane after it sees no key. */
 	atomic_store_explicit(&r->mr->key, 0, memory_order_seq_cst);
 	odp_freeze(m->proc);
@@ -480,10 +518,16 @@ ODP_EXPORT int odp_region_modify(struct odp_region *r, uint32_t pd, uint32_t acc
 
 	if (ret)
 		return ret;
-	r->mr->pd = pd;
-	r->mr->access = access;
-	r->mr->writable = !!(access & ODP_ACCESS_LOCAL_WRITE);
-	return 0;
+	odp_mem_lock(r->mem);
+	if (odp_windows_bound(r)) {
+		ret = -EBUSY;
+	} else {
+		r->mr->pd = pd;
+		r->mr->access = access;
+		r->mr->writable = !!(access & ODP_ACCESS_LOCAL_WRITE);
+	}
+	odp_mem_unlock(r->mem);
+	return ret;
 }
 
 ODP_EXPORT void odp_region_revoke(struct odp_region *r)
@@ -508,5 +552,12 @@ ODP_EXPORT void odp_quiesce(struct odp_proc *proc)
 {
 	odp_freeze(proc);
 	odp_fence(proc, true);
+	odp_thaw(proc);
+}
+
+ODP_EXPORT void odp_settle(struct odp_proc *proc)
+{
+	odp_freeze(proc);
+	odp_fence(proc, false);
 	odp_thaw(proc);
 }

@@ -69,4 +69,8 @@ extern const struct odp_source odp_unwatched_source;
 int odp_key_alloc(struct odp_mem *m, uint32_t *key);
 void odp_key_free(struct odp_mem *m, uint32_t key);
 
+/* ---- window.c (mem_lock) ---- */
+/* Is a window bound to R? */
+bool odp_windows_bound(struct odp_region *r);
+
 #endif

@@ -84,8 +84,13 @@ static int tables_map(struct odp_mem *m)
 	m->refs = table_map((ODP_POOL_SIZE >> ODP_PAGE_SHIFT) * sizeof(*m->refs));
 	m->free_keys = table_map(ODP_MAX_REGIONS * sizeof(*m->free_keys));
 	m->variants = table_map(ODP_MAX_REGIONS);
+	m->regions_at = table_map(ODP_MAX_REGIONS * sizeof(*m->regions_at));
+	m->windows_at = table_map(ODP_MAX_REGIONS * sizeof(*m->windows_at));
 	m->bounces = odp_mem_map(ODP_BOUNCES * ODP_BOUNCE_SIZE);
-	return m->refs && m->free_keys && m->variants && m->bounces ? 0 : -ENOMEM;
+	return m->refs && m->free_keys && m->variants && m->regions_at && m->windows_at &&
+			       m->bounces
+		       ? 0
+		       : -ENOMEM;
 }
 
 static void tables_unmap(struct odp_mem *m)
@@ -96,6 +101,10 @@ static void tables_unmap(struct odp_mem *m)
 		odp_own_munmap(m->free_keys, ODP_MAX_REGIONS * sizeof(*m->free_keys));
 	if (m->variants)
 		odp_own_munmap(m->variants, ODP_MAX_REGIONS);
+	if (m->regions_at)
+		odp_own_munmap(m->regions_at, ODP_MAX_REGIONS * sizeof(*m->regions_at));
+	if (m->windows_at)
+		odp_own_munmap(m->windows_at, ODP_MAX_REGIONS * sizeof(*m->windows_at));
 	if (m->bounces)
 		odp_own_munmap(m->bounces, ODP_BOUNCES * ODP_BOUNCE_SIZE);
 }

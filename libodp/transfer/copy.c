@@ -15,7 +15,7 @@
 /* Where a span's next bytes are. */
 struct run {
 	odp_entry_t where; /* ODP_E_POOL: N bytes at PTR; else ask another way */
-	char *ptr;
+	char *ptr;         /* NULL: what is written is lost */
 	uint64_t n;
 	uint64_t page; /* of the region */
 	uint64_t addr; /* in the owner's address space */
@@ -72,7 +72,8 @@ static inline char *span_fast(const struct odp_span *span, size_t n, odp_entry_t
 
 	if (!span->peer)
 		return (char *)(uintptr_t)span->addr;
-	/* acquire: pairs with the store of KEY; what follows belongs to it. */
+	/* acquire: pairs with the store of KEY; what follows belongs to it. A window's key is
+	 * never the record's: those go the slow way (span_valid()). */
 	if (!mr || atomic_load_explicit(&mr->key, memory_order_acquire) != span->key ||
 	    span_canceled(span))
 		return NULL;
@@ -90,6 +91,17 @@ static inline char *span_fast(const struct odp_span *span, size_t n, odp_entry_t
 	win = atomic_load_explicit(&span->peer->windows[at >> ODP_WINDOW_SHIFT],
 				   memory_order_acquire);
 	return win ? win + (at & ODP_WINDOW_MASK) : NULL;
+}
+
+/*
+ * Inside a lane: is SPAN's key still the one of its region, or of a window on it? seq_cst:
+ * pairs with the fence of who clears the key, of either.
+ */
+static bool span_valid(const struct odp_span *span)
+{
+	uint32_t key = atomic_load_explicit(&span->mr->key, memory_order_seq_cst);
+
+	return odp_likely(key == span->key) || odp_window_leads(span->peer, span->key, key);
 }
 
 static bool entry_ok(odp_entry_t e, bool write)
@@ -149,6 +161,20 @@ static int fault_va(struct odp_span *span, const struct run *run, bool write,
 	return -EFAULT;
 }
 
+/* In a region that is nowhere. */
+static int run_null(const struct odp_mr_shm *mr, uint64_t max, bool write, struct run *run)
+{
+	static const char zeros[16 * ODP_PAGE_SIZE];
+
+	if (odp_mr_flags(mr) & ODP_MR_REVOKED)
+		return -EFAULT;
+	/* Only the reading side of a copy looks at it. */
+	*run = (struct run){.where = ODP_E_POOL,
+			    .ptr = write ? NULL : (char *)(uintptr_t)zeros,
+			    .n = odp_min(max, sizeof(zeros))};
+	return 0;
+}
+
 /* Inside the lane: find SPAN's next bytes, at most MAX, faulting them in.
  * -EINPROGRESS: a fault takes its time. */
 static int run_find(struct odp_span *span, uint64_t max, bool write, struct run *run)
@@ -164,7 +190,7 @@ static int run_find(struct odp_span *span, uint64_t max, bool write, struct run 
 			.where = ODP_E_POOL, .ptr = (char *)(uintptr_t)span->addr, .n = max};
 		return 0;
 	}
-	if (!mr || atomic_load_explicit(&mr->key, memory_order_acquire) != span->key)
+	if (!mr || !span_valid(span))
 		return -EKEYREVOKED;
 	if (span_canceled(span))
 		return -ECANCELED;
@@ -172,6 +198,8 @@ static int run_find(struct odp_span *span, uint64_t max, bool write, struct run 
 	if (odp_unlikely(odp_mr_flags(mr) >> ODP_MR_POLICY >= ODP_POLICY_REVOKE) &&
 	    !odp_watches_keep(odp_self, span->peer, mr))
 		return -EFAULT;
+	if (odp_unlikely(mr->kind == ODP_NULL))
+		return run_null(mr, max, write, run);
 	pos = mr_pos(mr, span->addr);
 	in = pos & ODP_PAGE_MASK;
 	run->page = pos >> ODP_PAGE_SHIFT;
@@ -279,7 +307,7 @@ static int run_enter(struct odp_lane *lane, const struct odp_span *span, const s
 	odp_lane_va_enter(lane);
 	if (atomic_load_explicit(&span->peer->slot->gate, memory_order_seq_cst) != run->gate)
 		ret = -ERESTART;
-	else if (atomic_load_explicit(&span->mr->key, memory_order_seq_cst) != span->key)
+	else if (!span_valid(span))
 		ret = -EKEYREVOKED;
 	else if (span_canceled(span))
 		ret = -ECANCELED;
@@ -316,6 +344,12 @@ static bool run_ended(ssize_t ret)
 	return ret != -EAGAIN && ret != -ERESTART && ret != -EINPROGRESS;
 }
 
+/* The region's, where SPAN's is a window's. Not to be trusted: it may be gone. */
+static uint32_t mr_key(const struct odp_span *span)
+{
+	return atomic_load_explicit(&span->mr->key, memory_order_relaxed);
+}
+
 /* In the system-call side. -EINPROGRESS: as run_find(). */
 static ssize_t run_copy(struct odp_span *span, const struct run *run, void *buf, size_t n,
 			bool write)
@@ -327,7 +361,7 @@ static ssize_t run_copy(struct odp_span *span, const struct run *run, void *buf,
 	if (run->where == ODP_E_PIN)
 		return odp_pin_io(span->peer, span->mr, run->addr, buf, n, write);
 	if (odp_unlikely(odp_mr_flags(span->mr) & ODP_MR_FOREIGN))
-		ret = odp_foreign_ready(span->peer, span->key, run->addr, n, &span->when);
+		ret = odp_foreign_ready(span->peer, mr_key(span), run->addr, n, &span->when);
 	if (!ret)
 		ret = odp_va_io(span->peer, run->addr, buf, n, write, run->gate);
 	/* A page that was not there may have gone while RUN became untrue (seq_cst: as
@@ -374,10 +408,10 @@ static ssize_t span_io(struct odp_span *span, void *buf, size_t n, bool write)
 	if (!ret && odp_unlikely(run.missing))
 		ret = fault_va(span, &run, write, &pending);
 	if (!ret && run.where == ODP_E_POOL) {
-		if (write)
-			odp_move(run.ptr, buf, run.n);
-		else
+		if (!write)
 			odp_move(buf, run.ptr, run.n);
+		else if (run.ptr)
+			odp_move(run.ptr, buf, run.n);
 	}
 	odp_lane_leave(lane);
 	if (ret)
@@ -544,7 +578,8 @@ static int copy_step(struct odp_lane *lane, struct odp_span *dst, struct odp_spa
 		goto out;
 	}
 	*done = odp_min(d.n, s.n);
-	odp_move(d.ptr, s.ptr, *done);
+	if (odp_likely(d.ptr))
+		odp_move(d.ptr, s.ptr, *done);
 	dst->addr += *done;
 	src->addr += *done;
 out:

@@ -5,6 +5,11 @@
 
 #include "pool.h"
 
+/* ---- access.c: inside a lane ---- */
+/* Is KEY that of a window of PEER's which is bound to the region with key REGION? KEY is one
+ * that odp_span_window() has looked up. */
+bool odp_window_leads(struct odp_peer *peer, uint32_t key, uint32_t region);
+
 /* ---- inject.c: inside the pool side of a lane ---- */
 /* A fault that was made to take its time, from odp_inject() to odp_inject_end(). */
 struct odp_pending {

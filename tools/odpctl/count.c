@@ -36,7 +36,7 @@ static void count_mrs(struct counts *c, const struct process *p, struct scan *s)
 
 	scan_begin(s, p, offsetof(struct odp_seg, mrs), sizeof(*mr), p->regions,
 		   offsetof(struct odp_mr_shm, key));
-	while ((mr = scan_next(s))) {
+	while ((mr = scan_next_mr(s))) {
 		const uint64_t bytes = mr->npages << ODP_PAGE_SHIFT;
 
 		c->mrs++;
@@ -45,7 +45,7 @@ static void count_mrs(struct counts *c, const struct process *p, struct scan *s)
 		if (mr->kind == ODP_ON_DEMAND) {
 			c->mrs_odp++;
 			c->odp += bytes;
-		} else {
+		} else if (mr->kind == ODP_PINNED) {
 			c->pinned += bytes;
 		}
 	}

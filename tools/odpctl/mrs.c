@@ -116,7 +116,10 @@ static const char *seen_name(const struct odp_mr_shm *mr)
 
 static const char *kind_name(uint8_t kind)
 {
-	return kind == ODP_PINNED ? "pinned" : kind == ODP_ON_DEMAND ? "odp" : "?";
+	return kind == ODP_PINNED      ? "pinned"
+	       : kind == ODP_ON_DEMAND ? "odp"
+	       : kind == ODP_NULL      ? "null"
+				       : "?";
 }
 
 static void row_access(struct table *t, const struct odp_mr_shm *mr)
@@ -130,11 +133,12 @@ static void row_access(struct table *t, const struct odp_mr_shm *mr)
 		{ODP_ACCESS_REMOTE_WRITE, 'w', "remote_write"},
 		{ODP_ACCESS_REMOTE_READ, 'r', "remote_read"},
 		{ODP_ACCESS_REMOTE_ATOMIC, 'a', "remote_atomic"},
+		{ODP_ACCESS_BIND, 'b', "mw_bind"},
 	};
 	struct json_object *names = t->json ? json_object_new_array() : NULL;
-	char text[5] = "----";
+	char text[6] = "----"; /* and a fifth, which is rare */
 
-	for (unsigned i = 0; i < 4; i++) {
+	for (unsigned i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
 		if (!(mr->access & flags[i].bit))
 			continue;
 		text[i] = flags[i].letter;
@@ -206,7 +210,7 @@ static void process_mrs(struct ctl *ctl, struct process *p, void *arg)
 		   offsetof(struct odp_mr_shm, key));
 	if (ctl->file.path)
 		mappings_find(ctl, p, &mrs->on);
-	while ((mr = scan_next(&s)))
+	while ((mr = scan_next_mr(&s)))
 		if (!ctl->file.path || mappings_hold(&mrs->on, mr->addr, mr->length))
 			mr_row(mrs, p, mr);
 }

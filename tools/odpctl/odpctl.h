@@ -105,6 +105,8 @@ void scan_begin(struct scan *s, const struct process *p, uint64_t base, size_t s
 /* The next record whose generation word is the same before and after it was read;
  * NULL at the end. Its index is s->next - 1. */
 const void *scan_next(struct scan *s);
+/* The same of the records of regions, among which those of windows are passed over. */
+const struct odp_mr_shm *scan_next_mr(struct scan *s);
 
 /* ---- onfile.c ---- */
 /* --file, and --range ("START[:LENGTH]"; false: it is none). */

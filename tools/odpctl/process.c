@@ -318,3 +318,13 @@ const void *scan_next(struct scan *s)
 	}
 	return NULL;
 }
+
+const struct odp_mr_shm *scan_next_mr(struct scan *s)
+{
+	const struct odp_mr_shm *mr;
+
+	do
+		mr = scan_next(s);
+	while (mr && mr->kind == ODP_KIND_WINDOW);
+	return mr;
+}

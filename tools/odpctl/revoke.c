@@ -34,7 +34,7 @@ static void process_revoke(struct ctl *ctl, struct process *p, void *arg)
 	}
 	scan_begin(&s, p, offsetof(struct odp_seg, mrs), sizeof(*mr), p->regions,
 		   offsetof(struct odp_mr_shm, key));
-	while ((mr = scan_next(&s)))
+	while ((mr = scan_next_mr(&s)))
 		if (mappings_hold(&r->on, mr->addr, mr->length))
 			r->mrs += !odp_peer_revoke_key(r->proc, peer, mr->key);
 	r->processes += r->mrs > before;

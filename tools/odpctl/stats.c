@@ -102,7 +102,7 @@ static void process_add(struct ctl *ctl, struct process *p, void *arg)
 	}
 	scan_begin(&s, p, offsetof(struct odp_seg, mrs), sizeof(*mr), p->regions,
 		   offsetof(struct odp_mr_shm, key));
-	while ((mr = scan_next(&s))) {
+	while ((mr = scan_next_mr(&s))) {
 		sums = mr->tag ? sums_find(st, p, mr->tag - UODP_TAG(0)) : NULL;
 		if (sums)
 			mr_add(sums, mr);
