@@ -642,7 +642,7 @@ void odp_quiesce(struct odp_proc *proc);
  * the slice that it is in. From any thread. */
 void odp_settle(struct odp_proc *proc);
 
-enum odp_atomic_op { ODP_FETCH_ADD, ODP_CMP_SWAP };
+enum odp_atomic_op { ODP_FETCH_ADD, ODP_CMP_SWAP, ODP_STORE /* of COMPARE_ADD */ };
 /*
  * 8-byte atomic on SPAN (naturally aligned: the caller checks), old value in
  * *OLD, values in host order. Atomic against the CPU on pool memory; against

@@ -18,6 +18,8 @@ static uint64_t result(uint64_t old, const void *arg)
 
 	if (o->op == ODP_FETCH_ADD)
 		return old + o->compare_add;
+	if (o->op == ODP_STORE)
+		return o->compare_add;
 	return old == o->compare_add ? o->swap : old;
 }
 
@@ -75,6 +77,10 @@ static void atomic_cpu(uint64_t *p, enum odp_atomic_op op, uint64_t compare_add,
 	/* seq_cst: an atomic is often a lock of the program's making. */
 	if (op == ODP_FETCH_ADD) {
 		*old = __atomic_fetch_add(p, compare_add, __ATOMIC_SEQ_CST);
+		return;
+	}
+	if (op == ODP_STORE) {
+		*old = __atomic_exchange_n(p, compare_add, __ATOMIC_SEQ_CST);
 		return;
 	}
 	*old = compare_add;

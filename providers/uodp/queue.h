@@ -99,15 +99,24 @@ struct uodp_srq {
 struct uodp_swqe {
 	uint64_t wr_id;
 	uint64_t raddr; /* RDMA, atomics */
-	uint64_t compare_add;
-	uint64_t swap;
-	uint32_t rkey;
-	uint32_t imm;        /* network order; the rkey of a send with invalidate */
+	union {
+		uint64_t compare_add;
+		uint64_t bind_length; /* of a window; RADDR: its first byte */
+	};
+	union {
+		uint64_t swap;
+		uint64_t serial; /* of a window */
+	};
+	uint32_t rkey;       /* the peer's; the one that a window gets */
+	uint32_t imm;        /* network order; the rkey to invalidate; a window's rights */
 	uint32_t length;     /* bytes of payload */
 	uint32_t flags;      /* enum ibv_send_flags */
 	uint32_t num_sge;    /* 1 of inline data, which is in one piece */
 	uint32_t remote_qpn; /* UD; XRC: the number of the SRQ */
-	uint32_t remote_qkey;
+	union {
+		uint32_t remote_qkey;
+		uint32_t mr_key; /* of what a window is bound to */
+	};
 	uint8_t opcode;     /* enum ibv_wr_opcode */
 	uint8_t sgid_index; /* UD */
 	uint8_t hop_limit, traffic_class;
@@ -267,7 +276,13 @@ static inline struct uodp_swqe *uodp_sq_at(struct uodp_qp *qp, uint32_t i)
 /* Opcodes that send the bytes of their SGEs; the others write to them. */
 #define UODP_GATHER_OPS                                                                            \
 	(1u << IBV_WR_SEND | 1u << IBV_WR_SEND_WITH_IMM | 1u << IBV_WR_SEND_WITH_INV |             \
-	 1u << IBV_WR_RDMA_WRITE | 1u << IBV_WR_RDMA_WRITE_WITH_IMM)
+	 1u << IBV_WR_RDMA_WRITE | 1u << IBV_WR_RDMA_WRITE_WITH_IMM | 1u << IBV_WR_ATOMIC_WRITE)
+
+/* A QP as the user of type 2 memory windows: another of the same number is not it. */
+static inline uint64_t uodp_qp_user(uint32_t qpn, uint32_t gen)
+{
+	return (uint64_t)gen << 32 | qpn;
+}
 
 static inline uint32_t uodp_pow2(uint32_t n)
 {
@@ -471,6 +486,13 @@ uint64_t uodp_progress(struct uodp_proc *proc, bool service);
 /* A reference that keeps QP's memory, NULL when there is none of that index. */
 struct uodp_qp *uodp_qp_pin(struct uodp_proc *proc, uint32_t index);
 void uodp_qp_unpin(struct uodp_qp *qp);
+
+bool uodp_on_service_thread(const struct uodp_proc *proc);
+
+/* ---- window.c ---- */
+/* Make W one that binds MW; 0 or -EINVAL. */
+int uodp_put_bind(const struct uodp_qp *qp, struct uodp_swqe *w, const struct ibv_mw *mw,
+		  uint32_t rkey, const struct ibv_mw_bind_info *info);
 
 /* ---- plug.c ---- */
 /* End what belongs to contexts whose device has been unplugged (service thread).

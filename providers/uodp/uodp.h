@@ -29,6 +29,7 @@
 #define UODP_MTU 4096u
 #define UODP_MAX_MSG (1u << 30)
 #define UODP_MAX_PD 65536u
+#define UODP_MAX_MW (1u << 20) /* keys, which MRs have too */
 #define UODP_MAX_AH 1000000u
 #define UODP_MAX_RD_ATOMIC 128
 
@@ -118,6 +119,7 @@ struct uodp_context {
 	struct uodp_pd *pds;           /* under proc->lock */
 	struct uodp_channel *channels; /* as well */
 	struct uodp_xrcd *xrcds;       /* as well */
+	struct uodp_mw *mws;           /* as well */
 	struct uodp_context *next;
 	_Atomic uint32_t refs; /* one while it is open, one for each object's memory */
 	bool closed;           /* its objects that are left have only their memory */
@@ -127,7 +129,7 @@ struct uodp_pd {
 	struct ibv_pd ibpd;
 	struct uodp_proc *proc;
 	uint32_t num;               /* unique in the process, never 0 */
-	_Atomic uint32_t users;     /* MRs, QPs, SRQs, AHs: dealloc gives EBUSY */
+	_Atomic uint32_t users;     /* MRs, MWs, QPs, SRQs, AHs: dealloc gives EBUSY */
 	struct uodp_pd *of;         /* a parent domain: what it stands for; else NULL */
 	struct uodp_td *td;         /* as well; may be NULL */
 	struct uodp_pd *next, **at; /* in the context's list */
@@ -159,6 +161,15 @@ struct uodp_mr {
 	void *map;          /* of a dma-buf, and MAP_LEN bytes of it; else NULL */
 	size_t map_len;
 	int map_fd; /* a dma-buf of the kernel's; -1 */
+};
+
+struct uodp_mw {
+	struct ibv_mw ibmw;
+	struct uodp_proc *proc;
+	struct odp_window *window; /* NULL: its context is closed */
+	uint64_t serial;
+	uint32_t handle;            /* as it was given out: its key's index */
+	struct uodp_mw *next, **at; /* in the context's list, under proc->lock */
 };
 
 /* Device memory, allocated here. */
@@ -229,6 +240,10 @@ static inline struct uodp_mr *to_uodp_mr(struct ibv_mr *mr)
 {
 	return uodp_container_of(mr, struct uodp_mr, vmr.ibv_mr);
 }
+static inline struct uodp_mw *to_uodp_mw(struct ibv_mw *mw)
+{
+	return uodp_container_of(mw, struct uodp_mw, ibmw);
+}
 static inline struct uodp_ah *to_uodp_ah(struct ibv_ah *ah)
 {
 	return uodp_container_of(ah, struct uodp_ah, ibah);
@@ -268,7 +283,6 @@ enum uodp_hint {
 	UODP_HINT_GRH,     /* a path without a GID */
 	UODP_HINT_QP_TYPE, /* IBV_QPT_* that is not there; or what else of a QP, */
 	UODP_HINT_QP_EX,
-	UODP_HINT_ACCESS, /* or of an MR */
 	UODP_NUM_HINTS,
 };
 /* One line on stderr, once for each process and HINT; VALUE is what was asked for. Keeps
@@ -366,6 +380,7 @@ struct uodp_channel *uodp_channel_get(const struct ibv_comp_channel *ch);
 void uodp_channel_hold(struct uodp_channel *channel);
 void uodp_channel_drop(struct uodp_channel *channel);
 /* End what CTX's program has left, but for its memory. */
+void uodp_mw_drop_all(struct ibv_context *ctx);
 void uodp_mr_drop_all(struct ibv_context *ctx);
 void uodp_pd_drop_all(struct ibv_context *ctx);
 void uodp_channel_drop_all(struct ibv_context *ctx);
@@ -447,6 +462,8 @@ int uodp_destroy_qp(struct ibv_qp *qp);
 int uodp_attach_mcast(struct ibv_qp *qp, const union ibv_gid *gid, uint16_t lid);
 int uodp_detach_mcast(struct ibv_qp *qp, const union ibv_gid *gid, uint16_t lid);
 int uodp_post_send(struct ibv_qp *qp, struct ibv_send_wr *wr, struct ibv_send_wr **bad);
+/* A send flag of our own: IBV_WR_BIND_MW of a window of type 1, by ibv_bind_mw(). */
+#define UODP_SEND_BIND_1 (1u << 31)
 int uodp_post_recv(struct ibv_qp *qp, struct ibv_recv_wr *wr, struct ibv_recv_wr **bad);
 
 /* ---- verbs, control plane (context.c, device.c, pd.c, mr.c, ah.c) ---- */
@@ -469,6 +486,11 @@ int uodp_mr_create(struct ibv_pd *pd, struct odp_region_attr *attr, int access,
 int uodp_dereg_mr(struct verbs_mr *vmr);
 int uodp_rereg_mr(struct verbs_mr *vmr, int flags, struct ibv_pd *pd, void *addr, size_t length,
 		  int access);
+/* It has the length SIZE_MAX, no address and no rkey. */
+struct ibv_mr *uodp_alloc_null_mr(struct ibv_pd *pd);
+struct ibv_mw *uodp_alloc_mw(struct ibv_pd *pd, enum ibv_mw_type type);
+int uodp_dealloc_mw(struct ibv_mw *mw);
+int uodp_bind_mw(struct ibv_qp *qp, struct ibv_mw *mw, struct ibv_mw_bind *bind);
 int uodp_advise_mr(struct ibv_pd *pd, enum ibv_advise_mr_advice advice, uint32_t flags,
 		   struct ibv_sge *sg, uint32_t n);
 struct ibv_dm *uodp_alloc_dm(struct ibv_context *ctx, struct ibv_alloc_dm_attr *attr);

@@ -112,7 +112,7 @@ struct verbs_device {
 	uint64_t core_support;
 };
 
-enum verbs_mr_type { VERBS_MR_TYPE_MR };
+enum verbs_mr_type { VERBS_MR_TYPE_MR, VERBS_MR_TYPE_NULL };
 
 struct verbs_mr {
 	struct ibv_mr ibv_mr;
@@ -168,8 +168,8 @@ struct verbs_context_ops {
 #if UODP_PRIVATE_ABI >= 59
 	uodp_op_unused *alloc_dmah;
 #endif
-	uodp_op_unused *alloc_mw;
-	uodp_op_unused *alloc_null_mr;
+	struct ibv_mw *(*alloc_mw)(struct ibv_pd *pd, enum ibv_mw_type type);
+	struct ibv_mr *(*alloc_null_mr)(struct ibv_pd *pd);
 	struct ibv_pd *(*alloc_parent_domain)(struct ibv_context *ctx,
 					      struct ibv_parent_domain_init_attr *attr);
 	struct ibv_pd *(*alloc_pd)(struct ibv_context *ctx);
@@ -177,7 +177,7 @@ struct verbs_context_ops {
 	void (*async_event)(struct ibv_context *ctx, struct ibv_async_event *event);
 	uodp_op_unused *attach_counters_point_flow;
 	int (*attach_mcast)(struct ibv_qp *qp, const union ibv_gid *gid, uint16_t lid);
-	uodp_op_unused *bind_mw;
+	int (*bind_mw)(struct ibv_qp *qp, struct ibv_mw *mw, struct ibv_mw_bind *bind);
 	int (*close_xrcd)(struct ibv_xrcd *xrcd);
 	void (*cq_event)(struct ibv_cq *cq);
 	struct ibv_ah *(*create_ah)(struct ibv_pd *pd, struct ibv_ah_attr *attr);
@@ -201,7 +201,7 @@ struct verbs_context_ops {
 #if UODP_PRIVATE_ABI >= 59
 	uodp_op_unused *dealloc_dmah;
 #endif
-	uodp_op_unused *dealloc_mw;
+	int (*dealloc_mw)(struct ibv_mw *mw);
 	int (*dealloc_pd)(struct ibv_pd *pd);
 	int (*dealloc_td)(struct ibv_td *td);
 	int (*dereg_mr)(struct verbs_mr *vmr);

@@ -15,11 +15,14 @@
 static const struct verbs_context_ops context_ops = {
 	.advise_mr = uodp_advise_mr,
 	.alloc_dm = uodp_alloc_dm,
+	.alloc_mw = uodp_alloc_mw,
+	.alloc_null_mr = uodp_alloc_null_mr,
 	.alloc_parent_domain = uodp_alloc_parent_domain,
 	.alloc_pd = uodp_alloc_pd,
 	.alloc_td = uodp_alloc_td,
 	.async_event = uodp_async_event,
 	.attach_mcast = uodp_attach_mcast,
+	.bind_mw = uodp_bind_mw,
 	.close_xrcd = uodp_close_xrcd,
 	.cq_event = uodp_cq_event,
 	.create_ah = uodp_create_ah,
@@ -29,6 +32,7 @@ static const struct verbs_context_ops context_ops = {
 	.create_qp_ex = uodp_create_qp_ex,
 	.create_srq = uodp_create_srq,
 	.create_srq_ex = uodp_create_srq_ex,
+	.dealloc_mw = uodp_dealloc_mw,
 	.dealloc_pd = uodp_dealloc_pd,
 	.dealloc_td = uodp_dealloc_td,
 	.dereg_mr = uodp_dereg_mr,
@@ -298,6 +302,7 @@ void uodp_free_context(struct ibv_context *ibctx)
 		drop_qps(ctx);
 		drop_srqs(ctx);
 		drop_cqs(ctx);
+		uodp_mw_drop_all(ibctx);
 		uodp_xrcd_drop_all(ibctx);
 		uodp_mr_drop_all(ibctx);
 		drop_dms(ctx);

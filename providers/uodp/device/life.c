@@ -118,6 +118,17 @@ static void wr_send_inv(struct ibv_qp_ex *qp, uint32_t rkey)
 	(void)qp, (void)rkey;
 }
 
+static void wr_atomic_write(struct ibv_qp_ex *qp, uint32_t rkey, uint64_t addr, const void *value)
+{
+	(void)qp, (void)rkey, (void)addr, (void)value;
+}
+
+static void wr_bind_mw(struct ibv_qp_ex *qp, struct ibv_mw *mw, uint32_t rkey,
+		       const struct ibv_mw_bind_info *info)
+{
+	(void)qp, (void)mw, (void)rkey, (void)info;
+}
+
 static void wr_set_ud_addr(struct ibv_qp_ex *qp, struct ibv_ah *ah, uint32_t qpn, uint32_t qkey)
 {
 	(void)qp, (void)ah, (void)qpn, (void)qkey;
@@ -162,6 +173,9 @@ void uodp_wr_ops_end(struct ibv_qp_ex *qp)
 	END(wr_abort, wr_start);
 	END(wr_atomic_cmp_swp, wr_atomic_cmp_swp);
 	END(wr_atomic_fetch_add, wr_atomic_fetch_add);
+	END(wr_atomic_write, wr_atomic_write);
+	END(wr_bind_mw, wr_bind_mw);
+	END(wr_local_inv, wr_send_inv);
 	END(wr_rdma_read, wr_rdma);
 	END(wr_rdma_write, wr_rdma);
 	END(wr_rdma_write_imm, wr_rdma_write_imm);

@@ -13,6 +13,10 @@
 #define VENDOR_NONE 0xffffff /* as the kernel's software devices */
 #define ACK_DELAY 15         /* 4.096 us * 2^15 = 134 ms: a busy host's scheduler */
 
+/* Of the kernel's ABI, not named by every release of verbs.h that can do it. */
+#define ODP_SUPPORT_ATOMIC_WRITE (1u << 7)
+#define DEVICE_ATOMIC_WRITE (1ull << 40)
+
 /* Codes of the port's management data. */
 enum { WIDTH_4X = 2, SPEED_EDR = 32, PHYS_LINK_UP = 5, ONE_VL = 1 };
 
@@ -21,6 +25,7 @@ static void device_limits(struct ibv_device_attr *attr)
 	attr->max_mr_size = UINT64_MAX;
 	attr->page_size_cap = ~(uint64_t)4095;
 	attr->max_mr = 1 << 20;
+	attr->max_mw = UODP_MAX_MW;
 	attr->max_pd = UODP_MAX_PD;
 	attr->max_ah = UODP_MAX_AH;
 	attr->max_qp = UODP_MAX_QP;
@@ -51,7 +56,8 @@ static void device_fill(const struct uodp_device *dev, struct ibv_device_attr *a
 	attr->vendor_id = VENDOR_NONE;
 	attr->device_cap_flags = IBV_DEVICE_CURR_QP_STATE_MOD | IBV_DEVICE_SYS_IMAGE_GUID |
 				 IBV_DEVICE_RC_RNR_NAK_GEN | IBV_DEVICE_SRQ_RESIZE |
-				 IBV_DEVICE_UD_AV_PORT_ENFORCE | IBV_DEVICE_XRC;
+				 IBV_DEVICE_UD_AV_PORT_ENFORCE | IBV_DEVICE_XRC |
+				 IBV_DEVICE_MEM_WINDOW | IBV_DEVICE_MEM_WINDOW_TYPE_2B;
 	/* Not GLOB: on memory outside the pool the CPU's atomics do not count. */
 	attr->atomic_cap = IBV_ATOMIC_HCA;
 	device_limits(attr);
@@ -65,7 +71,8 @@ static void odp_fill(struct ibv_odp_caps *caps)
 	caps->general_caps = IBV_ODP_SUPPORT | IBV_ODP_SUPPORT_IMPLICIT;
 	caps->per_transport_caps.ud_odp_caps = ud;
 	caps->per_transport_caps.uc_odp_caps = uc;
-	caps->per_transport_caps.rc_odp_caps = uc | IBV_ODP_SUPPORT_READ | IBV_ODP_SUPPORT_ATOMIC;
+	caps->per_transport_caps.rc_odp_caps =
+		uc | IBV_ODP_SUPPORT_READ | IBV_ODP_SUPPORT_ATOMIC | ODP_SUPPORT_ATOMIC_WRITE;
 }
 
 /* SIZE is that of the caller's header, perhaps older or newer than ours; for
@@ -85,7 +92,7 @@ int uodp_query_device_ex(struct ibv_context *ctx, const struct ibv_query_device_
 	device_fill(to_uodp_context(ctx)->dev, &full.orig_attr);
 	odp_fill(&full.odp_caps);
 	full.xrc_odp_caps = full.odp_caps.per_transport_caps.rc_odp_caps | IBV_ODP_SUPPORT_SRQ_RECV;
-	full.device_cap_flags_ex = full.orig_attr.device_cap_flags;
+	full.device_cap_flags_ex = full.orig_attr.device_cap_flags | DEVICE_ATOMIC_WRITE;
 	full.phys_port_cnt_ex = 1;
 	full.completion_timestamp_mask = UINT64_MAX;
 	full.hca_core_clock = 1000000; /* kHz: nanoseconds (cq_ex.c) */

@@ -35,6 +35,8 @@ static int connected_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_e
 	case IBV_WR_ATOMIC_CMP_AND_SWP:
 	case IBV_WR_ATOMIC_FETCH_AND_ADD:
 		return uodp_atomic_step(qp, w, x, budget);
+	case IBV_WR_ATOMIC_WRITE:
+		return uodp_atomic_write_step(qp, w, x, budget);
 	default:
 		return uodp_send_step(qp, w, x, budget);
 	}

@@ -41,6 +41,16 @@ void uodp_iter_local(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_iter *
 		     uint32_t access);
 void uodp_iter_remote(struct uodp_exec *x, struct uodp_swqe *w, struct uodp_iter *it,
 		      uint32_t access);
+/* SPAN of the responder's memory, by the key of an MR or a window: as odp_span_region(). */
+int uodp_span_window(struct odp_span *span, const struct uodp_dest *dest, uint32_t rkey,
+		     uint64_t addr, uint64_t length, uint32_t access);
+static inline int uodp_span_remote(struct odp_span *span, const struct uodp_dest *dest,
+				   uint32_t rkey, uint64_t addr, uint64_t length, uint32_t access)
+{
+	int ret = odp_span_region(span, dest->mem, rkey, dest->pd, addr, length, access);
+
+	return uodp_likely(!ret) ? 0 : uodp_span_window(span, dest, rkey, addr, length, access);
+}
 /* May W do with the responder's memory what takes ACCESS? 0 or -errno. */
 int uodp_remote_check(const struct uodp_exec *x, const struct uodp_swqe *w, uint32_t access);
 
@@ -102,6 +112,8 @@ int uodp_write_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x
 int uodp_read_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x, uint64_t *budget);
 int uodp_atomic_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x,
 		     uint64_t *budget);
+int uodp_atomic_write_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x,
+			   uint64_t *budget);
 int uodp_send_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x, uint64_t *budget);
 int uodp_ud_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x, uint64_t *budget);
 /* Take a receive: *GO_ON, or what the step is to return. */

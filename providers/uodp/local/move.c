@@ -28,9 +28,19 @@ static int iter_span(struct uodp_iter *it, struct odp_span *span, size_t *avail)
 		*avail = sge->length - it->off;
 	ret = odp_span_region(span, it->peer, sge->lkey, it->pd, sge->addr + it->off,
 			      sge->length - it->off, it->access);
+	if (uodp_unlikely(ret) && it->to)
+		ret = uodp_span_window(span, it->to, sge->lkey, sge->addr + it->off,
+				       sge->length - it->off, it->access);
 	if (it->to)
 		uodp_span_guard(span, it->to);
 	return ret;
+}
+
+int uodp_span_window(struct odp_span *span, const struct uodp_dest *dest, uint32_t rkey,
+		     uint64_t addr, uint64_t length, uint32_t access)
+{
+	return odp_span_window(span, dest->mem, rkey, dest->pd, uodp_qp_user(dest->qpn, dest->gen),
+			       addr, length, access);
 }
 
 static int copy_some(struct odp_span *dst, struct odp_span *src, size_t *n)
@@ -115,6 +125,5 @@ int uodp_remote_check(const struct uodp_exec *x, const struct uodp_swqe *w, uint
 {
 	struct odp_span span;
 
-	return odp_span_region(&span, x->dest.mem, w->rkey, x->dest.pd, w->raddr, w->length,
-			       access);
+	return uodp_span_remote(&span, &x->dest, w->rkey, w->raddr, w->length, access);
 }

@@ -17,7 +17,7 @@ static inline bool rdma_at_once(struct uodp_qp *qp, struct uodp_swqe *w, struct 
 	int ret;
 
 	if (n - 1 >= UODP_AT_ONCE || w->num_sge != 1 ||
-	    odp_span_region(&remote, x->dest.mem, w->rkey, x->dest.pd, w->raddr, n, there))
+	    uodp_span_remote(&remote, &x->dest, w->rkey, w->raddr, n, there))
 		return false;
 	/* What a WRITE sends has been checked already. */
 	if (!write && odp_span_region(local, qp->proc->self, w->sge[0].lkey, qp->pd->num,
@@ -135,8 +135,8 @@ static enum ibv_wc_status atomic_check(struct uodp_qp *qp, struct uodp_swqe *w, 
 	if (!(uodp_attr(&x->dest.qp->access) & ODP_ACCESS_REMOTE_ATOMIC) ||
 	    !uodp_attr(&x->dest.qp->max_dest_rd_atomic) || w->raddr & 7)
 		return IBV_WC_REM_INV_REQ_ERR;
-	if (odp_span_region(span, x->dest.mem, w->rkey, x->dest.pd, w->raddr, sizeof(x->old),
-			    ODP_ACCESS_REMOTE_ATOMIC))
+	if (uodp_span_remote(span, &x->dest, w->rkey, w->raddr, sizeof(x->old),
+			     ODP_ACCESS_REMOTE_ATOMIC))
 		return IBV_WC_REM_ACCESS_ERR;
 	uodp_span_guard(span, &x->dest);
 	/* Hardware changes the word all the same; nobody can want that. */
@@ -188,4 +188,62 @@ int uodp_atomic_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *
 	if (ret == -EAGAIN)
 		return uodp_wait_move(qp, x, *budget, false);
 	return uodp_exec_done(x, ret ? IBV_WC_LOC_PROT_ERR : IBV_WC_SUCCESS);
+}
+
+/* ---- ATOMIC WRITE (IBTA annex A19): eight bytes that are seen all at once ---- */
+
+/* Its value, which may have to wait for its page. */
+static int atomic_write_gather(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x,
+			       uint64_t *budget)
+{
+	enum uodp_side failed;
+
+	if (x->phase == UODP_PHASE_NEW) {
+		uodp_iter_local(qp, w, &x->src, 0);
+		x->dst = (struct uodp_iter){.data = (char *)&x->old};
+		x->left = sizeof(x->old);
+		x->phase = UODP_PHASE_GATHER;
+	}
+	return uodp_move(x, budget, &failed);
+}
+
+static enum ibv_wc_status atomic_write_check(struct uodp_swqe *w, struct uodp_exec *x,
+					     struct odp_span *span)
+{
+	/* A WRITE by its right, and an atomic in what it takes of the responder. */
+	if (!(uodp_attr(&x->dest.qp->access) & ODP_ACCESS_REMOTE_WRITE) ||
+	    !uodp_attr(&x->dest.qp->max_dest_rd_atomic) || w->raddr & 7)
+		return IBV_WC_REM_INV_REQ_ERR;
+	if (uodp_span_remote(span, &x->dest, w->rkey, w->raddr, sizeof(x->old),
+			     ODP_ACCESS_REMOTE_WRITE))
+		return IBV_WC_REM_ACCESS_ERR;
+	uodp_span_guard(span, &x->dest);
+	return IBV_WC_SUCCESS;
+}
+
+int uodp_atomic_write_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x,
+			   uint64_t *budget)
+{
+	enum ibv_wc_status status;
+	struct odp_span span;
+	uint64_t old;
+	int ret;
+
+	if (w->length != sizeof(x->old))
+		return uodp_exec_done(x, IBV_WC_LOC_LEN_ERR);
+	ret = atomic_write_gather(qp, w, x, budget);
+	if (ret == -EAGAIN)
+		return uodp_wait_move(qp, x, *budget, false);
+	if (ret)
+		return uodp_exec_done(x, IBV_WC_LOC_PROT_ERR);
+	status = atomic_write_check(w, x, &span);
+	if (status)
+		return uodp_refuse(qp, w, x, status);
+	ret = odp_atomic(&span, ODP_STORE, x->old, 0, &old);
+	if (ret == -EAGAIN && span.err)
+		return uodp_wait_fault(qp, x);
+	if (ret == -EAGAIN)
+		return uodp_exec_wait(x, odp_now() + UODP_POLL_BUSY_NS);
+	return ret ? uodp_refuse(qp, w, x, IBV_WC_REM_ACCESS_ERR)
+		   : uodp_exec_done(x, IBV_WC_SUCCESS);
 }

@@ -80,6 +80,18 @@ static int recv_cq_full(struct uodp_qp *qp, struct uodp_exec *x)
 	return uodp_msg_fail(qp, x, e);
 }
 
+/*
+ * A window of type 2 is free again. An ordinary MR, which no work request can register
+ * again, loses its remote rights: hardware takes its key too, and IBTA's Invalidate knows
+ * no memory region that it does not fit; rdma_rxe refuses what user space registered.
+ */
+static int invalidate(const struct uodp_dest *dest, uint32_t key)
+{
+	if (!odp_window_release(dest->mem, key, dest->pd, uodp_qp_user(dest->qpn, dest->gen)))
+		return 0;
+	return odp_key_invalidate(dest->mem, key, dest->pd);
+}
+
 int uodp_send_finish(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x)
 {
 	struct uodp_cqe cqe = {
@@ -98,8 +110,7 @@ int uodp_send_finish(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *
 	if (w->opcode == IBV_WR_SEND_WITH_INV) {
 		cqe.wc_flags |= IBV_WC_WITH_INV;
 		/* Once, however often the rest is tried. */
-		if (x->phase != UODP_PHASE_FINISH &&
-		    odp_key_invalidate(x->dest.mem, w->imm, x->dest.pd))
+		if (x->phase != UODP_PHASE_FINISH && invalidate(&x->dest, w->imm))
 			return inv_failed(qp, x);
 	}
 	ret = uodp_deliver_end(qp, x, &cqe, w->flags & IBV_SEND_SOLICITED);

@@ -15,8 +15,6 @@ static const char *const lines[UODP_NUM_HINTS] = {
 	[UODP_HINT_QP_EX] =
 		"ibv_create_qp_ex: of comp_mask and create_flags, %#x is not there; see "
 		"NOTES in uodp(7)",
-	[UODP_HINT_ACCESS] =
-		"ibv_reg_mr: of the access flags, %#x is not there; see NOTES in uodp(7)",
 };
 
 void uodp_hint(enum uodp_hint hint, unsigned value)

@@ -8,11 +8,10 @@
 
 #define ACCESS_RIGHTS                                                                              \
 	(IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ |               \
-	 IBV_ACCESS_REMOTE_ATOMIC)
-/* MW_BIND is a right that nothing can use yet; the kernel's check lets it pass too. */
-#define ACCESS_SUPPORTED                                                                           \
-	(ACCESS_RIGHTS | IBV_ACCESS_ON_DEMAND | IBV_ACCESS_HUGETLB | IBV_ACCESS_MW_BIND)
-#define ACCESS_KNOWN (ACCESS_SUPPORTED | IBV_ACCESS_ZERO_BASED | IBV_ACCESS_OPTIONAL_RANGE)
+	 IBV_ACCESS_REMOTE_ATOMIC | IBV_ACCESS_MW_BIND)
+#define ACCESS_KNOWN                                                                               \
+	(ACCESS_RIGHTS | IBV_ACCESS_ON_DEMAND | IBV_ACCESS_HUGETLB | IBV_ACCESS_ZERO_BASED |       \
+	 IBV_ACCESS_OPTIONAL_RANGE)
 
 #define PAGE_MASK ((uintptr_t)4095)
 
@@ -70,17 +69,17 @@ static struct uodp_mr *mr_find(const struct uodp_proc *proc, uint32_t key)
 	return mr && odp_region_key(mr->region) == key ? mr : NULL;
 }
 
-/* 0, or -errno as the kernel has it for a device without these. */
+/* Those of the optional range, relaxed ordering among them, are hints. */
 static int access_check(int access)
 {
-	if (access & ~ACCESS_KNOWN)
-		return -EINVAL;
-	/* Those of the optional range are hints. */
-	access &= ~(ACCESS_SUPPORTED | IBV_ACCESS_OPTIONAL_RANGE);
-	if (!access)
-		return 0;
-	uodp_hint(UODP_HINT_ACCESS, (unsigned)access);
-	return -EOPNOTSUPP;
+	return access & ~ACCESS_KNOWN ? -EINVAL : 0;
+}
+
+/* What libodp knows of them. A window is never bound to a zero-based MR (rdma_rxe). */
+static uint32_t access_rights(int access)
+{
+	return (uint32_t)(access & ACCESS_RIGHTS &
+			  ~(access & IBV_ACCESS_ZERO_BASED ? IBV_ACCESS_MW_BIND : 0));
 }
 
 /* Lengths that end beyond the address space, but for one: all of it, on demand. */
@@ -90,8 +89,23 @@ static int range_check(void *addr, size_t length, uint64_t iova, int access)
 
 	if (length == SIZE_MAX && (!implicit || iova || (access & IBV_ACCESS_HUGETLB)))
 		return -EINVAL;
-	/* An MR's pages are those of its memory. */
+	/* An MR's pages are those of its memory; one of offsets has no address of its own. */
+	if (access & IBV_ACCESS_ZERO_BASED)
+		return 0;
 	return ((uintptr_t)addr ^ iova) & PAGE_MASK ? -EINVAL : 0;
+}
+
+/* The address of the first byte for work requests: *IOVA, which is ADDR where nothing else
+ * was asked for, or 0. No kernel driver knows the flag; this is what ibv_reg_mr(3) says of
+ * it, and another address at the same time contradicts it. */
+static int zero_base(const void *addr, uint64_t *iova, int access)
+{
+	if (!(access & IBV_ACCESS_ZERO_BASED))
+		return 0;
+	if (*iova && *iova != (uintptr_t)addr)
+		return -EINVAL;
+	*iova = 0;
+	return 0;
 }
 
 /* ATTR, which is complete but for what follows from PD and ACCESS. */
@@ -102,7 +116,7 @@ static int region_create(struct ibv_pd *pd, struct odp_region_attr *attr, int ac
 	int ret = uodp_pd_check(pd);
 
 	attr->pd = to_uodp_pd(pd)->num;
-	attr->access = access & ACCESS_RIGHTS;
+	attr->access = access_rights(access);
 	attr->tag = UODP_TAG(ctx->dev->index);
 	if (ret)
 		return ret;
@@ -222,7 +236,9 @@ struct ibv_mr *uodp_reg_mr_wish(struct ibv_pd *pd, void *addr, size_t length, ui
 	mr = calloc(1, sizeof(*mr));
 	if (!mr)
 		goto err;
-	ret = memory_create(pd, addr, length, iova, access, wish, &region);
+	ret = zero_base(addr, &iova, access);
+	if (!ret)
+		ret = memory_create(pd, addr, length, iova, access, wish, &region);
 	if (ret)
 		goto err;
 	mr->wish = *wish;
@@ -240,6 +256,22 @@ struct ibv_mr *uodp_reg_mr(struct ibv_pd *pd, void *addr, size_t length, uint64_
 	static const struct uodp_mr_wish none;
 
 	return uodp_reg_mr_wish(pd, addr, length, iova, access, &none);
+}
+
+struct ibv_mr *uodp_alloc_null_mr(struct ibv_pd *pd)
+{
+	struct odp_region_attr attr = {.length = SIZE_MAX, .kind = ODP_NULL};
+	struct uodp_mr *mr;
+	int ret = uodp_mr_create(pd, &attr, IBV_ACCESS_LOCAL_WRITE, &mr);
+
+	if (ret) {
+		errno = -ret;
+		return NULL;
+	}
+	mr->vmr.mr_type = VERBS_MR_TYPE_NULL;
+	mr->vmr.ibv_mr.length = SIZE_MAX;
+	mr->vmr.ibv_mr.rkey = 0; /* it is for one's own SGEs alone */
+	return &mr->vmr.ibv_mr;
 }
 
 /* Deregister; -errno when that fails, and all is as it was. */
@@ -325,8 +357,14 @@ static int mr_replace(struct uodp_mr *mr, struct ibv_pd *pd, void *addr, size_t 
 	if (ret)
 		return ret;
 	slot_set(mr, odp_region_key(old), false);
+	ret = region_end(mr->vmr.ibv_mr.context, old);
+	if (ret) { /* a window is bound to it */
+		slot_set(mr, odp_region_key(old), true);
+		odp_region_destroy(region);
+		return ret;
+	}
 	mr_set_region(mr, region, iova);
-	return region_end(mr->vmr.ibv_mr.context, old);
+	return 0;
 }
 
 static void mr_set_pd(struct uodp_mr *mr, struct ibv_pd *pd)
@@ -352,7 +390,7 @@ static int rereg_foreign(const struct uodp_mr *mr, int flags, int access)
 /* Pages that were pinned for reading may not be fit to be written. */
 static bool needs_region(int from, int to)
 {
-	return (from ^ to) & (IBV_ACCESS_ON_DEMAND | IBV_ACCESS_HUGETLB) ||
+	return (from ^ to) & (IBV_ACCESS_ON_DEMAND | IBV_ACCESS_HUGETLB | IBV_ACCESS_ZERO_BASED) ||
 	       (!(to & IBV_ACCESS_ON_DEMAND) && to & ~from & IBV_ACCESS_LOCAL_WRITE);
 }
 
@@ -371,7 +409,7 @@ int uodp_rereg_mr(struct verbs_mr *vmr, int flags, struct ibv_pd *pd, void *addr
 	if (!(flags & IBV_REREG_MR_CHANGE_TRANSLATION)) {
 		addr = ibmr->addr;
 		length = ibmr->length;
-		iova = mr->iova;
+		iova = vmr->access & ~access & IBV_ACCESS_ZERO_BASED ? (uintptr_t)addr : mr->iova;
 	}
 	ret = uodp_mr_check(ibmr);
 	if (!ret)
@@ -381,11 +419,15 @@ int uodp_rereg_mr(struct verbs_mr *vmr, int flags, struct ibv_pd *pd, void *addr
 		      : mr->dm || mr->map                 ? rereg_foreign(mr, flags, access)
 							  : access_check(access);
 	if (!ret) {
-		if ((flags & IBV_REREG_MR_CHANGE_TRANSLATION) || needs_region(vmr->access, access))
-			ret = mr_replace(mr, pd, addr, length, iova, access);
-		else
+		if ((flags & IBV_REREG_MR_CHANGE_TRANSLATION) ||
+		    needs_region(vmr->access, access)) {
+			ret = zero_base(addr, &iova, access);
+			if (!ret)
+				ret = mr_replace(mr, pd, addr, length, iova, access);
+		} else {
 			ret = odp_region_modify(mr->region, to_uodp_pd(pd)->num,
-						access & ACCESS_RIGHTS);
+						access_rights(access));
+		}
 	}
 	if (ret)
 		return uodp_fail(ret);

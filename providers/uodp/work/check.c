@@ -20,6 +20,8 @@ bool uodp_own_sges_ok(const struct uodp_qp *qp, const struct uodp_swqe *w, uint3
 
 enum ibv_wc_status uodp_own_check_rest(const struct uodp_qp *qp, const struct uodp_swqe *w)
 {
+	if (w->opcode == IBV_WR_BIND_MW || w->opcode == IBV_WR_LOCAL_INV)
+		return UODP_WC_OURS;
 	/* An atomic's result has one length. */
 	if (is_atomic(w))
 		return w->length == sizeof(uint64_t) ? IBV_WC_SUCCESS : IBV_WC_LOC_LEN_ERR;

@@ -22,7 +22,10 @@ static const uint8_t wc_opcode[] = {
 	[IBV_WR_RDMA_READ] = IBV_WC_RDMA_READ,
 	[IBV_WR_ATOMIC_CMP_AND_SWP] = IBV_WC_COMP_SWAP,
 	[IBV_WR_ATOMIC_FETCH_AND_ADD] = IBV_WC_FETCH_ADD,
+	[IBV_WR_LOCAL_INV] = IBV_WC_LOCAL_INV,
+	[IBV_WR_BIND_MW] = IBV_WC_BIND_MW,
 	[IBV_WR_SEND_WITH_INV] = IBV_WC_SEND,
+	[IBV_WR_ATOMIC_WRITE] = IBV_WC_ATOMIC_WRITE,
 };
 
 static void begin(struct uodp_qp *qp, struct uodp_exec *x)
@@ -65,7 +68,8 @@ static int step(struct uodp_qp *qp, struct uodp_swqe *w, uint64_t *budget)
 	if (qp->x.phase == UODP_PHASE_NEW) {
 		status = uodp_own_check(qp, w, &qp->x);
 		if (uodp_unlikely(status))
-			return uodp_exec_done(&qp->x, status);
+			return status == UODP_WC_OURS ? uodp_window_step(qp, w, &qp->x)
+						      : uodp_exec_done(&qp->x, status);
 	} else if (qp->x.phase == UODP_PHASE_DONE) {
 		return 0;
 	}

@@ -39,6 +39,9 @@ bool uodp_own_sges_ok(const struct uodp_qp *qp, const struct uodp_swqe *w, uint3
 /* uodp_own_check() of what is not the usual case. */
 enum ibv_wc_status uodp_own_check_rest(const struct uodp_qp *qp, const struct uodp_swqe *w);
 
+/* No status: what uodp_own_check() has of a request that the other end has no part in. */
+#define UODP_WC_OURS ((enum ibv_wc_status)0xffff)
+
 /*
  * Before W is begun, and each time it is tried again: the form of the request, and for
  * what sends bytes its SGEs (key, PD, bounds, state of the MR). When all is well, and
@@ -61,6 +64,10 @@ static inline enum ibv_wc_status uodp_own_check(struct uodp_qp *qp, struct uodp_
 		       ? IBV_WC_LOC_PROT_ERR
 		       : IBV_WC_SUCCESS;
 }
+
+/* ---- window.c ---- */
+/* Run W, which UODP_WC_OURS was said of. */
+int uodp_window_step(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *x);
 
 /* ---- wait.c ---- */
 int uodp_wait_peer(struct uodp_qp *qp, struct uodp_exec *x);

@@ -7,10 +7,16 @@
 
 #define BIT(op) (1u << (op))
 #define UD_OPS (BIT(IBV_WR_SEND) | BIT(IBV_WR_SEND_WITH_IMM))
-#define UC_OPS (UD_OPS | BIT(IBV_WR_RDMA_WRITE) | BIT(IBV_WR_RDMA_WRITE_WITH_IMM))
+#define UC_OPS                                                                                     \
+	(UD_OPS | BIT(IBV_WR_RDMA_WRITE) | BIT(IBV_WR_RDMA_WRITE_WITH_IMM) | BIT(IBV_WR_BIND_MW) | \
+	 BIT(IBV_WR_LOCAL_INV))
 #define RC_OPS                                                                                     \
 	(UC_OPS | BIT(IBV_WR_RDMA_READ) | BIT(IBV_WR_ATOMIC_CMP_AND_SWP) |                         \
-	 BIT(IBV_WR_ATOMIC_FETCH_AND_ADD) | BIT(IBV_WR_SEND_WITH_INV))
+	 BIT(IBV_WR_ATOMIC_FETCH_AND_ADD) | BIT(IBV_WR_SEND_WITH_INV) | BIT(IBV_WR_ATOMIC_WRITE))
+/* Those whose arguments are others than an address and a key of the peer's, or none. */
+#define OTHER_OPS                                                                                  \
+	(BIT(IBV_WR_ATOMIC_CMP_AND_SWP) | BIT(IBV_WR_ATOMIC_FETCH_AND_ADD) | BIT(IBV_WR_BIND_MW) | \
+	 BIT(IBV_WR_LOCAL_INV))
 
 static bool op_allowed(const struct uodp_qp *qp, unsigned op)
 {
@@ -90,6 +96,25 @@ static void put_xrc(struct uodp_qp *qp, struct uodp_swqe *w, const struct ibv_se
 	uodp_srqn_meet(qp->proc, w->remote_qpn);
 }
 
+static int build_other(const struct uodp_qp *qp, struct uodp_swqe *w, const struct ibv_send_wr *wr)
+{
+	switch (wr->opcode) {
+	case IBV_WR_BIND_MW:
+		return uodp_put_bind(qp, w, wr->bind_mw.mw, wr->bind_mw.rkey,
+				     &wr->bind_mw.bind_info);
+	case IBV_WR_LOCAL_INV:
+		w->num_sge = 0;
+		w->length = 0;
+		return 0;
+	default:
+		w->raddr = wr->wr.atomic.remote_addr;
+		w->rkey = wr->wr.atomic.rkey;
+		w->compare_add = wr->wr.atomic.compare_add;
+		w->swap = wr->wr.atomic.swap;
+		return 0;
+	}
+}
+
 static int build(struct uodp_qp *qp, struct uodp_swqe *w, const struct ibv_send_wr *wr)
 {
 	int ret;
@@ -101,31 +126,23 @@ static int build(struct uodp_qp *qp, struct uodp_swqe *w, const struct ibv_send_
 	w->opcode = (uint8_t)wr->opcode;
 	w->flags = wr->send_flags;
 	w->num_sge = (uint32_t)wr->num_sge;
-	w->imm = wr->opcode == IBV_WR_SEND_WITH_INV ? wr->invalidate_rkey : wr->imm_data;
+	w->imm = wr->imm_data; /* in one place with invalidate_rkey */
 	ret = wr->send_flags & IBV_SEND_INLINE ? put_inline(qp, w, wr) : put_sges(w, wr);
 	if (uodp_unlikely(ret))
 		return ret;
 	if (uodp_unlikely(qp->vqp.qp.qp_type == IBV_QPT_XRC_SEND))
 		put_xrc(qp, w, wr);
-	switch (wr->opcode) {
-	case IBV_WR_ATOMIC_CMP_AND_SWP:
-	case IBV_WR_ATOMIC_FETCH_AND_ADD:
-		w->raddr = wr->wr.atomic.remote_addr;
-		w->rkey = wr->wr.atomic.rkey;
-		w->compare_add = wr->wr.atomic.compare_add;
-		w->swap = wr->wr.atomic.swap;
-		return 0;
-	default:
-		if (qp->vqp.qp.qp_type == IBV_QPT_UD) {
-			if (!wr->wr.ud.ah)
-				return -EINVAL;
-			put_ud(w, wr);
-		} else {
-			w->raddr = wr->wr.rdma.remote_addr;
-			w->rkey = wr->wr.rdma.rkey;
-		}
-		return 0;
+	if (uodp_unlikely(BIT(wr->opcode) & OTHER_OPS))
+		return build_other(qp, w, wr);
+	if (qp->vqp.qp.qp_type == IBV_QPT_UD) {
+		if (!wr->wr.ud.ah)
+			return -EINVAL;
+		put_ud(w, wr);
+	} else {
+		w->raddr = wr->wr.rdma.remote_addr;
+		w->rkey = wr->wr.rdma.rkey;
 	}
+	return 0;
 }
 
 /* An XRC target sends nothing. */

@@ -33,7 +33,7 @@ void uodp_qp_unpin(struct uodp_qp *qp)
 	pthread_mutex_unlock(&proc->pin_lock);
 }
 
-static bool on_service_thread(struct uodp_proc *proc)
+bool uodp_on_service_thread(const struct uodp_proc *proc)
 {
 	/* acquire: pairs with the release in the service handler */
 	return atomic_load_explicit(&proc->service_known, memory_order_acquire) &&
@@ -51,7 +51,7 @@ void uodp_pending_set(struct uodp_qp *qp)
 		atomic_fetch_add_explicit(&proc->npending, 1, memory_order_relaxed);
 	}
 	if (qp->x.deadline < atomic_load_explicit(&proc->service_next, memory_order_seq_cst) &&
-	    !on_service_thread(proc))
+	    !uodp_on_service_thread(proc))
 		odp_bell_ring(proc->self);
 }
 

@@ -10,10 +10,13 @@
 #include "queue.h"
 
 #define UD_SEND_OPS (IBV_QP_EX_WITH_SEND | IBV_QP_EX_WITH_SEND_WITH_IMM)
-#define UC_SEND_OPS (UD_SEND_OPS | IBV_QP_EX_WITH_RDMA_WRITE | IBV_QP_EX_WITH_RDMA_WRITE_WITH_IMM)
+#define UC_SEND_OPS                                                                                \
+	(UD_SEND_OPS | IBV_QP_EX_WITH_RDMA_WRITE | IBV_QP_EX_WITH_RDMA_WRITE_WITH_IMM |            \
+	 IBV_QP_EX_WITH_BIND_MW | IBV_QP_EX_WITH_LOCAL_INV)
 #define RC_SEND_OPS                                                                                \
 	(UC_SEND_OPS | IBV_QP_EX_WITH_RDMA_READ | IBV_QP_EX_WITH_ATOMIC_CMP_AND_SWP |              \
-	 IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD | IBV_QP_EX_WITH_SEND_WITH_INV)
+	 IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD | IBV_QP_EX_WITH_SEND_WITH_INV |                      \
+	 IBV_QP_EX_WITH_ATOMIC_WRITE)
 
 static struct uodp_qp *to_qp(struct ibv_qp_ex *qpx)
 {
@@ -131,6 +134,41 @@ static void wr_atomic_cmp_swp(struct ibv_qp_ex *qpx, uint32_t rkey, uint64_t rad
 static void wr_atomic_fetch_add(struct ibv_qp_ex *qpx, uint32_t rkey, uint64_t raddr, uint64_t add)
 {
 	atomic(qpx, IBV_WR_ATOMIC_FETCH_AND_ADD, rkey, raddr, add, 0);
+}
+
+static void wr_atomic_write(struct ibv_qp_ex *qpx, uint32_t rkey, uint64_t raddr, const void *value)
+{
+	struct uodp_swqe *w = next(qpx, IBV_WR_ATOMIC_WRITE);
+
+	if (uodp_unlikely(!w))
+		return;
+	w->rkey = rkey;
+	w->raddr = raddr;
+	/* As inline data, whatever the QP has room for of that: an SGE is longer. */
+	memcpy(w->data, value, sizeof(uint64_t));
+	w->flags |= IBV_SEND_INLINE;
+	w->num_sge = 1;
+	w->length = sizeof(uint64_t);
+}
+
+static void wr_bind_mw(struct ibv_qp_ex *qpx, struct ibv_mw *mw, uint32_t rkey,
+		       const struct ibv_mw_bind_info *info)
+{
+	struct uodp_swqe *w = next(qpx, IBV_WR_BIND_MW);
+
+	if (uodp_unlikely(!w))
+		return;
+	w->flags &= ~UODP_SEND_BIND_1;
+	if (uodp_put_bind(to_qp(qpx), w, mw, rkey, info))
+		fail(to_qp(qpx), EINVAL);
+}
+
+static void wr_local_inv(struct ibv_qp_ex *qpx, uint32_t rkey)
+{
+	struct uodp_swqe *w = next(qpx, IBV_WR_LOCAL_INV);
+
+	if (w)
+		w->imm = rkey;
 }
 
 static void wr_set_ud_addr(struct ibv_qp_ex *qpx, struct ibv_ah *ah, uint32_t qpn, uint32_t qkey)
@@ -305,6 +343,12 @@ int uodp_wr_api_init(struct uodp_qp *qp, uint64_t ops)
 		qpx->wr_atomic_cmp_swp = wr_atomic_cmp_swp;
 	if (ops & IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD)
 		qpx->wr_atomic_fetch_add = wr_atomic_fetch_add;
+	if (ops & IBV_QP_EX_WITH_ATOMIC_WRITE)
+		qpx->wr_atomic_write = wr_atomic_write;
+	if (ops & IBV_QP_EX_WITH_BIND_MW)
+		qpx->wr_bind_mw = wr_bind_mw;
+	if (ops & IBV_QP_EX_WITH_LOCAL_INV)
+		qpx->wr_local_inv = wr_local_inv;
 	qp->vqp.comp_mask |= VERBS_QP_EX;
 	return 0;
 }
