@@ -241,7 +241,7 @@ static_assert(sizeof(struct odp_mr_shm) == 128, "two lines a region");
  * the owner, or by a peer that releases it. The rest is the owner's, who adds one to SEQ
  * before and after it changes any of it: who reads looks at SEQ and KEY again afterwards.
  */
-#define ODP_KIND_WINDOW 255u
+#define ODP_KIND_WINDOW 3u
 struct odp_window_shm {
 	_Atomic uint32_t key; /* 0: not bound */
 	uint32_t no_pd;       /* 0 */

@@ -40,8 +40,6 @@ static void c_refused(struct pair *p)
 	reg_refused(a, NULL, 0, IBV_ACCESS_LOCAL_WRITE, EINVAL);
 	if (tdev()->odp.general_caps & IBV_ODP_SUPPORT)
 		reg_refused(a, a->buf, 0, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_ON_DEMAND, EINVAL);
-	if (!tdev()->rxe)
-		reg_refused(a, a->buf, LEN, IBV_ACCESS_ZERO_BASED, EOPNOTSUPP);
 	pair_down(p);
 }
 
