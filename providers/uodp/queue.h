@@ -378,6 +378,11 @@ void uodp_cq_drop(struct uodp_cq *cq);
  */
 int uodp_cq_push(struct uodp_proc *proc, struct odp_peer *peer, uint32_t index,
 		 const struct uodp_cqe *cqe, bool solicited, uint64_t patience);
+/* The same for the receive at the head of RQ, which leaves the queue before its completion
+ * can be seen, whatever is returned but -EBUSY. */
+int uodp_cq_push_recv(struct uodp_proc *proc, struct odp_peer *peer, uint32_t index,
+		      const struct uodp_cqe *cqe, bool solicited, uint64_t patience,
+		      struct uodp_rq_shm *rq);
 /* An event for each armed CQ of contexts that DEVICE is gone for: who waits for a
  * completion shall not wait for ever (pin_lock held). */
 void uodp_cqs_wake(struct uodp_proc *proc, uint32_t device);

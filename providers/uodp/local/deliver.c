@@ -206,11 +206,10 @@ static int complete_head(struct uodp_qp *qp, const struct uodp_dest *dest, uint6
 
 	cqe->wr_id = wr_id;
 	cqe->qp_num = dest->qp->qpn;
-	if (dest->srq)
-		ret = uodp_xsrq_complete(qp->proc, dest, cqe, solicited, uodp_patience(qp));
-	else
-		ret = uodp_cq_push(qp->proc, dest->peer, dest->qp->recv_cq, cqe, solicited,
-				   uodp_patience(qp));
+	if (!dest->srq)
+		return uodp_cq_push_recv(qp->proc, dest->peer, dest->qp->recv_cq, cqe, solicited,
+					 uodp_patience(qp), &dest->qp->rq);
+	ret = uodp_xsrq_complete(qp->proc, dest, cqe, solicited, uodp_patience(qp));
 	if (uodp_likely(ret != -EBUSY))
 		uodp_rq_pop(&dest->qp->rq);
 	return ret;

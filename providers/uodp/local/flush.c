@@ -19,7 +19,7 @@ static int flush_one(struct uodp_proc *proc, struct odp_peer *peer, struct uodp_
 			       .opcode = IBV_WC_RECV,
 			       .qp_num = qp->qpn};
 
-	return uodp_cq_push(proc, peer, qp->recv_cq, &cqe, true, 0);
+	return uodp_cq_push_recv(proc, peer, qp->recv_cq, &cqe, true, 0, &qp->rq);
 }
 
 static void flush_later(struct uodp_proc *proc, struct odp_peer *peer)
@@ -40,11 +40,9 @@ static bool flush_locked(struct uodp_proc *proc, struct odp_peer *peer, struct u
 
 	if (qp->type == IBV_QPT_XRC_RECV)
 		return uodp_xrc_flush(proc, peer, qp, 0);
-	while ((wqe = uodp_rq_peek(peer, &qp->rq))) {
+	while ((wqe = uodp_rq_peek(peer, &qp->rq)))
 		if (flush_one(proc, peer, qp, wqe->wr_id) == -EBUSY)
 			return false;
-		uodp_rq_pop(&qp->rq);
-	}
 	if (qp->srq && !qp->last_wqe_reached) {
 		qp->last_wqe_reached = 1;
 		uodp_event_raise(proc, peer, IBV_EVENT_QP_LAST_WQE_REACHED,

@@ -86,22 +86,20 @@ static int push_locked(struct uodp_proc *proc, struct odp_peer *peer, struct uod
 	return 0;
 }
 
-int uodp_cq_push(struct uodp_proc *proc, struct odp_peer *peer, uint32_t index,
-		 const struct uodp_cqe *cqe, bool solicited, uint64_t patience)
+/* The process's own CQ, the usual case, needs no look through the root. */
+static struct uodp_cq_shm *cq_find(struct uodp_proc *proc, struct odp_peer *peer, uint32_t index)
 {
-	struct uodp_cq_shm *cq;
+	if (peer == proc->self && index < UODP_MAX_CQ)
+		return &proc->cqs_shm[index];
+	return uodp_cq_shm(peer, index);
+}
+
+/* The CQ's lock held, which is dropped. */
+static int push_unlock(struct uodp_proc *proc, struct odp_peer *peer, uint32_t index,
+		       struct uodp_cq_shm *cq, const struct uodp_cqe *cqe, bool solicited)
+{
 	int ret;
 
-	/* The process's own CQ, the usual case, needs no look through the root. */
-	if (peer == proc->self && index < UODP_MAX_CQ)
-		cq = &proc->cqs_shm[index];
-	else
-		cq = uodp_cq_shm(peer, index);
-	if (uodp_unlikely(!cq))
-		return -ENOENT;
-
-	if (uodp_unlikely(!uodp_lock(proc, &cq->lock, patience)))
-		return -EBUSY;
 	if (uodp_unlikely(!(atomic_load_explicit(&cq->gen, memory_order_relaxed) & 1))) {
 		uodp_unlock(&cq->lock);
 		return -ENOENT;
@@ -112,6 +110,31 @@ int uodp_cq_push(struct uodp_proc *proc, struct odp_peer *peer, uint32_t index,
 		return ret;
 	uodp_event_raise(proc, peer, IBV_EVENT_CQ_ERR, index);
 	return -EOVERFLOW;
+}
+
+int uodp_cq_push(struct uodp_proc *proc, struct odp_peer *peer, uint32_t index,
+		 const struct uodp_cqe *cqe, bool solicited, uint64_t patience)
+{
+	struct uodp_cq_shm *cq = cq_find(proc, peer, index);
+
+	if (uodp_unlikely(!cq))
+		return -ENOENT;
+	if (uodp_unlikely(!uodp_lock(proc, &cq->lock, patience)))
+		return -EBUSY;
+	return push_unlock(proc, peer, index, cq, cqe, solicited);
+}
+
+int uodp_cq_push_recv(struct uodp_proc *proc, struct odp_peer *peer, uint32_t index,
+		      const struct uodp_cqe *cqe, bool solicited, uint64_t patience,
+		      struct uodp_rq_shm *rq)
+{
+	struct uodp_cq_shm *cq = cq_find(proc, peer, index);
+
+	if (uodp_likely(cq) && uodp_unlikely(!uodp_lock(proc, &cq->lock, patience)))
+		return -EBUSY;
+	/* Before: who polls the completion finds the room that the receive has left. */
+	uodp_rq_pop(rq);
+	return uodp_likely(cq) ? push_unlock(proc, peer, index, cq, cqe, solicited) : -ENOENT;
 }
 
 static void to_wc(const struct uodp_cqe *cqe, struct ibv_wc *wc)
