@@ -567,8 +567,8 @@ int uodp_qp_claim(struct uodp_proc *proc, struct uodp_qp *qp, struct ibv_context
  * modify_qp_mask() (uverbs_cmd.c). */
 int uodp_modify_mask(enum ibv_qp_type type, int mask);
 /* May a QP of TYPE go from CUR to NEXT with the attributes of MASK? 0 or -EINVAL. */
-int uodp_modify_check(enum ibv_qp_type type, enum ibv_qp_state cur, enum ibv_qp_state next,
-		      const struct ibv_qp_attr *attr, int mask);
+int uodp_modify_check(const struct uodp_device *dev, enum ibv_qp_type type, enum ibv_qp_state cur,
+		      enum ibv_qp_state next, const struct ibv_qp_attr *attr, int mask);
 /* Note the attributes of MASK in TO. */
 void uodp_attr_take(struct ibv_qp_attr *to, const struct ibv_qp_attr *attr, int mask);
 /* What responders and requesters of other processes see of them (shm->lock held). */

@@ -40,7 +40,9 @@ struct uodp_cqe {
 	uint32_t vendor_err;
 	uint64_t timestamp; /* CLOCK_MONOTONIC ns */
 	uint8_t sl;         /* UD receives: enum uodp_sl */
-	uint8_t pad[15];
+	uint8_t pad0;
+	uint16_t slid; /* UD receives on InfiniBand */
+	uint8_t pad[12];
 };
 static_assert(sizeof(struct uodp_cqe) == 64, "one line a completion");
 

@@ -23,9 +23,8 @@
 #define uodp_container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 
 #define UODP_MAX_DEVICES 16
-#define UODP_NUM_GIDS 2 /* 0: link-local, 1: IPv4-mapped; both RoCE v2 */
+#define UODP_NUM_GIDS 2 /* 0: link-local, 1: IPv4-mapped; both RoCE v2, or 0 alone InfiniBand */
 #define UODP_PORT 1
-#define UODP_PORT_CAPS (IBV_PORT_CM_SUP | IBV_PORT_IP_BASED_GIDS)
 #define UODP_MTU 4096u
 #define UODP_MAX_MSG (1u << 30)
 #define UODP_MAX_PD 65536u
@@ -42,6 +41,8 @@ struct uodp_device {
 	char name[IBV_SYSFS_NAME_MAX];
 	char path[IBV_SYSFS_PATH_MAX]; /* its directory in the run directory (sysfs.c) */
 	char ndev[16];                 /* the network interface of its port */
+	bool infiniband;               /* its link layer, with LIDs; else Ethernet, RoCE v2 */
+	uint16_t lid;                  /* of its port; of meaning on InfiniBand alone */
 	unsigned index;
 	unsigned uverbs; /* the N of uverbs<N> */
 	dev_t rdev;      /* of that device file */
@@ -337,11 +338,31 @@ bool uodp_is_device(const struct ibv_device *dev);
 /* Write the directories below RUN_DIR that programs take for DEV's in sysfs and its
  * device file, or repair them, and set dev->uverbs; 0, or -errno after a line on stderr. */
 #define UODP_SYSFS_DIR "sys/class/infiniband"
+/* The same of devices whose link layer is InfiniBand in the process that looks: others may
+ * have the same device as one of Ethernet's. */
+#define UODP_SYSFS_IB_DIR "sys-ib/class/infiniband"
 #define UODP_NODE_DIR "dev/nodes"
 #define UODP_NODE_MODE 01700 /* of what stands for a device file */
 int uodp_sysfs_write(struct uodp_device *dev, const char *run_dir);
 /* The GID at INDEX of the device, or -EINVAL. */
 int uodp_device_gid(const struct uodp_device *dev, unsigned index, union ibv_gid *gid);
+/* What its port can do: enum ibv_port_cap_flags. */
+uint32_t uodp_device_port_caps(const struct uodp_device *dev);
+/* How many of them its port shows. */
+unsigned uodp_device_num_gids(const struct uodp_device *dev);
+
+/* ---- path.c ---- */
+/* The LID of the port with this IPv4-mapped GID, 1 to 0xbfff. */
+uint16_t uodp_lid(const uint8_t gid[16]);
+/* Can a QP or an address handle of DEV have this path? */
+bool uodp_path_valid(const struct uodp_device *dev, const struct ibv_ah_attr *attr);
+/*
+ * Where a path leads, as a GID: the destination's, or, where a path of InfiniBand has no
+ * GRH, one that no port has and that stands for the LID.
+ */
+void uodp_path_dgid(const struct ibv_ah_attr *attr, uint8_t dgid[16]);
+/* The LID that DGID stands for; 0: it is a GID. */
+uint16_t uodp_dgid_lid(const uint8_t dgid[16]);
 
 /* ---- view.c (control plane) ---- */
 /* More than 0 while the calling thread reads the host's own files. */

@@ -83,6 +83,43 @@ static dev_t device_number(const char *name)
 	return makedev(231, n >= 0 ? 0x40000 + (unsigned)n : 0x80000 + name_hash(name) % 0x80000);
 }
 
+/* Is LAYER one, and which? */
+static bool layer_parse(const char *layer, size_t len, bool *infiniband)
+{
+	*infiniband = len == 10 && !strncasecmp(layer, "infiniband", len);
+	return *infiniband || (len == 8 && !strncasecmp(layer, "ethernet", len));
+}
+
+/*
+ * $UODP_LINK_LAYER: LAYER, or NAME=LAYER, or several of them with commas; what names a
+ * device counts before what names none.
+ */
+static bool infiniband_wanted(const char *name, bool tell)
+{
+	const char *env = secure_getenv("UODP_LINK_LAYER");
+	bool all = false, one = false, named = false, ib;
+
+	for (const char *at = env; at && *at; at += *at == ',') {
+		size_t len = strcspn(at, ","), eq = strcspn(at, "=,");
+		const char *layer = at[eq] == '=' ? at + eq + 1 : at;
+
+		if (!layer_parse(layer, (size_t)(at + len - layer), &ib)) {
+			if (tell)
+				odp_log(ODP_LOG_ERR,
+					"UODP_LINK_LAYER: \"%.*s\" is neither infiniband nor "
+					"ethernet, nor NAME=one of them: not used",
+					(int)(len < 64 ? len : 64), at);
+		} else if (layer == at) {
+			all = ib;
+		} else if (strlen(name) == eq && !strncmp(name, at, eq)) {
+			named = true;
+			one = ib;
+		}
+		at += len;
+	}
+	return named ? one : all;
+}
+
 static bool device_init(struct uodp_device *dev, const char *name, unsigned index, const char *dir)
 {
 	int n;
@@ -93,7 +130,10 @@ static bool device_init(struct uodp_device *dev, const char *name, unsigned inde
 	strcpy(dev->ndev, "lo");
 	dev->rdev = device_number(name);
 	device_address(dev);
-	n = snprintf(dev->path, sizeof(dev->path), "%s/" UODP_SYSFS_DIR "/%s", dir, name);
+	dev->lid = uodp_lid(dev->gids[1].raw);
+	dev->infiniband = infiniband_wanted(name, !index);
+	n = snprintf(dev->path, sizeof(dev->path), "%s/%s/%s", dir,
+		     dev->infiniband ? UODP_SYSFS_IB_DIR : UODP_SYSFS_DIR, name);
 	if (n < (int)sizeof(dev->path))
 		return true;
 	odp_log(ODP_LOG_ERR,
@@ -269,6 +309,17 @@ bool uodp_is_device(const struct ibv_device *dev)
 	const struct verbs_device *vdev = uodp_container_of(dev, struct verbs_device, device);
 
 	return dev && vdev->ops == &device_ops;
+}
+
+uint32_t uodp_device_port_caps(const struct uodp_device *dev)
+{
+	return IBV_PORT_CM_SUP | (dev->infiniband ? 0 : IBV_PORT_IP_BASED_GIDS);
+}
+
+unsigned uodp_device_num_gids(const struct uodp_device *dev)
+{
+	/* The other one is an IP address, which InfiniBand has none of. */
+	return dev->infiniband ? 1 : UODP_NUM_GIDS;
 }
 
 int uodp_device_gid(const struct uodp_device *dev, unsigned index, union ibv_gid *gid)

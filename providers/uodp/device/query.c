@@ -18,7 +18,7 @@
 #define DEVICE_ATOMIC_WRITE (1ull << 40)
 
 /* Codes of the port's management data. */
-enum { WIDTH_4X = 2, SPEED_EDR = 32, PHYS_LINK_UP = 5, ONE_VL = 1 };
+enum { WIDTH_4X = 2, SPEED_EDR = 32, PHYS_LINK_UP = 5, ONE_VL = 1, SUBNET_TIMEOUT = 18 };
 
 static void device_limits(struct ibv_device_attr *attr)
 {
@@ -108,6 +108,7 @@ int uodp_query_device_ex(struct ibv_context *ctx, const struct ibv_query_device_
 /* libibverbs has zeroed ATTR. */
 int uodp_query_port(struct ibv_context *ctx, uint8_t port, struct ibv_port_attr *attr)
 {
+	const struct uodp_device *dev = to_uodp_device(ctx->device);
 	int ret = uodp_context_enter(ctx);
 
 	if (!ret && port != UODP_PORT)
@@ -116,16 +117,22 @@ int uodp_query_port(struct ibv_context *ctx, uint8_t port, struct ibv_port_attr 
 		return uodp_fail(ret);
 	attr->state = IBV_PORT_ACTIVE;
 	attr->phys_state = PHYS_LINK_UP;
-	attr->link_layer = IBV_LINK_LAYER_ETHERNET;
+	attr->link_layer = dev->infiniband ? IBV_LINK_LAYER_INFINIBAND : IBV_LINK_LAYER_ETHERNET;
 	attr->max_mtu = IBV_MTU_4096;
 	attr->active_mtu = IBV_MTU_4096;
-	attr->gid_tbl_len = UODP_NUM_GIDS;
+	attr->gid_tbl_len = (int)uodp_device_num_gids(dev);
 	attr->pkey_tbl_len = 1;
-	attr->port_cap_flags = UODP_PORT_CAPS;
+	attr->port_cap_flags = uodp_device_port_caps(dev);
 	attr->max_msg_sz = UODP_MAX_MSG;
 	attr->max_vl_num = ONE_VL;
 	attr->active_width = WIDTH_4X;
 	attr->active_speed = SPEED_EDR;
-	attr->flags = IBV_QPF_GRH_REQUIRED;
+	if (dev->infiniband) {
+		attr->lid = dev->lid;
+		attr->sm_lid = dev->lid; /* as if the subnet were managed from here */
+		attr->subnet_timeout = SUBNET_TIMEOUT;
+	} else {
+		attr->flags = IBV_QPF_GRH_REQUIRED;
+	}
 	return 0;
 }

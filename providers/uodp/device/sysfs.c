@@ -52,18 +52,19 @@ static void gid_write(struct uodp_dir *dir, unsigned index, const union ibv_gid 
 
 static void gids_write(struct uodp_dir *port, const struct uodp_device *dev)
 {
+	const unsigned n = uodp_device_num_gids(dev);
 	struct uodp_dir gids = uodp_dir_sub(port, "gids");
 	struct uodp_dir types, ndevs;
 
-	for (unsigned i = 0; i < UODP_NUM_GIDS; i++)
+	for (unsigned i = 0; i < n; i++)
 		gid_write(&gids, i, &dev->gids[i]);
 	uodp_dir_close(&gids, port);
 	types = uodp_dir_sub(port, "gid_attrs/types");
-	for (unsigned i = 0; i < UODP_NUM_GIDS; i++)
-		indexed_write(&types, i, "RoCE v2");
+	for (unsigned i = 0; i < n; i++)
+		indexed_write(&types, i, dev->infiniband ? "IB/RoCE v1" : "RoCE v2");
 	uodp_dir_close(&types, port);
 	ndevs = uodp_dir_sub(port, "gid_attrs/ndevs");
-	for (unsigned i = 0; i < UODP_NUM_GIDS; i++)
+	for (unsigned i = 0; i < n && !dev->infiniband; i++)
 		indexed_write(&ndevs, i, dev->ndev);
 	uodp_dir_close(&ndevs, port);
 }
@@ -82,13 +83,13 @@ static void port_write(struct uodp_dir *dir, const struct uodp_device *dev)
 
 	uodp_file_write(&port, "state", "4: ACTIVE");
 	uodp_file_write(&port, "phys_state", "5: LinkUp");
-	uodp_file_write(&port, "link_layer", "Ethernet");
+	uodp_file_write(&port, "link_layer", dev->infiniband ? "InfiniBand" : "Ethernet");
 	uodp_file_write(&port, "rate", "100 Gb/sec (4X EDR)");
-	uodp_file_write(&port, "lid", "0x0");
+	uodp_file_write(&port, "lid", "0x%x", dev->infiniband ? dev->lid : 0);
 	uodp_file_write(&port, "lid_mask_count", "0");
-	uodp_file_write(&port, "sm_lid", "0x0");
+	uodp_file_write(&port, "sm_lid", "0x%x", dev->infiniband ? dev->lid : 0);
 	uodp_file_write(&port, "sm_sl", "0");
-	uodp_file_write(&port, "cap_mask", "0x%08x", UODP_PORT_CAPS);
+	uodp_file_write(&port, "cap_mask", "0x%08x", uodp_device_port_caps(dev));
 	uodp_counters_make(&port);
 	gids_write(&port, dev);
 	pkeys_write(&port);
@@ -123,7 +124,8 @@ static void device_write(struct uodp_dir *run, const struct uodp_device *dev)
 	char path[IBV_SYSFS_PATH_MAX];
 	struct uodp_dir dir;
 
-	snprintf(path, sizeof(path), UODP_SYSFS_DIR "/%s", dev->name);
+	snprintf(path, sizeof(path), "%s/%s", dev->infiniband ? UODP_SYSFS_IB_DIR : UODP_SYSFS_DIR,
+		 dev->name);
 	dir = uodp_dir_sub(run, path);
 	guid_write(&dir, "node_guid", be64toh(dev->guid));
 	guid_write(&dir, "sys_image_guid", be64toh(dev->guid));
@@ -190,12 +192,28 @@ static unsigned uverbs_base(void)
 	return base ? base + 64 : 0;
 }
 
+/* In ALL, the directory infiniband_verbs. */
+static void uverbs_fill(struct uodp_dir *all, const struct uodp_device *dev)
+{
+	char name[16], device[UODP_FILE_MAX];
+	struct uodp_dir dir;
+
+	snprintf(name, sizeof(name), "uverbs%u", dev->uverbs);
+	dir = uodp_dir_sub(all, name);
+	uodp_file_write(&dir, "abi_version", "1");
+	uodp_file_write(&dir, "dev", "%u:%u", major(dev->rdev), minor(dev->rdev));
+	uodp_file_write(&dir, "uevent", "MAJOR=%u\nMINOR=%u\nDEVNAME=infiniband/%s",
+			major(dev->rdev), minor(dev->rdev), name);
+	snprintf(device, sizeof(device), "../../infiniband/%s/device", dev->name);
+	uodp_link_write(&dir, "device", device);
+	uodp_file_write(&dir, "ibdev", "%s", dev->name);
+	uodp_dir_close(&dir, all);
+}
+
 /* The same number in every process of the run directory, for good. */
 static void uverbs_write(struct uodp_dir *run, struct uodp_device *dev)
 {
 	struct uodp_dir all = uodp_dir_sub(run, "sys/class/infiniband_verbs");
-	struct uodp_dir dir;
-	char name[16], device[UODP_FILE_MAX];
 	int n;
 
 	if (!all.err && flock(all.fd, LOCK_EX))
@@ -211,16 +229,7 @@ static void uverbs_write(struct uodp_dir *run, struct uodp_device *dev)
 	/* Written once: others read it without a lock. */
 	if (dev->uverbs != (unsigned)n)
 		dev->uverbs = (unsigned)n;
-	snprintf(name, sizeof(name), "uverbs%u", dev->uverbs);
-	dir = uodp_dir_sub(&all, name);
-	uodp_file_write(&dir, "abi_version", "1");
-	uodp_file_write(&dir, "dev", "%u:%u", major(dev->rdev), minor(dev->rdev));
-	uodp_file_write(&dir, "uevent", "MAJOR=%u\nMINOR=%u\nDEVNAME=infiniband/%s",
-			major(dev->rdev), minor(dev->rdev), name);
-	snprintf(device, sizeof(device), "../../infiniband/%s/device", dev->name);
-	uodp_link_write(&dir, "device", device);
-	uodp_file_write(&dir, "ibdev", "%s", dev->name);
-	uodp_dir_close(&dir, &all);
+	uverbs_fill(&all, dev);
 	flock(all.fd, LOCK_UN);
 	uodp_dir_close(&all, run);
 }
@@ -239,14 +248,30 @@ static void node_write(struct uodp_dir *run, const struct uodp_device *dev)
 	uodp_dir_close(&dir, run);
 }
 
+/* The same device as those see it for whom its link layer is InfiniBand. */
+static void infiniband_write(struct uodp_dir *run, const struct uodp_device *dev)
+{
+	struct uodp_dir all = uodp_dir_sub(run, UODP_SYSFS_IB_DIR "_verbs");
+
+	uverbs_fill(&all, dev);
+	uodp_dir_close(&all, run);
+	device_write(run, dev);
+}
+
 int uodp_sysfs_write(struct uodp_device *dev, const char *run_dir)
 {
 	struct uodp_dir run = uodp_dir_open(run_dir);
+	struct uodp_device ethernet;
 	int err;
 
 	uverbs_write(&run, dev);
+	/* Always: other processes have it so, and its files say whether it is plugged in. */
+	ethernet = *dev;
+	ethernet.infiniband = false;
 	node_write(&run, dev);
-	device_write(&run, dev);
+	device_write(&run, &ethernet);
+	if (dev->infiniband)
+		infiniband_write(&run, dev);
 	err = run.err;
 	uodp_dir_close(&run, NULL);
 	if (err)

@@ -100,7 +100,8 @@ static void ours_link(struct uodp_dir *root, const char *run, const struct uodp_
 	uodp_link_write(&dir, dev->name, dev->path);
 	uodp_dir_close(&dir, root);
 	dir = uodp_dir_sub(root, "sys/class/infiniband_verbs");
-	snprintf(target, sizeof(target), "%.4000s/sys/class/infiniband_verbs/%s", run, name);
+	snprintf(target, sizeof(target), "%.4000s/%s_verbs/%s", run,
+		 dev->infiniband ? UODP_SYSFS_IB_DIR : UODP_SYSFS_DIR, name);
 	uodp_link_write(&dir, name, target);
 	uodp_dir_close(&dir, root);
 	dir = uodp_dir_sub(root, "dev/infiniband");
@@ -150,7 +151,7 @@ static void view_write(const char *run, const struct uodp_device *devs, unsigned
 	char path[40];
 
 	for (unsigned i = 0; i < n; i++)
-		id = hash_add(id, devs[i].name);
+		id = hash_add(hash_add(id, devs[i].name), devs[i].infiniband ? "infiniband" : "");
 	if (!only)
 		host_walk(host_hash, &id);
 	snprintf(path, sizeof(path), "view/%016llx", (unsigned long long)id);

@@ -109,6 +109,10 @@ bool uodp_dest_receives_locked(const struct uodp_dest *dest)
 
 bool uodp_dest_addressed(const struct uodp_dest *dest, const uint8_t dgid[16])
 {
+	uint16_t lid = uodp_dgid_lid(dgid);
+
+	if (lid)
+		return lid == uodp_lid(dest->qp->gids[1]);
 	return !memcmp(dgid, dest->qp->gids[0], 16) || !memcmp(dgid, dest->qp->gids[1], 16);
 }
 
@@ -130,12 +134,13 @@ static uint32_t type_wanted(const struct uodp_qp *qp)
 static bool conn_make(struct uodp_qp *qp)
 {
 	struct uodp_dest dest;
+	uint8_t dgid[16];
 
+	uodp_path_dgid(&qp->attr.ah_attr, dgid);
 	if (uodp_dest_find(qp->proc, qp->attr.dest_qp_num, &dest) || !uodp_dest_receives(&dest))
 		return false;
 	if (dest.qp->type != type_wanted(qp) || uodp_attr(&dest.qp->dest_qpn) != qp->shm->qpn ||
-	    (uodp_reliable(qp) && !psn_expected(qp, &dest)) ||
-	    !uodp_dest_addressed(&dest, qp->attr.ah_attr.grh.dgid.raw))
+	    (uodp_reliable(qp) && !psn_expected(qp, &dest)) || !uodp_dest_addressed(&dest, dgid))
 		return false;
 	qp->conn = dest;
 	return true;

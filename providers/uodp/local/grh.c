@@ -23,9 +23,10 @@ void uodp_grh_fill(const struct uodp_qp *qp, const struct uodp_swqe *w, char grh
 	union ibv_gid sgid;
 
 	memset(p, 0, 40);
-	if (uodp_device_gid(dev, w->sgid_index, &sgid))
+	/* On InfiniBand there may be none: the 40 bytes say nothing then. */
+	if (uodp_dgid_lid(w->dgid) || uodp_device_gid(dev, w->sgid_index, &sgid))
 		return;
-	if (uodp_sends_ipv4(w)) {
+	if (!dev->infiniband && uodp_sends_ipv4(w)) {
 		uint8_t *ip = p + 20;
 		uint32_t len = 20 + 8 + 12 + 8 + w->length + 4;
 
@@ -54,7 +55,7 @@ void uodp_grh_fill(const struct uodp_qp *qp, const struct uodp_swqe *w, char grh
 	p[3] = (uint8_t)vtf;
 	p[4] = (uint8_t)((w->length + 32) >> 8);
 	p[5] = (uint8_t)(w->length + 32);
-	p[6] = 17;
+	p[6] = dev->infiniband ? 0x1b : 17; /* IBTA 8.3.3: IBA; RoCE v2: UDP */
 	p[7] = w->hop_limit ? w->hop_limit : 64;
 	memcpy(p + 8, sgid.raw, 16);
 	memcpy(p + 24, w->dgid, 16);

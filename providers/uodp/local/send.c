@@ -52,11 +52,17 @@ static bool has_imm(const struct uodp_swqe *w)
 	return w->opcode == IBV_WR_SEND_WITH_IMM || w->opcode == IBV_WR_RDMA_WRITE_WITH_IMM;
 }
 
-static void ud_fields(const struct uodp_swqe *w, struct uodp_cqe *cqe)
+static void ud_fields(const struct uodp_qp *qp, const struct uodp_swqe *w, struct uodp_cqe *cqe)
 {
+	const struct uodp_device *dev = to_uodp_device(qp->vqp.qp.context->device);
+
 	cqe->byte_len += UODP_GRH;
-	cqe->wc_flags |= IBV_WC_GRH;
-	cqe->sl = uodp_sends_ipv4(w) ? UODP_SL_IPV4 : UODP_SL_IPV6;
+	if (!uodp_dgid_lid(w->dgid))
+		cqe->wc_flags |= IBV_WC_GRH;
+	if (dev->infiniband)
+		cqe->slid = dev->lid;
+	else
+		cqe->sl = uodp_sends_ipv4(w) ? UODP_SL_IPV4 : UODP_SL_IPV6;
 }
 
 /* Class J: acknowledged, and the responder's QP stops. */
@@ -106,7 +112,7 @@ int uodp_send_finish(struct uodp_qp *qp, struct uodp_swqe *w, struct uodp_exec *
 	int ret;
 
 	if (qp->vqp.qp.qp_type == IBV_QPT_UD)
-		ud_fields(w, &cqe);
+		ud_fields(qp, w, &cqe);
 	if (w->opcode == IBV_WR_SEND_WITH_INV) {
 		cqe.wc_flags |= IBV_WC_WITH_INV;
 		/* Once, however often the rest is tried. */

@@ -7,15 +7,12 @@
 
 static _Atomic uint32_t num_ahs;
 
-/* On Ethernet a path is a GID: a LID says nothing. */
-static bool attr_valid(const struct ibv_ah_attr *attr)
+static bool attr_valid(const struct uodp_device *dev, const struct ibv_ah_attr *attr)
 {
-	static const union ibv_gid zero;
+	const union ibv_gid *gid = &attr->grh.dgid;
 
-	return attr->port_num == UODP_PORT && attr->is_global &&
-	       attr->grh.sgid_index < UODP_NUM_GIDS &&
-	       (attr->grh.dgid.global.subnet_prefix != zero.global.subnet_prefix ||
-		attr->grh.dgid.global.interface_id != zero.global.interface_id);
+	return uodp_path_valid(dev, attr) &&
+	       (!attr->is_global || gid->global.subnet_prefix || gid->global.interface_id);
 }
 
 struct ibv_ah *uodp_create_ah(struct ibv_pd *pd, struct ibv_ah_attr *attr)
@@ -24,9 +21,9 @@ struct ibv_ah *uodp_create_ah(struct ibv_pd *pd, struct ibv_ah_attr *attr)
 	int ret = uodp_pd_check(pd);
 	struct uodp_ah *ah;
 
-	if (!ret && !attr->is_global)
+	if (!ret && !attr->is_global && !to_uodp_device(pd->context->device)->infiniband)
 		uodp_hint(UODP_HINT_GRH, 0);
-	if (!ret && !attr_valid(attr))
+	if (!ret && !attr_valid(to_uodp_device(pd->context->device), attr))
 		ret = -EINVAL;
 	if (ret) {
 		errno = -ret;

@@ -149,7 +149,7 @@ static void to_wc(const struct uodp_cqe *cqe, struct ibv_wc *wc)
 	wc->src_qp = cqe->src_qp;
 	wc->wc_flags = cqe->wc_flags;
 	wc->pkey_index = 0;
-	wc->slid = 0;
+	wc->slid = cqe->slid;
 	wc->sl = cqe->sl;
 	wc->dlid_path_bits = 0;
 }

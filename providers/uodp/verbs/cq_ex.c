@@ -140,11 +140,9 @@ static uint32_t read_src_qp(struct ibv_cq_ex *cqx)
 	return to_cq(cqx)->cur.src_qp;
 }
 
-/* Ethernet has no LIDs. */
 static uint32_t read_slid(struct ibv_cq_ex *cqx)
 {
-	(void)cqx;
-	return 0;
+	return to_cq(cqx)->cur.slid;
 }
 
 static uint8_t read_dlid_path_bits(struct ibv_cq_ex *cqx)

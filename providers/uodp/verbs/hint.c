@@ -8,7 +8,7 @@
 static const char *const lines[UODP_NUM_HINTS] = {
 	[UODP_HINT_GRH] = "a path without a GRH: the port is RoCE, give the index of a GID "
 			  "(ibv_rc_pingpong -g 1, perftest -x 1; in programs ah_attr.is_global and "
-			  "ah_attr.grh)",
+			  "ah_attr.grh), or make it InfiniBand (UODP_LINK_LAYER=infiniband)",
 	[UODP_HINT_QP_TYPE] =
 		"there is no queue pair of type %u (enum ibv_qp_type): RC (2), UC (3), UD (4) "
 		"and XRC (9, 10) are there; see LIMITS and NOTES in uodp(7)",

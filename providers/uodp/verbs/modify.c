@@ -138,7 +138,8 @@ static int modify(struct uodp_qp *qp, struct ibv_qp_attr *a, int mask)
 	if (mask & IBV_QP_CUR_STATE && a->cur_qp_state != cur)
 		return -EINVAL;
 	next = mask & IBV_QP_STATE ? a->qp_state : cur;
-	ret = uodp_modify_check(qp->vqp.qp.qp_type, cur, next, a, mask);
+	ret = uodp_modify_check(to_uodp_device(qp->vqp.qp.context->device), qp->vqp.qp.qp_type, cur,
+				next, a, mask);
 	if (ret)
 		return ret;
 	ret = uodp_context_check(qp->vqp.qp.context);

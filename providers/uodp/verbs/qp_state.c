@@ -112,21 +112,19 @@ static int check_transition(enum type t, enum ibv_qp_state cur, enum ibv_qp_stat
 	return 0;
 }
 
-static int check_av(const struct ibv_ah_attr *av)
+static int check_av(const struct uodp_device *dev, const struct ibv_ah_attr *av)
 {
-	if (!av->is_global)
+	if (!av->is_global && !dev->infiniband)
 		uodp_hint(UODP_HINT_GRH, 0);
-	if (av->port_num != UODP_PORT || !av->is_global || av->grh.sgid_index >= UODP_NUM_GIDS)
-		return -EINVAL;
-	return 0;
+	return uodp_path_valid(dev, av) ? 0 : -EINVAL;
 }
 
 /* C11-8, C11-9 and the ranges of table 91. */
-static int check_values(const struct ibv_qp_attr *a, int mask)
+static int check_values(const struct uodp_device *dev, const struct ibv_qp_attr *a, int mask)
 {
 	if ((mask & IBV_QP_PORT && a->port_num != UODP_PORT) ||
 	    (mask & IBV_QP_PKEY_INDEX && a->pkey_index) ||
-	    (mask & IBV_QP_AV && check_av(&a->ah_attr)) ||
+	    (mask & IBV_QP_AV && check_av(dev, &a->ah_attr)) ||
 	    (mask & IBV_QP_PATH_MTU && (a->path_mtu < IBV_MTU_256 || a->path_mtu > IBV_MTU_4096)) ||
 	    (mask & IBV_QP_DEST_QPN && a->dest_qp_num >> 24) ||
 	    (mask & IBV_QP_MAX_QP_RD_ATOMIC && a->max_rd_atomic > UODP_MAX_RD_ATOMIC) ||
@@ -136,7 +134,7 @@ static int check_values(const struct ibv_qp_attr *a, int mask)
 	    (mask & IBV_QP_RNR_RETRY && a->rnr_retry > 7) ||
 	    (mask & IBV_QP_MIN_RNR_TIMER && a->min_rnr_timer > 31))
 		return -EINVAL;
-	/* Alternate paths are of InfiniBand; a RoCE port has none. */
+	/* Alternate paths are of InfiniBand, with more than one port or LID. */
 	if (mask & (IBV_QP_ALT_PATH | IBV_QP_PATH_MIG_STATE))
 		return -EINVAL;
 	return 0;
@@ -151,12 +149,12 @@ int uodp_modify_mask(enum ibv_qp_type type, int mask)
 	return mask;
 }
 
-int uodp_modify_check(enum ibv_qp_type type, enum ibv_qp_state cur, enum ibv_qp_state next,
-		      const struct ibv_qp_attr *attr, int mask)
+int uodp_modify_check(const struct uodp_device *dev, enum ibv_qp_type type, enum ibv_qp_state cur,
+		      enum ibv_qp_state next, const struct ibv_qp_attr *attr, int mask)
 {
 	int ret = check_transition(type_of(type), cur, next, mask);
 
-	return ret ? ret : check_values(attr, mask);
+	return ret ? ret : check_values(dev, attr, mask);
 }
 
 #define TAKE(bit, field)                                                                           \

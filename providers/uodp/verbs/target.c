@@ -82,7 +82,8 @@ static int modify_locked(struct uodp_qp *qp, const struct ibv_qp_attr *a, int ma
 	if (mask & IBV_QP_CUR_STATE && a->cur_qp_state != cur)
 		return -EINVAL;
 	next = mask & IBV_QP_STATE ? a->qp_state : cur;
-	ret = uodp_modify_check(IBV_QPT_XRC_RECV, cur, next, a, mask);
+	ret = uodp_modify_check(to_uodp_device(qp->vqp.qp.context->device), IBV_QPT_XRC_RECV, cur,
+				next, a, mask);
 	if (ret)
 		return ret;
 	uodp_attr_take(&qp->target->attr, a, mask);

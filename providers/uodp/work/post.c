@@ -87,7 +87,7 @@ static void put_ud(struct uodp_swqe *w, const struct ibv_send_wr *wr)
 	w->hop_limit = grh->hop_limit;
 	w->traffic_class = grh->traffic_class;
 	w->flow_label = grh->flow_label;
-	memcpy(w->dgid, grh->dgid.raw, 16);
+	uodp_path_dgid(&to_uodp_ah(wr->wr.ud.ah)->attr, w->dgid);
 }
 
 static void put_xrc(struct uodp_qp *qp, struct uodp_swqe *w, const struct ibv_send_wr *wr)

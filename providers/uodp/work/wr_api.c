@@ -185,7 +185,7 @@ static void wr_set_ud_addr(struct ibv_qp_ex *qpx, struct ibv_ah *ah, uint32_t qp
 	w->hop_limit = grh->hop_limit;
 	w->traffic_class = grh->traffic_class;
 	w->flow_label = grh->flow_label;
-	memcpy(w->dgid, grh->dgid.raw, 16);
+	uodp_path_dgid(&to_uodp_ah(ah)->attr, w->dgid);
 }
 
 static void wr_set_xrc_srqn(struct ibv_qp_ex *qpx, uint32_t srqn)
