@@ -14,8 +14,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <odp/odp.h>
-
 #include "cm/services.h"
 #include "pair.h"
 
@@ -63,6 +61,24 @@ static bool listens_tcp(const char *pid, const char *table)
 	return found;
 }
 
+/*
+ * The run directory, as the processes that are started will find it (odp_dir_get()).
+ * libodp is not linked: uodprun is to say itself, wherever it is copied, what it misses.
+ */
+static void run_dir(char *path, size_t size)
+{
+	const char *dir = getenv("UODP_DIR"), *xdg = getenv("XDG_RUNTIME_DIR");
+	struct stat st;
+
+	if (dir && *dir)
+		snprintf(path, size, "%s", dir);
+	else if (xdg && *xdg == '/' && !stat(xdg, &st) && S_ISDIR(st.st_mode) &&
+		 st.st_uid == geteuid())
+		snprintf(path, size, "%s/uodp", xdg);
+	else
+		snprintf(path, size, "/dev/shm/uodp-%u", (unsigned)geteuid());
+}
+
 /* The table is read without its lock: one record's pid and flags are all that counts. */
 static bool listens_cm(unsigned long pid)
 {
@@ -71,7 +87,8 @@ static bool listens_cm(unsigned long pid)
 	struct stat st;
 	int fd;
 
-	if (!table && !odp_dir_find(dir, sizeof(dir))) {
+	if (!table) {
+		run_dir(dir, sizeof(dir));
 		snprintf(path, sizeof(path), "%s/" CM_SERVICES_FILE, dir);
 		fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 		if (fd >= 0 && !fstat(fd, &st) && st.st_size == sizeof(*table))
