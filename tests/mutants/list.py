@@ -136,4 +136,18 @@ MUTANTS = [
           "\t\treturn proc ? uodp_madvise_remove(proc, addr, pages, madvise_next)\n"
           "\t\t\t    : remove_parts(proc, addr, pages);\n")],
         ["verbs/said"]),
+    Mutant(
+        "lock-patience",
+        "work requests wait for the lock of a stopped process as long as it takes",
+        [("providers/uodp/queue.h",
+          "#define UODP_PATIENCE_NS 1000000u",
+          "#define UODP_PATIENCE_NS UINT64_MAX")],
+        ["unit/stuck"]),
+    Mutant(
+        "entry-scribbled",
+        "what an entry names is taken for a frame of the pool",
+        [("libodp/region/region.c",
+          "\t\tif (!ext)\n\t\t\tcontinue;\n",
+          "")],
+        ["unit/part"]),
 ]
