@@ -49,9 +49,12 @@ for round in 1 2 3 4 5 6 7 8 9; do
 	mount_odpfs || break
 	writers=
 	for i in 1 2 3; do
-		while dd if=/dev/zero of="$mnt/$i" bs=64k; [ $? -eq 1 ] && [ -e "$mnt/$i" ]; do
-			rm -f "$mnt/$i"
-		done 2>/dev/null &
+		# The end of timeout is that of all that it started: dd may write to a dead
+		# mount for ever.
+		# shellcheck disable=SC2016 # the inner shell expands it
+		timeout 60 sh -c 'while dd if=/dev/zero of="$1" bs=64k; [ $? -eq 1 ] && [ -e "$1" ]; do
+			rm -f "$1"
+		done' sh "$mnt/$i" 2>/dev/null &
 		writers="$writers $!"
 	done
 	sleep 0.$round
