@@ -156,14 +156,18 @@ ODP_EXPORT void odp_notice_set(struct odp_proc *proc, odp_notice_fn fn, void *ar
  * the next. */
 static void record_pass(struct odp_mem *m, struct odp_file_shm *f, odp_notice_fn fn, void *arg)
 {
+	uint32_t state, key;
 	uint64_t cookie;
 	uint8_t bits;
 	bool notify;
-	uint32_t key;
 
 	odp_mem_lock(m);
 	/* relaxed: ordered by the count of notices. */
 	bits = atomic_exchange_explicit(&f->notice, 0, memory_order_relaxed);
+	state = atomic_load_explicit(&f->state, memory_order_relaxed);
+	/* Of a region that has ended nothing is told: its record may be free by now. */
+	if (state != ODP_FILE_KNOWN && state != ODP_FILE_ASKED)
+		bits = 0;
 	key = f->key;
 	cookie = f->cookie;
 	notify = f->notify;
