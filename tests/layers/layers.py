@@ -16,6 +16,7 @@ other layer includes.
 reported. One that is there no more is an error too, so that the list only shrinks.
 """
 import argparse
+import functools
 import pathlib
 import re
 import subprocess
@@ -29,7 +30,7 @@ ROW = re.compile(r"^\| `(\w+)/?` \|", re.M)
 
 def layers_read(source):
     lines = (source / "layers.txt").read_text().splitlines()
-    return [line for line in lines if line and not line.startswith("#")]
+    return tuple(line for line in lines if line and not line.startswith("#"))
 
 
 def source_of(obj, layers):
@@ -39,20 +40,21 @@ def source_of(obj, layers):
     return "/".join(parts[at:]).removesuffix(".o")
 
 
+@functools.cache
 def symbols(objects, layers):
     """Who defines which of our names, and (file, name) for each that is used."""
     defined, used = {}, []
-    for obj in objects:
-        name_of = source_of(obj, layers)
-        listing = subprocess.run(["nm", "-P", obj], check=True, text=True, capture_output=True)
-        for line in listing.stdout.splitlines():
-            name, kind = line.split()[:2]
-            if not OURS.match(name):
-                continue
-            if kind in "Uw":
-                used.append((name_of, name))
-            elif kind.isupper():
-                defined[name] = name_of
+    listing = subprocess.run(["nm", "-P", "-A", *objects], check=True, text=True,
+                             capture_output=True)
+    for line in listing.stdout.splitlines():
+        obj, symbol = line.split(": ", 1)
+        name, kind = symbol.split()[:2]
+        if not OURS.match(name):
+            continue
+        if kind in "Uw":
+            used.append((source_of(obj, layers), name))
+        elif kind.isupper():
+            defined[name] = source_of(obj, layers)
     return defined, used
 
 
@@ -128,7 +130,7 @@ def known_read(path):
 def readme_differs(path, layers):
     if not path:
         return False
-    rows = [row for row in ROW.findall(path.read_text()) if row in layers]
+    rows = tuple(row for row in ROW.findall(path.read_text()) if row in layers)
     if rows != layers:
         print(f"{path}: its table has the layers {' '.join(rows)}, not {' '.join(layers)}")
     return rows != layers
@@ -142,12 +144,12 @@ def main():
     parser.add_argument("--known", type=pathlib.Path)
     parser.add_argument("objects", nargs="+", metavar="OBJECT")
     args = parser.parse_args()
-    layers = layers_read(args.source)
-    found, known = upward(args.source, layers, args.objects), known_read(args.known)
+    layers, objects = layers_read(args.source), tuple(args.objects)
+    found, known = upward(args.source, layers, objects), known_read(args.known)
     for user, owner, name in sorted(found - known):
         what = "includes" if name == "#include" else f"uses {name} of"
         print(f"{user} {what} {owner}, which lies above it")
-    private = hidden(args.source, layers, args.objects, args.public)
+    private = hidden(args.source, layers, objects, args.public)
     for user, owner, name in sorted(private - found):
         if name == "#include":
             print(f"{user} includes {owner}, which is its layer's own")
