@@ -19,6 +19,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "early.h"
 #include "uodp.h"
 
 #define PAGE_MASK ((uintptr_t)4095)
@@ -87,7 +88,8 @@ EARLY void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
 	void *p;
 
 	if (!next.mmap)
-		return (void *)syscall(SYS_mmap, addr, len, prot, flags, fd, off);
+		return (void *)uodp_early_call(SYS_mmap, (long)addr, (long)len, prot, flags, fd,
+					       off);
 	p = next.mmap(addr, len, prot, flags, fd, off);
 	if (p != MAP_FAILED && (flags & MAP_FIXED))
 		uodp_range_changed(p, len, ODP_CHANGE_REPLACED);
@@ -99,7 +101,7 @@ EARLY int munmap(void *addr, size_t len)
 	int ret;
 
 	if (!next.munmap)
-		return (int)syscall(SYS_munmap, addr, len);
+		return (int)uodp_early_call(SYS_munmap, (long)addr, (long)len, 0, 0, 0, 0);
 	if (addr == &trial)
 		atomic_store_explicit(&trial_seen, true, memory_order_relaxed);
 	ret = next.munmap(addr, len);
@@ -261,7 +263,8 @@ EARLY void *mremap(void *old, size_t old_len, size_t new_len, int flags, ...)
 		va_end(args);
 	}
 	if (!next.mremap)
-		return (void *)syscall(SYS_mremap, old, old_len, new_len, flags, to);
+		return (void *)uodp_early_call(SYS_mremap, (long)old, (long)old_len, (long)new_len,
+					       flags, (long)to, 0);
 	p = remap(old, old_len, new_len, flags, to);
 	if (p == MAP_FAILED)
 		return p;
