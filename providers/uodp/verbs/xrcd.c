@@ -62,7 +62,8 @@ static int byte_lock(int fd, int cmd, short type, off_t byte, short *found)
 
 static int xrc_create(struct uodp_proc *proc, struct uodp_xrc **out)
 {
-	struct uodp_xrc *xrc = calloc(1, sizeof(*xrc));
+	/* For as long as the process lives, as what it hangs on. */
+	struct uodp_xrc *xrc = odp_priv_alloc(sizeof(*xrc));
 	char path[PATH_MAX];
 	int fd;
 
@@ -73,7 +74,7 @@ static int xrc_create(struct uodp_proc *proc, struct uodp_xrc **out)
 	if (fd < 0) {
 		fd = -errno;
 		odp_log(ODP_LOG_ERR, "%s: %s", path, strerror(-fd));
-		free(xrc);
+		odp_priv_free(xrc, sizeof(*xrc));
 		return fd;
 	}
 	xrc->fd = odp_fd_keep(fd);
