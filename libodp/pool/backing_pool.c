@@ -100,7 +100,8 @@ void odp_extent_hold(struct odp_extent *ext)
 
 void odp_extent_drop(struct odp_mem *m, struct odp_extent *ext, bool fenced)
 {
-	if (--ext->live)
+	/* 0: dead already, and in the list, which it must not enter twice. */
+	if (!ext->live || --ext->live)
 		return;
 	ext->fenced = fenced;
 	ext->suspect |= !fenced;
@@ -139,7 +140,9 @@ void odp_frames_put(struct odp_mem *m, uint64_t off, uint64_t n, bool fenced)
 	uint32_t *ref = &m->refs[off >> ODP_PAGE_SHIFT];
 	uint64_t run = 0, i;
 
-	if (!ext)
+	/* Dead: no frame of it has a count; what is asked for is a peer's invention, or
+	 * has been done. */
+	if (!ext || !ext->live)
 		return;
 	odp_extent_hold(ext);
 	ext->suspect |= !fenced;

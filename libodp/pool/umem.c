@@ -143,12 +143,13 @@ bool odp_umem_look(struct odp_mem *m, uint64_t addr, struct odp_vma *vma)
 	return odp_vma_at(m, addr, vma) && vma->kind == ODP_VMA_POOL && !is_window(m, vma);
 }
 
-/* A region's spare frames are no mapping's to grow into. */
+/* A region's spare frames are no mapping's to grow into, nor what is dead: it is about to
+ * be freed. */
 struct odp_extent *odp_extent_vacant(struct odp_mem *m, uint64_t off)
 {
 	struct odp_extent *ext = off < ODP_POOL_SIZE ? odp_extent_find(m, off) : NULL;
 
-	return ext && ext->guarded && !m->refs[off >> ODP_PAGE_SHIFT] ? ext : NULL;
+	return ext && ext->live && ext->guarded && !m->refs[off >> ODP_PAGE_SHIFT] ? ext : NULL;
 }
 
 /*
