@@ -76,7 +76,7 @@ static bool window_try(struct odp_window_shm *rec, uint32_t key, struct window *
 	    GET(kind) != ODP_KIND_WINDOW)
 		return false;
 	*w = (struct window){.access = GET(access),
-			     .region = GET(region),
+			     .region = atomic_load_explicit(&rec->region, memory_order_relaxed),
 			     .pd = GET(pd),
 			     .iova = GET(iova),
 			     .base = GET(base),
